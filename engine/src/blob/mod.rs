@@ -1,0 +1,101 @@
+//! Content-addressed files: the cache, serving, fetching, and the thread that does their I/O.
+
+use crate::ids::BlobHash;
+use std::fs::File;
+use std::sync::Arc;
+
+/// What the node asks of the blob thread.
+#[derive(Debug, Clone)]
+pub enum BlobCommand {
+    /// Open a blob for serving; answered by `Opened` or `Missing`.
+    Open {
+        /// Which.
+        hash: BlobHash,
+    },
+    /// Read a range into the page cache, so that sending it does not wait for the disk;
+    /// answered by `Ready`.
+    ReadAhead {
+        /// Which blob.
+        hash: BlobHash,
+        /// The open file.
+        file: Arc<File>,
+        /// Where to begin.
+        offset: u64,
+        /// How many bytes.
+        len: usize,
+    },
+    /// Which of these blobs are not in the cache, and how much of each has arrived before;
+    /// answered by `Wanted`.
+    Probe {
+        /// Hash and size of each.
+        blobs: Vec<(BlobHash, u64)>,
+    },
+    /// Append bytes to a blob that is arriving. The last ones complete it: it is then hashed
+    /// and takes its place in the cache; answered by `Stored` or `Broken`.
+    Write {
+        /// Which.
+        hash: BlobHash,
+        /// Its whole size.
+        size: u64,
+        /// Where these bytes belong; always where the last ones ended.
+        offset: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Remove all that is not in this list; answered by `Collected`.
+    Collect {
+        /// What to keep, sorted.
+        keep: Vec<BlobHash>,
+    },
+}
+
+/// What the blob thread tells the node.
+#[derive(Debug, Clone)]
+pub enum BlobEvent {
+    /// A blob is open.
+    Opened {
+        /// Which.
+        hash: BlobHash,
+        /// The open file.
+        file: Arc<File>,
+        /// Its bytes.
+        size: u64,
+    },
+    /// There is no such blob, or it cannot be read.
+    Missing {
+        /// Which.
+        hash: BlobHash,
+    },
+    /// A range is in the page cache.
+    Ready {
+        /// Which blob.
+        hash: BlobHash,
+        /// Where it begins.
+        offset: u64,
+    },
+    /// The answer to `Probe`: what is missing, with the bytes that have arrived of each.
+    Wanted {
+        /// Hash, size, offset to go on from.
+        blobs: Vec<(BlobHash, u64, u64)>,
+    },
+    /// A blob is whole, verified and in its place.
+    Stored {
+        /// Which.
+        hash: BlobHash,
+    },
+    /// A blob did not have the hash it was fetched by, or could not be written; its bytes are
+    /// gone.
+    Broken {
+        /// Which.
+        hash: BlobHash,
+        /// What is wrong.
+        error: String,
+    },
+    /// The collection is done.
+    Collected {
+        /// Blobs removed.
+        removed: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+}

@@ -1,0 +1,55 @@
+//! Every bound that a peer can run into, in one place, with its unit in its name.
+
+use std::time::Duration;
+
+/// Bytes of the fixed header.
+pub const HEADER_SIZE: usize = 44;
+/// Longest route block: nine names and their lengths fit.
+pub const ROUTE_SIZE_MAX: usize = 2 * 1024;
+/// Relays a frame may pass; a frame that has passed more is in a loop.
+pub const HOPS_MAX: u8 = 8;
+/// Raw bytes of a blob in one chunk.
+pub const CHUNK_SIZE_MAX: usize = 256 * 1024;
+
+/// Bounds that a node is configured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; beyond it accepting pauses.
+    pub connections_max: usize,
+    /// Length of the queue of connections not yet accepted.
+    pub listen_backlog: u32,
+    /// A connect must be done after this.
+    pub connect_timeout: Duration,
+    /// A frame that has begun to arrive must be whole after this, and one second more for
+    /// each [`Limits::rate_min`] bytes of it; progress does not extend it.
+    pub frame_timeout: Duration,
+    /// Bytes that wait for a slow reader must be gone after this, likewise.
+    pub send_timeout: Duration,
+    /// A connection on which nothing is expected lives this long.
+    pub idle_timeout: Duration,
+    /// Slowest peer that is tolerated, in bytes per second.
+    pub rate_min: u64,
+    /// Bytes read from one connection in one turn.
+    pub read_budget: usize,
+    /// Events, and accepts, handled in one turn.
+    pub events_max: usize,
+    /// Bytes that may wait to be sent on one connection before its node is told to stop.
+    pub send_bytes_high: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_000,
+            listen_backlog: 4096,
+            connect_timeout: Duration::from_secs(10),
+            frame_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            rate_min: 4 * 1024,
+            read_budget: 64 * 1024,
+            events_max: 64,
+            send_bytes_high: 512 * 1024,
+        }
+    }
+}

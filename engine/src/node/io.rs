@@ -1,0 +1,274 @@
+//! The whole contract of a [`Host`] (a node, or a swarm of them) with the world: what it is
+//! told, and what it asks for. Nothing else passes between them.
+
+use crate::blob::{BlobCommand, BlobEvent};
+use crate::ids::{ConnId, DialId, HostName};
+use crate::queue::store::{StoreCommand, StoreEvent};
+use crate::time::{Instant, Now};
+use crate::wire::{Frame, FrameBuf, WireError};
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which of the node's listeners a connection came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Listener {
+    /// The TCP port for peers.
+    Peers,
+    /// The Unix socket for commands of this machine.
+    Control,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A process of this machine, by its user.
+    Unix {
+        /// Its effective user id.
+        uid: u32,
+    },
+}
+
+/// Why a connection ended, or did not come about: a log word and a metric label at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// This side had nothing more to say.
+    Done,
+    /// The peer closed its end between two frames.
+    PeerClosed,
+    /// The peer closed its end within a frame.
+    Truncated,
+    /// The peer reset the connection, or the network did.
+    Reset,
+    /// Nobody listens there.
+    Refused,
+    /// No way to that address.
+    Unreachable,
+    /// The connect was not done in time.
+    ConnectTimeout,
+    /// A frame that had begun did not become whole in time.
+    FrameTimeout,
+    /// The peer did not read in time.
+    SendTimeout,
+    /// An answer did not come in time.
+    AnswerTimeout,
+    /// Nothing was expected, and nothing came.
+    IdleTimeout,
+    /// Bytes that are no frame.
+    Protocol(WireError),
+    /// No descriptor, port or memory for it here.
+    Exhausted,
+    /// A handler failed on one of its frames.
+    Handler,
+    /// This node is shutting down.
+    Stopping,
+    /// Anything else the operating system said.
+    Os(i32),
+}
+
+/// What the consumer of a frame says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken.
+    Taken,
+    /// It was not taken: keep it, read no more from this connection until [`Output::Resume`].
+    Park,
+}
+
+/// What threads beside the reactor tell it.
+#[derive(Debug)]
+pub enum Mail<M> {
+    /// The resolver's answer.
+    Resolved {
+        /// The name that was asked for.
+        name: HostName,
+        /// Its addresses in no particular order, not empty; port 0 where the table has none.
+        answer: Result<Vec<SocketAddr>, ResolveError>,
+    },
+    /// From the store thread.
+    Store(StoreEvent),
+    /// From the blob thread.
+    Blob(BlobEvent),
+    /// SIGTERM or SIGINT: finish what is under way, then [`Output::Exit`].
+    Stop,
+    /// SIGHUP: read tables and configuration again.
+    Reload,
+    /// From a thread of the role's own.
+    Role(M),
+}
+
+/// Why a name has no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// There is no such name.
+    #[error("no such name")]
+    NoSuchName,
+    /// The name service did not answer in time.
+    #[error("the name service did not answer in time")]
+    Timeout,
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a host is told, besides frames and timeouts.
+#[derive(Debug)]
+pub enum Input<M> {
+    /// A peer has connected.
+    Accepted {
+        /// The connection.
+        conn: ConnId,
+        /// Through which listener.
+        listener: Listener,
+        /// The address that was dialled; loadgen tells its clients apart by it.
+        local: Option<SocketAddr>,
+        /// Who dialled.
+        peer: PeerAddr,
+    },
+    /// A dial has succeeded.
+    Dialed {
+        /// Which.
+        dial: DialId,
+        /// Its connection.
+        conn: ConnId,
+    },
+    /// A dial has failed; no connection came about.
+    DialFailed {
+        /// Which.
+        dial: DialId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// All that was sent on a connection has gone to the operating system; told once after
+    /// each time that something had to wait or was sent with `tell_drained`.
+    Drained {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection has ended; its id means nothing any more. Told exactly once for every
+    /// accepted or dialled connection, also for those that the host itself closed.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// From another thread.
+    Mail(Mail<M>),
+}
+
+/// What a host asks for. `E` are commands to threads of the role's own.
+#[derive(Debug)]
+pub enum Output<E> {
+    /// Connect; answered by `Dialed` or `DialFailed`.
+    Dial {
+        /// Names the attempt.
+        dial: DialId,
+        /// Where to.
+        addr: SocketAddr,
+        /// From which address; the kernel chooses the port at connect time.
+        from: Option<IpAddr>,
+        /// How long it may take; `None` takes `Limits::connect_timeout`.
+        timeout: Option<Duration>,
+    },
+    /// Send a frame. Frames of one connection leave in the order of their outputs.
+    Send {
+        /// On which connection.
+        conn: ConnId,
+        /// The frame.
+        frame: FrameBuf,
+    },
+    /// Send a frame whose body's tail lies in a file (a blob chunk).
+    SendFile {
+        /// On which connection.
+        conn: ConnId,
+        /// Header, route and the body's first bytes.
+        frame: FrameBuf,
+        /// The file, read ahead by the blob thread.
+        file: Arc<File>,
+        /// Where to begin in it.
+        offset: u64,
+        /// How many bytes.
+        len: usize,
+    },
+    /// Close with this reason if nothing has been heard by then: a whole frame received, or
+    /// this output again, replaces the deadline. `None` takes `Limits::idle_timeout`.
+    Expect {
+        /// The connection.
+        conn: ConnId,
+        /// How long to wait from now on.
+        within: Option<Duration>,
+        /// The reason to close with.
+        reason: CloseReason,
+    },
+    /// Close after all that was sent has gone out (within `Limits::send_timeout`), and
+    /// accept no more frames.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Offer the parked frame again, and read on.
+    Resume {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Accept no more connections: close the listeners.
+    StopListening,
+    /// For a thread beside the reactor.
+    Request(Request<E>),
+    /// All is done: leave the loop.
+    Exit,
+}
+
+/// Work for the threads beside the reactor; each is answered by mail.
+#[derive(Debug)]
+pub enum Request<E> {
+    /// Find a name's addresses.
+    Resolve {
+        /// The name.
+        name: HostName,
+    },
+    /// For the store thread.
+    Store(StoreCommand),
+    /// For the blob thread.
+    Blob(BlobCommand),
+    /// For a thread of the role's own.
+    Role(E),
+}
+
+/// A pure machine behind a reactor: a node, or a swarm of nodes.
+///
+/// The reactor calls `handle_*` in the order in which things happened and then drains
+/// `poll_output` until it is empty. None of them may block, read a clock or touch a file.
+pub trait Host {
+    /// What its role's own threads tell it.
+    type Mail;
+    /// What it asks of its role's own threads.
+    type Effect;
+
+    /// Something has happened.
+    fn handle_input(&mut self, input: Input<Self::Mail>, now: Now);
+
+    /// A whole frame has arrived; header and route checksums hold, the body is unchecked.
+    fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict;
+
+    /// The time of [`Host::next_timeout`] has come.
+    fn handle_timeout(&mut self, now: Now);
+
+    /// When to call [`Host::handle_timeout`]; `None` if there is nothing to wait for.
+    fn next_timeout(&self) -> Option<Instant>;
+
+    /// The next thing to do.
+    fn poll_output(&mut self) -> Option<Output<Self::Effect>>;
+}
+
+/// The threads beside the reactor, or their simulation: they answer through the mailbox.
+pub trait Services<E> {
+    /// Takes a request; never blocks.
+    fn dispatch(&mut self, request: Request<E>);
+}

@@ -1,0 +1,3 @@
+//! The reliable queue: lanes, outbox, inbox and marks (pure), and the store behind them.
+
+pub mod store;

@@ -1,0 +1,1 @@
+//! O(1) hierarchical timer wheel.
