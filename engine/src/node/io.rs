@@ -69,6 +69,29 @@ pub enum CloseReason {
     Os(i32),
 }
 
+impl std::fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Done => "closed",
+            Self::PeerClosed => "the peer closed the connection",
+            Self::Truncated => "the peer closed the connection within a frame",
+            Self::Reset => "the connection was reset",
+            Self::Refused => "connection refused: nobody listens there",
+            Self::Unreachable => "no way to that address",
+            Self::ConnectTimeout => "the connect timed out",
+            Self::FrameTimeout => "a frame did not arrive whole in time",
+            Self::SendTimeout => "the peer did not read in time",
+            Self::AnswerTimeout => "no answer came in time",
+            Self::IdleTimeout => "nothing came for too long",
+            Self::Protocol(error) => return write!(f, "{error}"),
+            Self::Exhausted => "no descriptor, port or memory left for it here",
+            Self::Handler => "a handler failed here; its log says why",
+            Self::Stopping => "the daemon is stopping",
+            Self::Os(errno) => return write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
+        })
+    }
+}
+
 /// What the consumer of a frame says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -143,7 +166,7 @@ pub enum Input<M> {
         reason: CloseReason,
     },
     /// All that was sent on a connection has gone to the operating system; told once after
-    /// each time that something had to wait or was sent with `tell_drained`.
+    /// each time that something had to wait for the peer, and after each `SendFile`.
     Drained {
         /// The connection.
         conn: ConnId,
