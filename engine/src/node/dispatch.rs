@@ -6,11 +6,12 @@ use super::parts::{Context, Link, Parts};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
 use crate::delivery::{ack, nack};
+use crate::blob::ServeOutput;
 use crate::ids::ConnId;
 use crate::queue::inbox::Offer;
 use crate::time::Now;
 use crate::wire::message::{BindResp, FetchReq};
-use crate::wire::{Class, Frame, Kind, Lane, NackReason, WireError, access};
+use crate::wire::{Class, Frame, Header, Kind, Lane, NackReason, WireError, access};
 use std::time::Duration;
 
 /// When a host that is not in the inventory may offer its durable messages again: nothing of
@@ -30,7 +31,10 @@ impl<R: Role> Node<R> {
                 Verdict::Taken
             }
             Some(Link::Fetching) => {
-                parts.fetching.as_mut().map_or(Verdict::Taken, |fetching| fetching.handle_frame(&frame))
+                match parts.fetching.as_mut().map_or(Ok(()), |fetching| fetching.handle_frame(&frame)) {
+                    Ok(()) => Verdict::Taken,
+                    Err(error) => self.broken(conn, error),
+                }
             }
             Some(Link::Downstream) => {
                 if let Some((host, result)) =
@@ -193,7 +197,7 @@ impl<R: Role> Node<R> {
             && let Some(server) = &mut self.parts.server
         {
             return match access::<FetchReq>(&frame) {
-                Ok(request) => server.handle_request(conn, request, frame.header.seq),
+                Ok(request) => server.handle_request(conn, request, frame.header.seq, self.now),
                 Err(error) => self.broken(conn, error),
             };
         }
@@ -214,19 +218,20 @@ impl<R: Role> Node<R> {
 /// Carries what the inbox has to say to peers, store and consumer.
 pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
-    inbox.advance(now);
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
         parts.out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
-    while let Some((conn, header)) = inbox.poll_refused() {
+    while let Some(conn) = inbox.poll_refused() {
         parts.counters.commits_failed += 1;
-        let frame = nack(&header, NackReason::Store, Duration::from_secs(1));
+        let mut lane = Header::new(Kind::REPORT);
+        lane.lane = Lane::Durable;
+        let frame = nack(&lane, NackReason::Store, Duration::from_secs(1));
         parts.out.push_back(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {
         parts.out.push_back(Output::Resume { conn });
     }
-    while let Some(command) = inbox.poll_command() {
+    while let Some(command) = inbox.poll_command(now) {
         parts.out.push_back(Output::Request(Request::Store(command)));
     }
     while let Some(records) = inbox.poll_records() {
@@ -238,7 +243,13 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
 pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
     let Some(server) = &mut parts.server else { return };
     while let Some(output) = server.poll_output() {
-        parts.out.push_back(output.into());
+        parts.out.push_back(match output {
+            ServeOutput::Send { conn, frame } => Output::Send { conn, frame },
+            ServeOutput::SendFile { conn, frame, file, offset, len } => {
+                Output::SendFile { conn, frame, file, offset, len }
+            }
+            ServeOutput::Resume { conn } => Output::Resume { conn },
+        });
     }
     while let Some(command) = server.poll_command() {
         parts.out.push_back(Output::Request(Request::Blob(command)));

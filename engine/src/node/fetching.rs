@@ -1,11 +1,10 @@
 //! The connection that blobs come through: one, to the parent, while anything is wanted.
 
-use super::backoff::Backoff;
-use super::io::{CloseReason, Output, Verdict};
-use crate::blob::fetch::Fetcher;
+use super::io::{CloseReason, Output, Request};
+use crate::blob::{FetchEvent, Fetcher};
 use crate::ids::{ConnId, DialId};
 use crate::time::{Instant, Now};
-use crate::wire::{Frame, Kind};
+use crate::wire::{Frame, WireError};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,6 +12,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Idle,
+    /// The fetcher wants a connection, and there is no parent yet.
+    Wanted,
     Dialing(DialId),
     Open(ConnId),
 }
@@ -24,20 +25,16 @@ pub struct Fetching {
     pub fetcher: Fetcher,
     from: Option<IpAddr>,
     stage: Stage,
-    parked: bool,
-    backoff: Backoff,
-    not_before: Option<Instant>,
 }
 
 /// How long the server may take for the next chunk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Fetching {
-    /// Nothing wanted yet.
+    /// Nothing wanted yet; `from` is the address to dial from, if it matters.
     #[must_use]
     pub fn new(fetcher: Fetcher, from: Option<IpAddr>) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
-        Self { fetcher, from, stage: Stage::Idle, parked: false, backoff, not_before: None }
+        Self { fetcher, from, stage: Stage::Idle }
     }
 
     /// The dial has succeeded, if it is this one's.
@@ -51,90 +48,79 @@ impl Fetching {
     }
 
     /// The dial has failed, if it is this one's.
-    pub fn handle_dial_failed(&mut self, dial: DialId, rng: &mut fastrand::Rng, now: Now) -> bool {
+    pub fn handle_dial_failed(&mut self, dial: DialId, now: Now) -> bool {
         let ours = self.stage == Stage::Dialing(dial);
         if ours {
-            self.on_broken(rng, now);
+            self.stage = Stage::Idle;
+            self.fetcher.disconnected(now);
         }
         ours
     }
 
     /// The connection has ended.
-    pub fn handle_closed(&mut self, conn: ConnId, rng: &mut fastrand::Rng, now: Now) {
+    pub fn handle_closed(&mut self, conn: ConnId, now: Now) {
         if self.stage == Stage::Open(conn) {
-            self.fetcher.disconnected();
-            self.on_broken(rng, now);
+            self.stage = Stage::Idle;
+            self.fetcher.disconnected(now);
         }
-    }
-
-    fn on_broken(&mut self, rng: &mut fastrand::Rng, now: Now) {
-        self.stage = Stage::Idle;
-        self.parked = false;
-        self.not_before = Some(now.at + self.backoff.failed(rng));
     }
 
     /// A frame from the server.
-    pub fn handle_frame(&mut self, frame: &Frame<'_>) -> Verdict {
-        let verdict = match frame.header.kind {
-            Kind::CHUNK => self.fetcher.handle_chunk(frame),
-            Kind::FETCH_REFUSED => {
-                self.fetcher.handle_refused(frame);
-                Verdict::Taken
-            }
-            _ => Verdict::Taken,
-        };
-        match verdict {
-            Verdict::Taken => self.backoff.succeeded(),
-            Verdict::Park => self.parked = true,
-        }
-        verdict
+    ///
+    /// # Errors
+    /// It answers nothing that was asked for: close the connection.
+    pub fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<(), WireError> {
+        self.fetcher.handle_frame(frame)
     }
 
-    /// Goes on with whatever can go on.
+    /// Goes on with whatever can go on; returns what has become of blobs.
     pub fn advance<E>(
         &mut self,
         parent: Option<SocketAddr>,
         next_dial: &mut u64,
         now: Now,
         out: &mut VecDeque<Output<E>>,
-    ) {
-        if self.not_before.is_some_and(|at| at <= now.at) {
-            self.not_before = None;
+    ) -> Vec<FetchEvent> {
+        if self.fetcher.next_timeout().is_some_and(|at| at <= now.at) {
+            self.fetcher.handle_timeout(now);
         }
-        match (self.stage, parent) {
-            (Stage::Idle, Some(addr)) if self.not_before.is_none() && self.fetcher.wants_connection() => {
-                let dial = DialId(*next_dial);
-                *next_dial += 1;
-                self.stage = Stage::Dialing(dial);
-                out.push_back(Output::Dial { dial, addr, from: self.from, timeout: None });
-            }
-            (Stage::Open(conn), _) => {
-                let mut asked = false;
-                while let Some(frame) = self.fetcher.poll_frame() {
-                    out.push_back(Output::Send { conn, frame });
-                    asked = true;
-                }
-                if asked {
-                    let within = Some(ANSWER_TIMEOUT);
-                    out.push_back(Output::Expect { conn, within, reason: CloseReason::AnswerTimeout });
-                }
-                if self.parked && self.fetcher.has_room() {
-                    self.parked = false;
-                    out.push_back(Output::Resume { conn });
-                }
-                if !self.fetcher.wants_connection() {
+        let mut told = Vec::new();
+        while let Some(event) = self.fetcher.poll_event() {
+            match (event, self.stage) {
+                (FetchEvent::Connect, _) => self.stage = Stage::Wanted,
+                (FetchEvent::Hangup, Stage::Open(conn)) => {
                     out.push_back(Output::Close { conn, reason: CloseReason::Done });
-                    self.stage = Stage::Idle;
-                    self.fetcher.disconnected();
                 }
+                (FetchEvent::Hangup, _) => {}
+                (event, _) => told.push(event),
             }
-            _ => {}
         }
+        if let (Stage::Wanted, Some(addr)) = (self.stage, parent) {
+            let dial = DialId(*next_dial);
+            *next_dial += 1;
+            self.stage = Stage::Dialing(dial);
+            out.push_back(Output::Dial { dial, addr, from: self.from, timeout: None });
+        }
+        if let Stage::Open(conn) = self.stage {
+            let mut asked = false;
+            while let Some(frame) = self.fetcher.poll_frame() {
+                out.push_back(Output::Send { conn, frame });
+                asked = true;
+            }
+            if asked {
+                let within = Some(ANSWER_TIMEOUT);
+                out.push_back(Output::Expect { conn, within, reason: CloseReason::AnswerTimeout });
+            }
+        }
+        while let Some(command) = self.fetcher.poll_command() {
+            out.push_back(Output::Request(Request::Blob(command)));
+        }
+        told
     }
 
     /// When to call [`Fetching::advance`] although nothing happened.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.not_before.filter(|_| self.fetcher.wants_connection())
+        self.fetcher.next_timeout()
     }
 }

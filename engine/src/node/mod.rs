@@ -113,7 +113,7 @@ impl<R: Role> Node<R> {
         {
             parts.events.push_back(event.into());
         } else if let Some(fetching) = &mut parts.fetching
-            && fetching.handle_dial_failed(dial, &mut parts.rng, now)
+            && fetching.handle_dial_failed(dial, now)
         {
         } else if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial)) {
             let result = Err(DeliveryFailure::Connection(reason));
@@ -144,7 +144,7 @@ impl<R: Role> Node<R> {
             }
             Some(Link::Fetching) => {
                 if let Some(fetching) = &mut parts.fetching {
-                    fetching.handle_closed(conn, &mut parts.rng, now);
+                    fetching.handle_closed(conn, now);
                 }
             }
             Some(Link::Downstream) => {
@@ -193,11 +193,13 @@ impl<R: Role> Node<R> {
                 }
             }
             Mail::Blob(event) => {
-                let fetching = parts.fetching.as_mut().is_some_and(|f| f.fetcher.handle_blob(&event));
-                let serving = !fetching && parts.server.as_mut().is_some_and(|s| s.handle_blob(&event));
-                if !fetching && !serving {
-                    self.tell(NodeEvent::Blob(event));
+                if let Some(fetching) = &mut parts.fetching {
+                    fetching.fetcher.handle_blob(&event);
                 }
+                if let Some(server) = &mut parts.server {
+                    server.handle_blob(&event, now);
+                }
+                self.tell(NodeEvent::Blob(event));
             }
             Mail::Stop if self.life == Life::Running => {
                 let until = self.role.stop_timeout().map(|wait| now.at + wait);
@@ -244,13 +246,8 @@ impl<R: Role> Node<R> {
         }
         if let Some(fetching) = &mut parts.fetching {
             let parent = parts.uplink.as_ref().and_then(|uplink| uplink.binding().parent());
-            fetching.advance(parent, &mut parts.next_dial, now, &mut parts.out);
-            while let Some(command) = fetching.fetcher.poll_command() {
-                parts.out.push_back(Output::Request(Request::Blob(command)));
-            }
-            while let Some(event) = fetching.fetcher.poll_event() {
-                parts.events.push_back(NodeEvent::Fetched(event));
-            }
+            let told = fetching.advance(parent, &mut parts.next_dial, now, &mut parts.out);
+            parts.events.extend(told.into_iter().map(NodeEvent::Fetched));
         }
         if let Some(downstream) = &mut parts.downstream {
             let (resolve, failed) = downstream.advance(now);
@@ -265,7 +262,7 @@ impl<R: Role> Node<R> {
     fn is_settled(&self) -> bool {
         let parts = &self.parts;
         self.role.is_finished()
-            && parts.inbox.as_ref().is_none_or(|inbox| inbox.is_settled())
+            && parts.inbox.as_ref().is_none_or(|inbox| inbox.is_idle())
             && parts.uplink.as_ref().is_none_or(|uplink| uplink.outbox.is_settled())
             && parts.downstream.as_ref().is_none_or(|downstream| downstream.in_flight() == 0)
     }

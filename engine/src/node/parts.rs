@@ -5,8 +5,7 @@ use super::fetching::Fetching;
 use super::io::{CloseReason, Output, Request};
 use super::role::NodeEvent;
 use super::uplink::Uplink;
-use crate::blob::serve::Server;
-use crate::blob::{BlobCommand, fetch::Want};
+use crate::blob::{Blob, BlobCommand, Server};
 use crate::delivery::{ExchangeId, Exchanges, Inbound};
 use crate::ids::{ConnId, DialId, Epoch, HostName, Origin};
 use crate::queue::inbox::Inbox;
@@ -195,7 +194,7 @@ impl<E> Context<'_, E> {
     }
 
     /// Fetches these blobs from the parent; each is told as [`NodeEvent::Fetched`].
-    pub fn fetch(&mut self, wanted: Vec<Want>) {
+    pub fn fetch(&mut self, wanted: impl IntoIterator<Item = Blob>) {
         if let Some(fetching) = &mut self.node.fetching {
             fetching.fetcher.want(wanted);
         }

@@ -132,7 +132,7 @@ pub enum NodeEvent {
     /// The blob thread's answers that are no part of fetching or serving.
     Blob(BlobEvent),
     /// A blob has arrived, or never will.
-    Fetched(crate::blob::fetch::FetchEvent),
+    Fetched(crate::blob::FetchEvent),
     /// A name that the role asked for.
     Resolved {
         /// The name.
