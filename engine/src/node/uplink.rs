@@ -13,13 +13,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Where the master is to be found.
+/// Where a master is to be found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterAddr {
     /// By name, with the port for addresses that come without one.
     Name(HostName, u16),
-    /// At one of these addresses.
-    Fixed(Vec<SocketAddr>),
+    /// At this address.
+    Fixed(SocketAddr),
 }
 
 /// What happened on the way up, for the role.
@@ -55,13 +55,14 @@ pub enum UplinkEvent {
 /// A client's way to its parent.
 #[derive(Debug)]
 pub struct Uplink {
-    master: MasterAddr,
+    masters: Box<[MasterAddr]>,
     from: Option<IpAddr>,
     version: Box<str>,
     /// What waits to be delivered.
     pub outbox: Outbox,
     binding: Binding,
-    resolving: bool,
+    /// The name being resolved, and the port for addresses that come without one.
+    resolving: Option<(HostName, u16)>,
     failed: Option<SocketAddr>,
     delivery: Option<Outbound>,
     backoff: Backoff,
@@ -73,16 +74,16 @@ pub struct Uplink {
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(300));
 
 impl Uplink {
-    /// A way to this master; `from` is the address to dial from, if it matters.
+    /// A way to one of these masters; `from` is the address to dial from, if it matters.
     #[must_use]
-    pub fn new(master: MasterAddr, from: Option<IpAddr>, version: &str, outbox: Outbox) -> Self {
+    pub fn new(masters: Vec<MasterAddr>, from: Option<IpAddr>, version: &str, outbox: Outbox) -> Self {
         Self {
-            master,
+            masters: masters.into(),
             from,
             version: version.into(),
             outbox,
             binding: Binding::Unbound,
-            resolving: false,
+            resolving: None,
             failed: None,
             delivery: None,
             backoff: BACKOFF,
@@ -116,14 +117,10 @@ impl Uplink {
         rng: &mut fastrand::Rng,
         now: Now,
     ) {
-        let MasterAddr::Name(master, port) = &self.master else { return };
-        if !self.resolving || master != name {
-            return;
-        }
-        self.resolving = false;
+        let Some((_, port)) = self.resolving.take_if(|(asked, _)| asked == name) else { return };
         match answer {
             Some(found) if !found.is_empty() => {
-                let with_port = |a: &SocketAddr| SocketAddr::new(a.ip(), if a.port() == 0 { *port } else { a.port() });
+                let with_port = |a: &SocketAddr| SocketAddr::new(a.ip(), if a.port() == 0 { port } else { a.port() });
                 let found: Vec<_> = found.iter().map(with_port).collect();
                 self.ask(&found, rng, now);
             }
@@ -265,16 +262,18 @@ impl Uplink {
         }
         let waiting = self.not_before.is_some();
         match self.binding {
-            Binding::Unbound if !waiting && !self.resolving => match &self.master {
-                MasterAddr::Name(name, _) => {
-                    self.resolving = true;
-                    out.push_back(Output::Request(Request::Resolve { name: name.clone() }));
+            Binding::Unbound if !waiting && self.resolving.is_none() => {
+                let failed = self.failed.map(MasterAddr::Fixed);
+                let fresh = self.masters.iter().filter(|m| Some(*m) != failed.as_ref());
+                match rng.choice(fresh).or_else(|| rng.choice(&*self.masters)).cloned() {
+                    Some(MasterAddr::Name(name, port)) => {
+                        self.resolving = Some((name.clone(), port));
+                        out.push_back(Output::Request(Request::Resolve { name }));
+                    }
+                    Some(MasterAddr::Fixed(addr)) => self.ask(&[addr], rng, now),
+                    None => {}
                 }
-                MasterAddr::Fixed(addresses) => {
-                    let addresses = addresses.clone();
-                    self.ask(&addresses, rng, now);
-                }
-            },
+            }
             Binding::Asked { parent, until, .. } if until <= now.at => self.ask(&[parent], rng, now),
             _ => {}
         }
