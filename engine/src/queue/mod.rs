@@ -1,3 +1,8 @@
 //! The reliable queue: lanes, outbox, inbox and marks (pure), and the store behind them.
 
+pub mod inbox;
+pub mod lanes;
+pub mod marks;
+pub mod memory;
+pub mod outbox;
 pub mod store;
