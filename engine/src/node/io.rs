@@ -143,7 +143,7 @@ pub enum Input<M> {
         reason: CloseReason,
     },
     /// All that was sent on a connection has gone to the operating system; told once after
-    /// each time that something had to wait or was sent with `tell_drained`.
+    /// each time that something had to wait or that there was a [`Output::SendFile`] in it.
     Drained {
         /// The connection.
         conn: ConnId,
