@@ -64,6 +64,7 @@ pub mod node;
 pub mod queue;
 pub mod reactor;
 pub mod release;
+pub mod resolver;
 pub mod sign;
 pub mod time;
 pub mod wheel;

@@ -1,1 +1,3 @@
 //! master
+
+pub mod resolver;
