@@ -333,8 +333,7 @@ impl Cache {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
         let file = options.open(&path).map_err(CacheError::io(&path))?;
-        let mut partial =
-            Partial { hash, size, len: 0, path, file, hasher: blake3::Hasher::new() };
+        let mut partial = Partial { hash, size, len: 0, path, file, hasher: blake3::Hasher::new() };
         let len = partial.file.metadata().map_err(CacheError::io(&partial.path))?.len();
         if len > size {
             partial.restart()?;

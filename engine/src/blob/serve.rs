@@ -307,7 +307,8 @@ impl Server {
                     return None;
                 }
                 let ahead = at + 1;
-                if ahead * (CHUNK_SIZE_MAX as u64) < size && !open.warm.get(&ahead).is_some_and(fresh)
+                if ahead * (CHUNK_SIZE_MAX as u64) < size
+                    && !open.warm.get(&ahead).is_some_and(fresh)
                 {
                     read_ahead(&mut self.commands, &mut self.reading, job.hash, open, ahead);
                 }

@@ -5,9 +5,6 @@ mod exchange;
 mod inbound;
 mod outbound;
 
-pub use exchange::{Exchange, Exchanges, ExchangeId};
-pub use inbound::Inbound;
-pub use outbound::{Outbound, Stage};
-
-#[cfg(test)]
-mod tests;
+pub use exchange::{Exchange, ExchangeId, Exchanges};
+pub use inbound::{Inbound, ack, nack};
+pub use outbound::{ANSWER_TIMEOUT, Outbound, Stage};

@@ -42,7 +42,11 @@ impl Binding {
 
     /// Picks one of these addresses evenly, another than `failed` if there is one.
     #[must_use]
-    pub fn pick(addresses: &[SocketAddr], failed: Option<SocketAddr>, rng: &mut fastrand::Rng) -> Option<SocketAddr> {
+    pub fn pick(
+        addresses: &[SocketAddr],
+        failed: Option<SocketAddr>,
+        rng: &mut fastrand::Rng,
+    ) -> Option<SocketAddr> {
         let fresh: Vec<_> = addresses.iter().filter(|a| Some(**a) != failed).collect();
         if fresh.is_empty() { rng.choice(addresses).copied() } else { rng.choice(fresh).copied() }
     }

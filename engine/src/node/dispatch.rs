@@ -5,8 +5,8 @@ use super::io::{CloseReason, Listener, Output, Request, Verdict};
 use super::parts::{Context, Link, Parts};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
-use crate::delivery::{ack, nack};
 use crate::blob::ServeOutput;
+use crate::delivery::{ack, nack};
 use crate::ids::ConnId;
 use crate::queue::inbox::Offer;
 use crate::time::Now;
@@ -31,14 +31,20 @@ impl<R: Role> Node<R> {
                 Verdict::Taken
             }
             Some(Link::Fetching) => {
-                match parts.fetching.as_mut().map_or(Ok(()), |fetching| fetching.handle_frame(&frame)) {
+                match parts
+                    .fetching
+                    .as_mut()
+                    .map_or(Ok(()), |fetching| fetching.handle_frame(&frame))
+                {
                     Ok(()) => Verdict::Taken,
                     Err(error) => self.broken(conn, error),
                 }
             }
             Some(Link::Downstream) => {
-                if let Some((host, result)) =
-                    parts.downstream.as_mut().and_then(|d| d.handle_answer(conn, &frame, &mut parts.out))
+                if let Some((host, result)) = parts
+                    .downstream
+                    .as_mut()
+                    .and_then(|d| d.handle_answer(conn, &frame, &mut parts.out))
                 {
                     parts.events.push_back(NodeEvent::Delivered { host, result });
                 }
@@ -71,7 +77,19 @@ impl<R: Role> Node<R> {
         }
     }
 
-    fn refuse(&mut self, conn: ConnId, frame: &Frame<'_>, reason: NackReason, retry_after: Duration) -> Verdict {
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        frame: &Frame<'_>,
+        reason: NackReason,
+        retry_after: Duration,
+    ) -> Verdict {
+        // A cumulative ack must not cover what was refused: no later durable frame is taken.
+        if frame.header.lane == Lane::Durable
+            && let Some(inbox) = &mut self.parts.inbox
+        {
+            inbox.refuse(conn);
+        }
         let frame = nack(&frame.header, reason, retry_after);
         self.parts.out.push_back(Output::Send { conn, frame });
         Verdict::Taken
@@ -85,6 +103,11 @@ impl<R: Role> Node<R> {
 
     fn on_message(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
         let header = frame.header;
+        if header.lane == Lane::Durable
+            && self.parts.inbox.as_ref().is_some_and(|inbox| inbox.has_refused(conn))
+        {
+            return Verdict::Taken;
+        }
         let origin = match frame.route().and_then(|route| route.origin()) {
             Ok(origin) => origin,
             Err(_) => {
@@ -114,7 +137,9 @@ impl<R: Role> Node<R> {
         if header.kind == Kind::BIND_RESP {
             return self.on_bind_resp(conn, frame);
         }
-        let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) else { return Verdict::Taken };
+        let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) else {
+            return Verdict::Taken;
+        };
         let peer = inbound.peer.clone();
         let message = Message { frame, origin: &origin, conn, peer: &peer };
         let mut cx = Context { now: self.now, node: &mut self.parts };
@@ -150,7 +175,12 @@ impl<R: Role> Node<R> {
         self.owe_ack(conn, &frame, false)
     }
 
-    fn on_durable(&mut self, conn: ConnId, frame: Frame<'_>, origin: &crate::ids::Origin) -> Verdict {
+    fn on_durable(
+        &mut self,
+        conn: ConnId,
+        frame: Frame<'_>,
+        origin: &crate::ids::Origin,
+    ) -> Verdict {
         if self.life != Life::Running {
             return self.refuse(conn, &frame, NackReason::Stopping, Duration::ZERO);
         }

@@ -7,7 +7,7 @@ use super::io::{CloseReason, Output, ResolveError};
 use super::role::{DeliveryFailure, Outgoing};
 use crate::ids::{ConnId, DialId, Epoch, HostName, Origin};
 use crate::time::{Instant, Now};
-use crate::wire::{Frame, FrameBuf, Header, Kind, Nack, RouteBuf};
+use crate::wire::{Frame, Kind, Nack};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -156,7 +156,10 @@ impl Downstream {
             let full = limits.dial_interval * u32::from(limits.dial_burst);
             self.buckets.retain(|_, bucket| now.since(bucket.filled) < full);
         }
-        let bucket = self.buckets.entry(host.clone()).or_insert(Bucket { dials: limits.dial_burst, filled: now });
+        let bucket = self
+            .buckets
+            .entry(host.clone())
+            .or_insert(Bucket { dials: limits.dial_burst, filled: now });
         let gained = now.since(bucket.filled).as_nanos() / limits.dial_interval.as_nanos().max(1);
         if gained > 0 {
             let gained = u8::try_from(gained).unwrap_or(u8::MAX);
@@ -227,16 +230,12 @@ impl Downstream {
         let mut awaited = [None; 2];
         for message in messages {
             self.seq += 1;
-            let mut header = Header::new(message.kind);
-            header.schema = message.schema;
-            header.epoch = self.epoch;
-            header.seq = self.seq;
-            if let Some(lane) = awaited.get_mut(header.lane as usize) {
+            if let Some(lane) = awaited.get_mut(message.lane() as usize) {
                 *lane = Some(self.seq);
             }
             let origin = Origin { name: self.name.clone(), epoch: self.epoch, seq: self.seq };
-            let route = RouteBuf::from(origin).to(host.clone()).encode();
-            out.push_back(Output::Send { conn, frame: FrameBuf::seal(header, &route, message.body) });
+            let frame = Outgoing { target: Some(host.clone()), ..message }.seal(&origin, 0);
+            out.push_back(Output::Send { conn, frame });
         }
         out.push_back(Output::Expect {
             conn,
@@ -270,7 +269,9 @@ impl Downstream {
         }
         let result = match header.kind {
             Kind::ACK => {
-                let Stage::Sending(_, awaited) = &mut self.targets.get_mut(&host)?.stage else { return None };
+                let Stage::Sending(_, awaited) = &mut self.targets.get_mut(&host)?.stage else {
+                    return None;
+                };
                 if let Some(lane) = awaited.get_mut(header.lane as usize)
                     && lane.is_some_and(|seq| seq <= header.seq)
                 {

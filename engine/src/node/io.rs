@@ -69,9 +69,11 @@ pub enum CloseReason {
     Os(i32),
 }
 
-impl std::fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl CloseReason {
+    /// What happened, in words for an operator.
+    #[must_use]
+    pub fn describe(self) -> String {
+        let words = match self {
             Self::Done => "closed",
             Self::PeerClosed => "the peer closed the connection",
             Self::Truncated => "the peer closed the connection within a frame",
@@ -83,12 +85,13 @@ impl std::fmt::Display for CloseReason {
             Self::SendTimeout => "the peer did not read in time",
             Self::AnswerTimeout => "no answer came in time",
             Self::IdleTimeout => "nothing came for too long",
-            Self::Protocol(error) => return write!(f, "{error}"),
+            Self::Protocol(error) => return error.to_string(),
             Self::Exhausted => "no descriptor, port or memory left for it here",
             Self::Handler => "a handler failed here; its log says why",
             Self::Stopping => "the daemon is stopping",
-            Self::Os(errno) => return write!(f, "{}", std::io::Error::from_raw_os_error(*errno)),
-        })
+            Self::Os(errno) => return std::io::Error::from_raw_os_error(errno).to_string(),
+        };
+        words.to_owned()
     }
 }
 

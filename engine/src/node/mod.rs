@@ -68,7 +68,11 @@ impl<R: Role> Node<R> {
     }
 
     /// Lets its role do something, from outside of any event.
-    pub fn with_role<T>(&mut self, now: Now, act: impl FnOnce(&mut R, &mut Context<'_, R::Effect>) -> T) -> T {
+    pub fn with_role<T>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut R, &mut Context<'_, R::Effect>) -> T,
+    ) -> T {
         self.now = now;
         act(&mut self.role, &mut Context { now, node: &mut self.parts })
     }
@@ -115,7 +119,9 @@ impl<R: Role> Node<R> {
         } else if let Some(fetching) = &mut parts.fetching
             && fetching.handle_dial_failed(dial, now)
         {
-        } else if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial)) {
+        } else if let Some(host) =
+            parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial))
+        {
             let result = Err(DeliveryFailure::Connection(reason));
             parts.events.push_back(NodeEvent::Delivered { host, result });
         } else if let Some(id) = parts.exchanges.dial_failed(dial) {
@@ -171,13 +177,25 @@ impl<R: Role> Node<R> {
                     uplink.handle_resolved(&name, found, &mut parts.rng, now);
                 }
                 if let Some(downstream) = &mut parts.downstream {
-                    match downstream.handle_resolved(&name, &answer, &mut parts.next_dial, &mut parts.rng) {
+                    match downstream.handle_resolved(
+                        &name,
+                        &answer,
+                        &mut parts.next_dial,
+                        &mut parts.rng,
+                    ) {
                         Some(Ok((dial, addr))) => {
-                            parts.out.push_back(Output::Dial { dial, addr, from: None, timeout: None });
+                            parts.out.push_back(Output::Dial {
+                                dial,
+                                addr,
+                                from: None,
+                                timeout: None,
+                            });
                         }
                         Some(Err(failure)) => {
                             let result = Err(failure);
-                            parts.events.push_back(NodeEvent::Delivered { host: name.clone(), result });
+                            parts
+                                .events
+                                .push_back(NodeEvent::Delivered { host: name.clone(), result });
                         }
                         None => {}
                     }
@@ -185,10 +203,10 @@ impl<R: Role> Node<R> {
                 self.tell(NodeEvent::Resolved { name, answer });
             }
             Mail::Store(event) => {
+                // One log a node: a client's is its outbox, a master's its inbox.
                 if let Some(uplink) = &mut parts.uplink {
-                    uplink.outbox.handle_store(&event, now);
-                }
-                if let Some(inbox) = &mut parts.inbox {
+                    uplink.outbox.handle_store(event, now);
+                } else if let Some(inbox) = &mut parts.inbox {
                     inbox.handle_store(event, now);
                 }
             }
@@ -222,7 +240,11 @@ impl<R: Role> Node<R> {
             let Some(event) = self.parts.events.pop_front() else { break };
             if let NodeEvent::Delivered { result, .. } = &event {
                 let counters = &mut self.parts.counters;
-                *(if result.is_ok() { &mut counters.delivered } else { &mut counters.deliveries_failed }) += 1;
+                *(if result.is_ok() {
+                    &mut counters.delivered
+                } else {
+                    &mut counters.deliveries_failed
+                }) += 1;
             }
             self.tell(event);
         }
@@ -251,9 +273,13 @@ impl<R: Role> Node<R> {
         }
         if let Some(downstream) = &mut parts.downstream {
             let (resolve, failed) = downstream.advance(now);
-            parts.out.extend(resolve.into_iter().map(|name| Output::Request(Request::Resolve { name })));
+            parts
+                .out
+                .extend(resolve.into_iter().map(|name| Output::Request(Request::Resolve { name })));
             let failed = failed.into_iter();
-            parts.events.extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
+            parts
+                .events
+                .extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
         }
         dispatch::advance_inbox(parts, now);
         dispatch::advance_server(parts);
@@ -263,7 +289,7 @@ impl<R: Role> Node<R> {
         let parts = &self.parts;
         self.role.is_finished()
             && parts.inbox.as_ref().is_none_or(|inbox| inbox.is_idle())
-            && parts.uplink.as_ref().is_none_or(|uplink| uplink.outbox.is_settled())
+            && parts.uplink.as_ref().is_none_or(|uplink| uplink.outbox.is_committed())
             && parts.downstream.as_ref().is_none_or(|downstream| downstream.in_flight() == 0)
     }
 }
@@ -276,7 +302,9 @@ impl<R: Role> Host for Node<R> {
         self.now = now;
         match input {
             Input::Accepted { conn, listener, peer, .. } => {
-                self.parts.links.insert(conn, Link::Inbound(crate::delivery::Inbound::new(peer, listener)));
+                self.parts
+                    .links
+                    .insert(conn, Link::Inbound(crate::delivery::Inbound::new(peer, listener)));
             }
             Input::Dialed { dial, conn } => self.on_dialed(dial, conn),
             Input::DialFailed { dial, reason } => self.on_dial_failed(dial, reason),

@@ -3,15 +3,15 @@
 use super::downstream::Downstream;
 use super::fetching::Fetching;
 use super::io::{CloseReason, Output, Request};
-use super::role::NodeEvent;
+use super::role::{NodeEvent, Outgoing};
 use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
 use crate::delivery::{ExchangeId, Exchanges, Inbound};
-use crate::ids::{ConnId, DialId, Epoch, HostName, Origin};
+use crate::ids::{ConnId, DialId, HostName, Origin};
 use crate::queue::inbox::Inbox;
 use crate::queue::outbox::OutboxFull;
 use crate::time::Now;
-use crate::wire::{Body, FrameBuf, encode};
+use crate::wire::{Body, FrameBuf};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -154,8 +154,8 @@ impl<E> Context<'_, E> {
     pub fn push_up<B: Body>(&mut self, body: &B) -> Result<Origin, OutboxFull> {
         let now = self.now;
         match &mut self.node.uplink {
-            Some(uplink) => uplink.outbox.push(B::KIND, B::SCHEMA, &encode(body), None, now),
-            None => Err(OutboxFull::default()),
+            Some(uplink) => uplink.outbox.push(Outgoing::of(body), now),
+            None => Err(OutboxFull { bytes: 0, limit: 0 }),
         }
     }
 
@@ -179,7 +179,8 @@ impl<E> Context<'_, E> {
 
     /// Keeps a connection open although nothing comes: an answer takes this long at most.
     pub fn expect(&mut self, conn: ConnId, within: Duration) {
-        let expect = Output::Expect { conn, within: Some(within), reason: CloseReason::IdleTimeout };
+        let expect =
+            Output::Expect { conn, within: Some(within), reason: CloseReason::IdleTimeout };
         self.node.out.push_back(expect);
     }
 
@@ -206,7 +207,12 @@ impl<E> Context<'_, E> {
     }
 
     /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`].
-    pub fn exchange(&mut self, addr: SocketAddr, request: FrameBuf, timeout: Duration) -> ExchangeId {
+    pub fn exchange(
+        &mut self,
+        addr: SocketAddr,
+        request: FrameBuf,
+        timeout: Duration,
+    ) -> ExchangeId {
         let dial = self.node.new_dial();
         let id = ExchangeId(dial.0);
         self.node.exchanges.dialing(id, dial, request);
@@ -225,11 +231,5 @@ impl<E> Context<'_, E> {
     /// A random number source.
     pub fn rng(&mut self) -> &mut fastrand::Rng {
         &mut self.node.rng
-    }
-
-    /// The incarnation of this node's own outbox, if it has one.
-    #[must_use]
-    pub fn epoch(&self) -> Option<Epoch> {
-        self.node.uplink.as_ref().map(|uplink| uplink.outbox.epoch())
     }
 }

@@ -7,10 +7,10 @@ use crate::blob::BlobEvent;
 use crate::delivery::ExchangeId;
 use crate::ids::{ConnId, Epoch, HostName, Origin};
 use crate::node::io::PeerAddr;
+pub use crate::queue::lanes::Message as Outgoing;
 use crate::queue::store::Record;
 use crate::time::Instant;
-use crate::wire::{Body, Class, Frame, Kind, Lane, NackReason, encode};
-use bytes::Bytes;
+use crate::wire::{Class, Frame, Kind, Lane, NackReason};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,25 +25,6 @@ pub struct Message<'a> {
     pub conn: ConnId,
     /// The address that it came from, which proves nothing.
     pub peer: &'a PeerAddr,
-}
-
-/// A message on its way out, before the node gives it a number.
-#[derive(Debug, Clone)]
-pub struct Outgoing {
-    /// What it is.
-    pub kind: Kind,
-    /// Version of its body.
-    pub schema: u16,
-    /// Its body; a fan-out shares one.
-    pub body: Bytes,
-}
-
-impl Outgoing {
-    /// A message with this body.
-    #[must_use]
-    pub fn of<B: Body>(body: &B) -> Self {
-        Self { kind: B::KIND, schema: B::SCHEMA, body: encode(body).into() }
-    }
 }
 
 /// What a role made of a message.
@@ -77,7 +58,7 @@ impl std::fmt::Display for DeliveryFailure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unresolved(error) => write!(f, "the name does not resolve: {error}"),
-            Self::Connection(reason) => write!(f, "{reason}"),
+            Self::Connection(reason) => f.write_str(&reason.describe()),
             Self::Refused(reason) => write!(f, "the host refused it: {reason:?}"),
             Self::RateLimited => f.write_str("dialled too often of late"),
             Self::Cancelled => f.write_str("cancelled"),
@@ -165,7 +146,11 @@ pub trait Role {
     fn knows(&self, host: &HostName) -> bool;
 
     /// A message of a lane that is not durable.
-    fn handle_message(&mut self, message: Message<'_>, cx: &mut Context<'_, Self::Effect>) -> Handled;
+    fn handle_message(
+        &mut self,
+        message: Message<'_>,
+        cx: &mut Context<'_, Self::Effect>,
+    ) -> Handled;
 
     /// A request of class `Direct` other than a fetch. Answered with [`Context::reply`], at
     /// once or later; `None` refuses it.
@@ -178,7 +163,13 @@ pub trait Role {
     ) -> Option<()>;
 
     /// A durable frame was taken into the inbox, and will be acked once it is committed.
-    fn handle_gathered(&mut self, _origin: &Origin, _kind: Kind, _cx: &mut Context<'_, Self::Effect>) {}
+    fn handle_gathered(
+        &mut self,
+        _origin: &Origin,
+        _kind: Kind,
+        _cx: &mut Context<'_, Self::Effect>,
+    ) {
+    }
 
     /// Mail from its own threads.
     fn handle_mail(&mut self, mail: Self::Mail, cx: &mut Context<'_, Self::Effect>);

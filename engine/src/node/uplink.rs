@@ -5,10 +5,11 @@ use super::bind::Binding;
 use super::io::{CloseReason, Output, Request};
 use crate::delivery::{ANSWER_TIMEOUT, Outbound, Stage};
 use crate::ids::{ConnId, DialId, HostName};
+use crate::queue::lanes::Message as Outgoing;
 use crate::queue::outbox::Outbox;
 use crate::time::{Instant, Now};
 use crate::wire::message::{BindAck, BindReq};
-use crate::wire::{Body, FLAG_BEHIND, Frame, Kind, Lane, Nack, NackReason, encode};
+use crate::wire::{Body, FLAG_BEHIND, Frame, Kind, Lane, Nack, NackReason};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -76,7 +77,12 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from
 impl Uplink {
     /// A way to one of these masters; `from` is the address to dial from, if it matters.
     #[must_use]
-    pub fn new(masters: Vec<MasterAddr>, from: Option<IpAddr>, version: &str, outbox: Outbox) -> Self {
+    pub fn new(
+        masters: Vec<MasterAddr>,
+        from: Option<IpAddr>,
+        version: &str,
+        outbox: Outbox,
+    ) -> Self {
         Self {
             masters: masters.into(),
             from,
@@ -120,7 +126,9 @@ impl Uplink {
         let Some((_, port)) = self.resolving.take_if(|(asked, _)| asked == name) else { return };
         match answer {
             Some(found) if !found.is_empty() => {
-                let with_port = |a: &SocketAddr| SocketAddr::new(a.ip(), if a.port() == 0 { port } else { a.port() });
+                let with_port = |a: &SocketAddr| {
+                    SocketAddr::new(a.ip(), if a.port() == 0 { port } else { a.port() })
+                };
                 let found: Vec<_> = found.iter().map(with_port).collect();
                 self.ask(&found, rng, now);
             }
@@ -138,9 +146,8 @@ impl Uplink {
     }
 
     fn push_urgent<B: Body>(&mut self, body: &B, now: Now) {
-        // The urgent lane holds the newest of each binding kind: it cannot be full of others.
-        let pushed = self.outbox.push(B::KIND, B::SCHEMA, &encode(body), None, now);
-        debug_assert!(pushed.is_ok(), "newest-wins kinds replace one another");
+        let pushed = self.outbox.push(Outgoing::of(body), now);
+        debug_assert!(pushed.is_ok(), "only the durable lane can be full");
     }
 
     /// A `BindResp` has come.
@@ -178,7 +185,12 @@ impl Uplink {
     }
 
     /// The dial has failed, if it is this one's: the parent is unreachable.
-    pub fn handle_dial_failed(&mut self, dial: DialId, rng: &mut fastrand::Rng, now: Now) -> Option<UplinkEvent> {
+    pub fn handle_dial_failed(
+        &mut self,
+        dial: DialId,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) -> Option<UplinkEvent> {
         if self.delivery?.stage() != Stage::Dialing(dial) {
             return None;
         }
@@ -198,8 +210,8 @@ impl Uplink {
             return None;
         }
         self.delivery = None;
-        let unfinished = self.outbox.in_flight();
-        self.outbox.end(now);
+        let unfinished = self.outbox.in_flight() > 0;
+        self.outbox.end();
         if reason == CloseReason::Done && !unfinished {
             return None;
         }
@@ -214,6 +226,7 @@ impl Uplink {
     fn on_unreachable(&mut self, rng: &mut fastrand::Rng, now: Now) -> UplinkEvent {
         self.failed = self.binding.parent();
         self.binding = Binding::Unbound;
+        self.outbox.handle_unreachable();
         self.not_before = Some(now.at + self.backoff.failed(rng));
         UplinkEvent::Unbound
     }
@@ -226,12 +239,13 @@ impl Uplink {
                 self.backoff.succeeded();
                 self.outbox.handle_ack(header.lane, header.epoch, header.seq);
                 let behind = header.flags & FLAG_BEHIND != 0;
-                let acked = UplinkEvent::Acked { lane: header.lane, epoch: header.epoch, seq: header.seq };
+                let acked =
+                    UplinkEvent::Acked { lane: header.lane, epoch: header.epoch, seq: header.seq };
                 [Some(acked), behind.then_some(UplinkEvent::Behind)]
             }
             Kind::NACK => {
                 let Ok(nack) = Nack::decode(frame) else { return [None; 2] };
-                self.outbox.handle_nack(header.lane, header.epoch, header.seq, nack, now);
+                self.outbox.handle_nack(header.lane, header.epoch, header.seq, &nack, now);
                 if let Some(delivery) = &mut self.delivery {
                     // What is under way before the refused frame may still be acked.
                     delivery.drain();
@@ -240,7 +254,13 @@ impl Uplink {
                     nack.reason,
                     NackReason::Unsupported | NackReason::Damaged | NackReason::Refused
                 );
-                [settled.then_some(UplinkEvent::Quarantined { seq: header.seq, reason: nack.reason }), None]
+                [
+                    settled.then_some(UplinkEvent::Quarantined {
+                        seq: header.seq,
+                        reason: nack.reason,
+                    }),
+                    None,
+                ]
             }
             _ => [None; 2],
         }
@@ -254,7 +274,7 @@ impl Uplink {
         now: Now,
         out: &mut VecDeque<Output<E>>,
     ) {
-        while let Some(command) = self.outbox.poll_command() {
+        while let Some(command) = self.outbox.poll_command(now) {
             out.push_back(Output::Request(Request::Store(command)));
         }
         if self.not_before.is_some_and(|at| at <= now.at) {
@@ -264,7 +284,8 @@ impl Uplink {
         match self.binding {
             Binding::Unbound if !waiting && self.resolving.is_none() => {
                 let failed = self.failed.map(MasterAddr::Fixed);
-                let fresh = self.masters.iter().filter(|m| Some(*m) != failed.as_ref());
+                let fresh: Vec<_> =
+                    self.masters.iter().filter(|m| Some(*m) != failed.as_ref()).collect();
                 match rng.choice(fresh).or_else(|| rng.choice(&*self.masters)).cloned() {
                     Some(MasterAddr::Name(name, port)) => {
                         self.resolving = Some((name.clone(), port));
@@ -274,11 +295,13 @@ impl Uplink {
                     None => {}
                 }
             }
-            Binding::Asked { parent, until, .. } if until <= now.at => self.ask(&[parent], rng, now),
+            Binding::Asked { parent, until, .. } if until <= now.at => {
+                self.ask(&[parent], rng, now)
+            }
             _ => {}
         }
         match (&mut self.delivery, self.binding.parent()) {
-            (None, Some(addr)) if !waiting && self.outbox.is_due(now) => {
+            (None, Some(addr)) if !waiting && self.outbox.is_due(now.at) => {
                 let dial = DialId(*next_dial);
                 *next_dial += 1;
                 self.delivery = Some(Outbound::dialing(dial, now.at));
@@ -291,15 +314,15 @@ impl Uplink {
                     out.push_back(Output::Send { conn, frame });
                 }
                 let draining = matches!(delivery.stage(), Stage::Draining(_));
-                if !self.outbox.in_flight() && (draining || !self.outbox.is_due(now)) {
+                if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
                     out.push_back(Output::Close { conn, reason: CloseReason::Done });
-                    self.outbox.end(now);
+                    self.outbox.end();
                     self.delivery = None;
                 }
             }
             _ => {}
         }
-        while let Some(command) = self.outbox.poll_command() {
+        while let Some(command) = self.outbox.poll_command(now) {
             out.push_back(Output::Request(Request::Store(command)));
         }
     }
@@ -311,7 +334,6 @@ impl Uplink {
             Binding::Asked { until, .. } => Some(until),
             _ => None,
         };
-        let held = if self.delivery.is_none() { self.outbox.hold_until() } else { None };
-        [self.not_before, asked, held].into_iter().flatten().min()
+        [self.not_before, asked, self.outbox.next_timeout()].into_iter().flatten().min()
     }
 }

@@ -242,6 +242,12 @@ impl Inbox {
         self.conns.entry(conn).or_default().refused = true;
     }
 
+    /// Whether a durable frame of this connection was refused before.
+    #[must_use]
+    pub fn has_refused(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(|state| state.refused)
+    }
+
     /// A connection has ended; what it brought stays.
     pub fn conn_closed(&mut self, conn: ConnId) {
         let Some(state) = self.conns.remove(&conn) else { return };

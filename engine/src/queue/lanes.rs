@@ -3,7 +3,7 @@
 
 use crate::ids::{Epoch, HostName, Origin};
 use crate::time::Instant;
-use crate::wire::{FrameBuf, Header, Kind, Lane, RouteBuf};
+use crate::wire::{Body, FrameBuf, Header, Kind, Lane, RouteBuf, encode};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,6 +24,18 @@ pub struct Message {
 }
 
 impl Message {
+    /// A message with this body, to the master, worth something for ever.
+    #[must_use]
+    pub fn of<B: Body>(body: &B) -> Self {
+        Self {
+            kind: B::KIND,
+            schema: B::SCHEMA,
+            body: encode(body).into(),
+            target: None,
+            ttl: None,
+        }
+    }
+
     /// The lane that it travels on; kinds that this build does not know are volatile.
     #[must_use]
     pub fn lane(&self) -> Lane {

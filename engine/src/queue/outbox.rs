@@ -167,7 +167,9 @@ impl Outbox {
         let settle = match nack.reason {
             NackReason::Unsupported | NackReason::Damaged => true,
             NackReason::Refused => nack.retry_after.is_zero(),
-            NackReason::Busy | NackReason::Store | NackReason::Stopping => false,
+            NackReason::Busy | NackReason::Store | NackReason::Stopping | NackReason::Unknown => {
+                false
+            }
         };
         match lane {
             Lane::Durable => self.durable.handle_nack(epoch, seq, nack, settle, now.at),

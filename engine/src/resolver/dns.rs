@@ -238,8 +238,7 @@ pub(super) fn answer(
     let found = if truncated { Vec::new() } else { found };
     let code = if addrs.is_some() { 0 } else { 3 };
     let recursion = FLAG_RECURSION_DESIRED | 1 << 7;
-    let flags =
-        FLAG_RESPONSE | recursion | code | if truncated { FLAG_TRUNCATED } else { 0 };
+    let flags = FLAG_RESPONSE | recursion | code | if truncated { FLAG_TRUNCATED } else { 0 };
     let count = u16::try_from(found.len()).unwrap_or(u16::MAX);
     let mut out = Vec::new();
     for word in [*id, flags, 1, count, 0, 0] {

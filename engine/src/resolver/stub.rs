@@ -81,11 +81,7 @@ impl Stub {
     }
 
     /// Asks each server in turn, all of them as often as `conf` says.
-    fn ask_servers(
-        &mut self,
-        conf: &ResolvConf,
-        name: &HostName,
-    ) -> Result<Answer, ResolveError> {
+    fn ask_servers(&mut self, conf: &ResolvConf, name: &HostName) -> Result<Answer, ResolveError> {
         let mut failure = ResolveError::Timeout;
         for _ in 0..conf.tries {
             for server in &conf.servers {
