@@ -1,0 +1,3 @@
+//! An operator's site: reading it, checking all of it, and compiling it to what clients take.
+
+mod place;
