@@ -29,7 +29,7 @@ impl Default for SinkOptions {
 /// The embedded result store.
 #[derive(Debug)]
 pub struct SqliteSink {
-    db: Connection,
+    pub(super) db: Connection,
     path: PathBuf,
     inbox: Epoch,
     cursor: Option<u64>,
