@@ -11,9 +11,8 @@ use crate::control::{
     PushPiece, ReportArgs, ReportsArgs, verb,
 };
 use crate::sink::{Answer, HostUpdates, Query, Record, SinkEvent};
-use engine::blob::serve::Listing;
 use engine::ids::{ConnId, HostName, Origin, Revision};
-use engine::metrics::Metrics;
+use engine::reactor::Metrics;
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
 use engine::release::Pattern;
@@ -73,6 +72,8 @@ pub struct MasterOptions {
     pub client_port: u16,
     /// Most hosts that are known at once.
     pub hosts_max: usize,
+    /// How long a stop may take.
+    pub stop_timeout: Duration,
 }
 
 /// The master.
@@ -90,7 +91,6 @@ pub struct MasterRole {
     update_at: Option<Instant>,
     /// A batch that the sink did not take, and when to offer it again.
     refused: Option<(Vec<Record>, Instant)>,
-    appending: Option<Vec<Record>>,
     pub(super) sink_cursor: u64,
     pub(super) sink_error: String,
     started: Option<Instant>,
@@ -102,11 +102,11 @@ type Cx<'a> = Context<'a, Effect>;
 impl MasterRole {
     /// A master that has no release yet; send it [`RoleMail::Loaded`].
     #[must_use]
-    pub fn new(options: MasterOptions, metrics: Arc<Metrics>) -> Self {
+    pub fn new(options: MasterOptions) -> Self {
         let hosts = Hosts::new(options.hosts_max);
         Self {
             options,
-            metrics,
+            metrics: Arc::default(),
             hosts,
             pushes: Vec::new(),
             probes: Vec::new(),
@@ -115,12 +115,17 @@ impl MasterRole {
             loading: Vec::new(),
             update_at: None,
             refused: None,
-            appending: None,
             sink_cursor: 0,
             sink_error: String::new(),
             started: None,
             stopping: false,
         }
+    }
+
+    /// The loop is about to turn; these are its counters.
+    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+        self.metrics = metrics;
+        self.started = Some(cx.now.at);
     }
 
     /// What it knows of hosts.
@@ -188,13 +193,11 @@ impl MasterRole {
     fn on_sink(&mut self, event: SinkEvent, cx: &mut Cx<'_>) {
         match event {
             SinkEvent::Appended(appended) => {
-                self.appending = None;
                 self.sink_cursor = appended.upto;
                 self.sink_error.clear();
                 cx.consumed(appended.upto);
             }
-            SinkEvent::Failed { records, error, retry_after } => {
-                self.appending = None;
+            SinkEvent::AppendFailed { records, error, retry_after } => {
                 self.sink_error = error.to_string();
                 self.refused = Some((records, cx.now.at + retry_after.max(SINK_RETRY)));
             }
@@ -208,12 +211,19 @@ impl MasterRole {
                     }
                 }
             }
+            SinkEvent::Ended => {
+                if !self.stopping {
+                    log::error!("the result store's thread has ended; reports wait in the inbox until a restart");
+                    self.sink_error = "the result store's thread has ended: restart the master".to_owned();
+                }
+            }
         }
     }
 
-    fn on_loaded(&mut self, loaded: Result<(Published, Vec<HostName>), String>, cx: &mut Cx<'_>) {
+    /// A release has been read, or cannot be.
+    pub fn handle_loaded(&mut self, loaded: Result<(Published, Vec<HostName>), String>, cx: &mut Cx<'_>) {
         let waiting = std::mem::take(&mut self.loading);
-        let (published, tabled) = match loaded {
+        let (mut published, tabled) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 log::error!("the release cannot be loaded: {error}");
@@ -225,7 +235,7 @@ impl MasterRole {
         };
         let revision = published.revision;
         if let Some(server) = &mut cx.node.server {
-            server.listing_replaced(Listing::new(published.listing.iter().cloned()));
+            server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
         let targets: Vec<HostName> = self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
@@ -263,11 +273,11 @@ impl MasterRole {
             }
             verb::HOSTS => {
                 let HostsArgs { silent, after } = parse(arguments)?;
-                let silent_since = self.silent_since(cx.now.wall);
-                self.query(conn, Query::Hosts { silent, silent_since, after }, cx);
+                let silent_before = self.silent_since(cx.now.wall);
+                self.query(conn, Query::Hosts { silent_before, silent_only: silent, after }, cx);
             }
             verb::REPORTS => self.query(conn, Query::Reports(parse::<ReportsArgs>(arguments)?), cx),
-            verb::REPORT => self.query(conn, Query::Report(parse::<ReportArgs>(arguments)?.id), cx),
+            verb::REPORT => self.query(conn, Query::Report { id: parse::<ReportArgs>(arguments)?.id }, cx),
             verb::IDS => self.query(conn, Query::Ids { after: parse::<IdsArgs>(arguments)?.after }, cx),
             verb::QUEUE_STAT => {
                 let NoArgs {} = parse(arguments)?;
@@ -383,7 +393,7 @@ fn reply_answer(cx: &mut Cx<'_>, conn: ConnId, answer: &Answer) {
     match answer {
         Answer::Hosts(page) => reply_json(cx, conn, page),
         Answer::Reports(page) => reply_json(cx, conn, page),
-        Answer::Report(Some(detail)) => reply_json(cx, conn, detail),
+        Answer::Report(Some(detail)) => reply_json(cx, conn, &**detail),
         Answer::Report(None) => {
             let hint = "`drover reports` lists those that are stored";
             reply_error(cx, conn, &ControlError::new("there is no report of that number", hint));
@@ -445,10 +455,9 @@ impl Role for MasterRole {
     }
 
     fn handle_mail(&mut self, mail: RoleMail, cx: &mut Cx<'_>) {
-        self.started.get_or_insert(cx.now.at);
         match mail {
             RoleMail::Sink(event) => self.on_sink(event, cx),
-            RoleMail::Loaded(loaded) => self.on_loaded(loaded, cx),
+            RoleMail::Loaded(loaded) => self.handle_loaded(loaded, cx),
         }
     }
 
@@ -463,7 +472,6 @@ impl Role for MasterRole {
                 self.tell_pushes(cx);
             }
             NodeEvent::Records(records) => {
-                self.appending = Some(Vec::new());
                 cx.effect(Effect::Append(records));
             }
             NodeEvent::Resolved { name, answer } => {
@@ -517,6 +525,10 @@ impl Role for MasterRole {
         let bind = self.hosts.take_bind_nonce(host);
         let bind = bind.map(|nonce| Outgoing::of(&BindResp { nonce, version: VERSION.to_owned() }));
         bind.into_iter().chain(self.hosts.due(host)).collect()
+    }
+
+    fn stop_timeout(&self) -> Option<Duration> {
+        Some(self.options.stop_timeout)
     }
 
     fn is_finished(&self) -> bool {

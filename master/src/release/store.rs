@@ -34,6 +34,12 @@ impl ReleaseStore {
         Self { state_dir: state_dir.into() }
     }
 
+    /// The state directory.
+    #[must_use]
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     /// The directory of the blobs: `blobs/ab/cdef…`.
     #[must_use]
     pub fn blobs_dir(&self) -> PathBuf {

@@ -30,6 +30,8 @@ pub enum SinkEvent {
     Appended(Appended),
     /// A batch could not be stored: append it again after this time.
     AppendFailed {
+        /// The batch.
+        records: Vec<Record>,
         /// What is wrong.
         error: SinkError,
         /// How long to wait; longer each time.
@@ -51,15 +53,19 @@ pub enum SinkEvent {
 #[error("too many questions wait for the result store; ask again later")]
 pub struct SinkBusy;
 
-#[derive(Debug, Default)]
+/// Work of the admin side that reads files, and so has no place on the reactor's thread.
+type Job = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Waiting {
     batch: Vec<Record>,
     hosts: HostUpdates,
     queries: VecDeque<(u64, Query)>,
+    jobs: Vec<Job>,
     stopping: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
     wake: Condvar,
@@ -73,8 +79,14 @@ impl Shared {
 }
 
 /// Where commands for the sink's thread go in; none of them blocks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SinkHandle(Arc<Shared>);
+
+impl std::fmt::Debug for SinkHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SinkHandle")
+    }
+}
 
 impl SinkHandle {
     /// Stores a batch; answered by `Appended` or `AppendFailed`, before which the next is not
@@ -103,6 +115,12 @@ impl SinkHandle {
         waiting.queries.push_back((id, query));
         self.0.wake.notify_one();
         Ok(())
+    }
+
+    /// Runs a job of the admin side between two batches.
+    pub fn run(&self, job: impl FnOnce() + Send + 'static) {
+        self.0.lock().jobs.push(Box::new(job));
+        self.0.wake.notify_one();
     }
 
     /// Finish what was asked so far, then end; told by `Ended`.
@@ -200,8 +218,9 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
                 let answer = self.sink.query(&query);
                 self.tell(SinkEvent::Answered { id, answer });
             }
+            work.jobs.into_iter().for_each(|job| job());
             if !work.batch.is_empty() {
-                self.append(&work.batch);
+                self.append(work.batch);
             }
             if work.stopping {
                 self.store_hosts();
@@ -225,6 +244,7 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
         loop {
             let news = !waiting.batch.is_empty()
                 || !waiting.queries.is_empty()
+                || !waiting.jobs.is_empty()
                 || !waiting.hosts.is_empty()
                 || waiting.stopping;
             let due = self.hosts_at.into_iter().chain(self.prune_at).min();
@@ -246,15 +266,15 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
         }
     }
 
-    fn append(&mut self, batch: &[Record]) {
-        match self.sink.append(batch) {
+    fn append(&mut self, batch: Vec<Record>) {
+        match self.sink.append(&batch) {
             Ok(appended) => {
                 self.on_success();
                 self.tell(SinkEvent::Appended(appended));
             }
             Err(error) => {
                 let retry_after = self.on_failure(&error);
-                self.tell(SinkEvent::AppendFailed { error, retry_after });
+                self.tell(SinkEvent::AppendFailed { records: batch, error, retry_after });
             }
         }
     }
