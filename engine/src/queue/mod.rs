@@ -2,7 +2,9 @@
 
 pub mod inbox;
 pub mod lanes;
+pub mod lmdb;
 pub mod marks;
 pub mod memory;
 pub mod outbox;
 pub mod store;
+pub mod thread;
