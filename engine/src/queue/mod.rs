@@ -8,3 +8,8 @@ pub mod memory;
 pub mod outbox;
 pub mod store;
 pub mod thread;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
