@@ -283,6 +283,7 @@ impl Inbox {
                 self.log_records = self.log_records.saturating_sub(records);
                 self.log_bytes = self.log_bytes.saturating_sub(bytes);
                 if self.log_records == 0 {
+                    self.log_bytes = 0;
                     self.oldest = None;
                 }
                 self.consumer.on_trimmed(upto);

@@ -111,6 +111,11 @@ impl MemoryLane {
         self.sent as usize
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.capacity()
+    }
+
     /// What became of those that were not delivered.
     #[must_use]
     pub fn counts(&self) -> LaneCounts {
@@ -209,6 +214,3 @@ impl MemoryLane {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

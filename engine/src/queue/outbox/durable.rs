@@ -139,6 +139,11 @@ impl DurableLane {
         Ok(origin)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.work.is_none()
+    }
+
     pub(super) fn end(&mut self) {
         if let Some(work) = &mut self.work {
             work.delivery = None;
