@@ -2,7 +2,7 @@
 
 use super::poller::Token;
 use super::send::SendQueue;
-use crate::ids::{ConnId, DialId};
+use crate::ids::ConnId;
 use crate::node::io::CloseReason;
 use crate::time::Instant;
 use crate::wheel::TimerId;
@@ -12,8 +12,8 @@ use slab::Slab;
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Its connect is under way.
-    Dialing(DialId),
+    /// Its connect is under way; the reactor knows whose dial it is.
+    Dialing,
     /// Frames go both ways.
     Open,
     /// The host has closed it: what was sent goes out, what comes is thrown away.

@@ -48,8 +48,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// (the process may have been stopped for a while), so it is looked at once more.
     fn on_deadline(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.of(id) else { return };
-        if let Phase::Dialing(dial) = conn.phase {
-            if !self.finish_dial(id, dial, now) {
+        if conn.phase == Phase::Dialing {
+            if !self.finish_dial(id, now) {
                 self.miss(id, CloseReason::ConnectTimeout, now);
             }
             return;
@@ -76,7 +76,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 let reason = conn.reason;
                 self.finish(id, reason, now);
             }
-            Phase::Open | Phase::Dialing(_) => {
+            Phase::Open | Phase::Dialing => {
                 let unread = conn.flags.has(Flags::READABLE) && !conn.flags.has(Flags::PARKED);
                 if unread && conn.unsent() <= self.limits.send_bytes_high {
                     // More has come than one turn reads: the rest is read first.

@@ -24,9 +24,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             Ok(stream) => {
                 let deadline = now.at + timeout.unwrap_or(self.limits.connect_timeout);
                 let reason = CloseReason::ConnectTimeout;
-                let mut conn = Conn::new(stream, Phase::Dialing(dial), deadline, reason);
+                let mut conn = Conn::new(stream, Phase::Dialing, deadline, reason);
                 conn.flags.set(Flags::WATCHED);
                 self.conns.insert(conn);
+                self.dials.insert(id, dial);
                 self.metrics.connections.set(self.conns.len() as u64);
                 self.arm(id);
             }
@@ -35,7 +36,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     }
 
     /// Looks whether a connect has ended; false while it has not.
-    pub(super) fn finish_dial(&mut self, id: ConnId, dial: DialId, now: Now) -> bool {
+    pub(super) fn finish_dial(&mut self, id: ConnId, now: Now) -> bool {
         let Some(conn) = self.conns.of(id) else { return true };
         match self.poller.connected(&conn.stream) {
             Ok(false) => return false,
@@ -49,7 +50,9 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 }
                 self.arm(id);
                 self.metrics.dialed.bump();
-                self.host.handle_input(Input::Dialed { dial, conn: id }, now);
+                if let Some(dial) = self.dials.remove(&id) {
+                    self.host.handle_input(Input::Dialed { dial, conn: id }, now);
+                }
             }
             Err(e) => self.finish(id, CloseReason::of_dial(&e), now),
         }

@@ -33,7 +33,7 @@ pub use signal::Signals;
 pub use source::Source;
 
 use crate::clock::Clock;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, DialId};
 use crate::limits::Limits;
 use crate::node::io::{Host, Input, Mail, Services};
 use crate::time::{Instant, Now};
@@ -42,7 +42,7 @@ use conn::{Flags, Table};
 use listener::{Accepting, Listening};
 use poller::{Poller, Readiness, Token};
 use send::SendQueue;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +74,8 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     metrics: Arc<Metrics>,
     conns: Table<P::Stream>,
     wheel: Wheel<ConnId>,
+    /// Whose dials are under way; kept apart, since few connections are being made at a time.
+    dials: HashMap<ConnId, DialId>,
     /// Connections on which reading or a connect may get on.
     ready: VecDeque<ConnId>,
     /// Connections that have something to send and are not blocked.
@@ -121,6 +123,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             metrics: Arc::default(),
             conns: Table::new(),
             wheel: Wheel::new(now.at),
+            dials: HashMap::new(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             spare: Vec::new(),

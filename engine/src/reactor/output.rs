@@ -237,7 +237,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.metrics.connections.set(self.conns.len() as u64);
         // What it held may be what accepting lacked.
         self.accepting.paused_until = None;
-        if let Phase::Dialing(dial) = conn.phase {
+        if let Some(dial) = self.dials.remove(&id) {
             return self.tell_dial_failed(dial, reason, now);
         }
         self.metrics.closed[reason.index()].bump();

@@ -58,8 +58,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             let Some(id) = self.ready.pop_front() else { return };
             let Some(conn) = self.conns.of(id) else { continue };
             conn.flags.clear(Flags::QUEUED);
-            if let Phase::Dialing(dial) = conn.phase {
-                self.finish_dial(id, dial, now);
+            if conn.phase == Phase::Dialing {
+                self.finish_dial(id, now);
             } else {
                 if conn.flags.take(Flags::WRITABLE) && conn.flags.take(Flags::BLOCKED) {
                     self.mark_dirty(id);
@@ -85,7 +85,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     pub(super) fn read(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.of(id) else { return };
         match conn.phase {
-            Phase::Dialing(_) => return,
+            Phase::Dialing => return,
             Phase::Closing | Phase::Lingering => return self.discard(id, now),
             Phase::Open => {}
         }
