@@ -75,6 +75,20 @@ pub struct ServeCounters {
     pub bytes: u64,
 }
 
+impl ServeCounters {
+    /// All of them with their names.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("blob_requests", self.requests),
+            ("blob_refused", self.refused),
+            ("blob_unreadable", self.unreadable),
+            ("blob_chunks", self.chunks),
+            ("blob_bytes", self.bytes),
+        ]
+    }
+}
+
 /// What a server asks of its node.
 #[derive(Debug)]
 pub enum ServeOutput {

@@ -279,11 +279,6 @@ impl MasterRole {
             verb::REPORTS => self.query(conn, Query::Reports(parse::<ReportsArgs>(arguments)?), cx),
             verb::REPORT => self.query(conn, Query::Report { id: parse::<ReportArgs>(arguments)?.id }, cx),
             verb::IDS => self.query(conn, Query::Ids { after: parse::<IdsArgs>(arguments)?.after }, cx),
-            verb::QUEUE_STAT => {
-                let NoArgs {} = parse(arguments)?;
-                let answer = status::queue(cx);
-                reply_json(cx, conn, &answer);
-            }
             verb::PUBLISHED => {
                 let PublishedArgs { revision } = parse(arguments)?;
                 log::info!("revision {revision} has been published");

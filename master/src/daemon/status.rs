@@ -2,7 +2,7 @@
 
 use super::hosts::CLOCK_SKEW_MAX_MS;
 use super::role::{Effect, MasterRole, VERSION};
-use crate::control::{QueueStat, Status};
+use crate::control::Status;
 use engine::ids::Revision;
 use engine::node::Context;
 use engine::wire::message::StatusResp;
@@ -81,8 +81,8 @@ pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
         inbox_records: depth.records,
         inbox_bytes: depth.bytes,
         sink_cursor: role.sink_cursor,
-        connections: role.metrics().connections(),
-        loop_lag_p99_us: role.metrics().loop_lag_p99_us(),
+        connections: role.metrics().connections.value(),
+        loop_lag_p99_us: u64::try_from(role.metrics().lag.quantile(0.99).as_micros()).unwrap_or(u64::MAX),
         warnings: warnings(role, cx, hosts_silent, skewed),
         counters: counters(role, cx),
     }
@@ -99,10 +99,4 @@ pub(super) fn public(role: &MasterRole, cx: &Context<'_, Effect>) -> StatusResp 
         uptime_ms: u64::try_from(role.uptime(cx.now.at).as_millis()).unwrap_or(u64::MAX),
         counters: counters(role, cx).into_iter().collect(),
     }
-}
-
-/// How full the inbox is.
-pub(super) fn queue(cx: &Context<'_, Effect>) -> QueueStat {
-    let depth = cx.node.inbox.as_ref().map(|inbox| inbox.depth()).unwrap_or_default();
-    QueueStat { records: depth.records, bytes: depth.bytes, first: depth.first, next: depth.next, ..QueueStat::default() }
 }
