@@ -131,3 +131,6 @@ pub enum BlobEvent {
         bytes: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;
