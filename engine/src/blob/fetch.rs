@@ -356,6 +356,8 @@ impl Fetcher {
             BlobEvent::Opened { .. }
             | BlobEvent::Missing { .. }
             | BlobEvent::Ready { .. }
+            | BlobEvent::Loaded { .. }
+            | BlobEvent::Verified { .. }
             | BlobEvent::Collected { .. } => {}
         }
     }

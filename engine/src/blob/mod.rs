@@ -67,6 +67,18 @@ pub enum BlobCommand {
         /// The bytes.
         data: Vec<u8>,
     },
+    /// Read a small blob whole; answered by `Loaded` or `Missing`.
+    Load {
+        /// Which.
+        hash: BlobHash,
+        /// A longer one is not read.
+        size_max: u64,
+    },
+    /// Hash a blob that was found broken, and remove it if it is; answered by `Verified`.
+    Verify {
+        /// Which.
+        hash: BlobHash,
+    },
     /// Remove all that is not in this list; answered by `Collected`.
     Collect {
         /// What to keep, sorted.
@@ -123,6 +135,20 @@ pub enum BlobEvent {
         /// What is wrong.
         error: String,
     },
+    /// A blob's bytes.
+    Loaded {
+        /// Which.
+        hash: BlobHash,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// A blob was hashed.
+    Verified {
+        /// Which.
+        hash: BlobHash,
+        /// Whether it is there and has its hash; if not, it is gone now.
+        whole: bool,
+    },
     /// The collection is done.
     Collected {
         /// Blobs removed.
@@ -131,3 +157,6 @@ pub enum BlobEvent {
         bytes: u64,
     },
 }
+
+#[cfg(test)]
+mod tests;

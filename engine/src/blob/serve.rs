@@ -268,6 +268,8 @@ impl Server {
             | BlobEvent::Written { .. }
             | BlobEvent::Stored { .. }
             | BlobEvent::Broken { .. }
+            | BlobEvent::Loaded { .. }
+            | BlobEvent::Verified { .. }
             | BlobEvent::Collected { .. } => {}
         }
     }

@@ -5,7 +5,7 @@ use super::{BlobCommand, BlobEvent};
 use crate::ids::BlobHash;
 use crate::limits::CHUNK_SIZE_MAX;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -64,6 +64,16 @@ impl BlobWorker {
                     Err(error) => BlobEvent::Broken { hash, error: error.to_string() },
                 }
             }
+            BlobCommand::Load { hash, size_max } => match self.load(hash, size_max) {
+                Ok(bytes) => BlobEvent::Loaded { hash, bytes },
+                Err(error) => {
+                    log::warn!("cannot read a blob: {error}");
+                    BlobEvent::Missing { hash }
+                }
+            },
+            BlobCommand::Verify { hash } => {
+                BlobEvent::Verified { hash, whole: self.cache.verify(hash).is_ok() }
+            }
             BlobCommand::Collect { keep } => {
                 self.partials.clear();
                 let collected = self.cache.collect(&keep).unwrap_or_else(|error| {
@@ -76,6 +86,16 @@ impl BlobWorker {
                 BlobEvent::Collected { removed: collected.removed, bytes: collected.bytes }
             }
         }
+    }
+
+    fn load(&self, hash: BlobHash, size_max: u64) -> Result<Vec<u8>, String> {
+        let (file, size) = self.cache.open_blob(hash).map_err(|error| error.to_string())?;
+        if size > size_max {
+            return Err(format!("{hash} has {size} bytes, at most {size_max} are expected"));
+        }
+        let mut bytes = Vec::new();
+        file.take(size_max).read_to_end(&mut bytes).map_err(|error| format!("{hash}: {error}"))?;
+        if BlobHash::of(&bytes) == hash { Ok(bytes) } else { Err(format!("{hash} is damaged")) }
     }
 
     /// Reads a range and drops it: what a later sendfile takes is then in the page cache. A
@@ -137,6 +157,8 @@ fn refusal(command: BlobCommand) -> BlobEvent {
             let blobs = blobs.into_iter().map(|(hash, size)| (hash, size, 0)).collect();
             BlobEvent::Wanted { blobs }
         }
+        BlobCommand::Load { hash, .. } => BlobEvent::Missing { hash },
+        BlobCommand::Verify { hash } => BlobEvent::Verified { hash, whole: false },
         BlobCommand::Write { hash, .. } => {
             BlobEvent::Broken { hash, error: "the disk is too far behind".to_owned() }
         }
