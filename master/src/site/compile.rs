@@ -13,7 +13,7 @@
 //! | `absent` | | nothing: the path must not exist |
 //! | `directory` | `mode`, `owner`, `group` | as above, without default: the tree's root entry, if any, has its mode |
 //! | | `recurse` | `true`: always with a tree |
-//! | | `purge` | `true`: what is not in the tree is removed; only with a tree |
+//! | | `purge` | `true`: what neither the tree nor another resource has below it is removed |
 //! | | `tree` | BLAKE3 of the encoded [`Tree`](engine::release::Tree), 32 raw bytes |
 //! | | `tree_blob`, `tree_size` | the name under which the tree is fetched; its bytes, decimal |
 //! | `symlink` | `target` | as written |
@@ -384,7 +384,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Nothing else manages a path that comes with a tree, or that a purging one would remove.
+    /// Nothing else manages a path that comes with a tree.
     fn check_trees(&mut self, planned: &[Planned], trees: &[Option<Rc<SourceTree>>]) {
         for (owner, tree) in planned.iter().zip(trees) {
             let Some(tree) = tree else { continue };
@@ -393,22 +393,13 @@ impl Compiler<'_> {
                 let Some(below) = p.name.strip_prefix(root).filter(|b| b.starts_with('/')) else {
                     continue;
                 };
-                if below == "/" {
+                if !tree.paths.contains(below.as_bytes()) {
                     continue;
                 }
-                let message = if tree.paths.contains(below.as_bytes()) {
-                    format!(
-                        "{} {} is managed twice: it comes with directory {} ({})",
-                        p.written, p.name, owner.name, owner.place
-                    )
-                } else if owner.purges && p.kind != "absent" {
-                    format!(
-                        "{} {} would be removed again by directory {} ({}), which has `purge: true` and does not contain it",
-                        p.written, p.name, owner.name, owner.place
-                    )
-                } else {
-                    continue;
-                };
+                let message = format!(
+                    "{} {} is managed twice: it comes with directory {} ({})",
+                    p.written, p.name, owner.name, owner.place
+                );
                 self.mistakes.add(&p.place, message);
             }
         }

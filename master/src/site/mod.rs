@@ -28,6 +28,7 @@ mod yaml;
 
 pub use compile::{CompileError, Compiled, CompiledLine, CompiledSet, Progress, compile};
 pub use mistake::{Mistake, Mistakes};
+pub use settings::is_site_id;
 pub use source::Site;
 
 #[cfg(test)]

@@ -32,8 +32,6 @@ pub struct Planned {
     pub requires: Vec<(Place, String)>,
     /// Where its bytes come from.
     pub content: Content,
-    /// It removes what is not in its tree.
-    pub purges: bool,
     /// The policy it is from.
     pub policy: Arc<str>,
 }
@@ -144,7 +142,6 @@ fn resource(policy: &Policy, name: String, mut fields: Fields<'_>) -> Planned {
         attributes: BTreeMap::new(),
         requires: fields.list("requires"),
         content: Content::None,
-        purges: false,
         policy: policy.name.clone(),
     };
     match planned.kind {
@@ -226,7 +223,7 @@ fn file(planned: &mut Planned, fields: &mut Fields<'_>) {
 fn directory(planned: &mut Planned, fields: &mut Fields<'_>) {
     planned.set_owner(fields);
     let recurse = fields.flag("recurse");
-    planned.purges = fields.flag("purge").unwrap_or(false);
+    let purges = fields.flag("purge") == Some(true);
     if let Some((place, source)) = fields.text("source") {
         planned.content = Content::Tree(place, source);
         if recurse == Some(false) {
@@ -234,14 +231,10 @@ fn directory(planned: &mut Planned, fields: &mut Fields<'_>) {
             let message = "a `source` is copied with all below it: leave out `recurse: false`";
             fields.mistakes.add(&place, message);
         }
-    } else if planned.purges {
-        let place = fields.place("purge").unwrap_or(&planned.place).clone();
-        let message = "`purge` removes what is not in `source`: it needs one";
-        fields.mistakes.add(&place, message);
     }
     let recurses = recurse == Some(true) || matches!(planned.content, Content::Tree(..));
     planned.set("recurse", recurses.then(|| "true".into()));
-    planned.set("purge", planned.purges.then(|| "true".into()));
+    planned.set("purge", purges.then(|| "true".into()));
 }
 
 fn symlink(planned: &mut Planned, fields: &mut Fields<'_>) {

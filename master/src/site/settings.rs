@@ -67,6 +67,7 @@ impl Settings {
     }
 }
 
-fn is_site_id(id: &str) -> bool {
+/// Whether a text can be the id of a site.
+pub fn is_site_id(id: &str) -> bool {
     (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
