@@ -2,12 +2,13 @@
 
 use super::schedule::PollSchedule;
 use super::unsent::Unsent;
-use crate::enforcer::{AssignedManifest, EnforcerEvent};
+use crate::enforcer::{EnforcerEvent, EnforcerStatus};
+use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
 use engine::ids::{BlobHash, ConnId, HostName, Revision};
-use engine::metrics::Metrics;
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role};
+use engine::reactor::Metrics;
 use engine::release::{Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode};
 use engine::time::Instant;
 use engine::wire::message::{Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger};
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// This program's version, as peers and operators see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes of a manifest: some hundred thousand files. A longer one is refused.
+const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
 
 /// What the client asks of its enforcer.
 #[derive(Debug)]
@@ -32,8 +36,27 @@ pub enum Effect {
     },
     /// Check everything now: a blob that was broken is whole again.
     Check,
+    /// How it is; answered by [`RoleMail::Status`].
+    Status {
+        /// Who asks.
+        conn: ConnId,
+    },
     /// Let running resources finish, then say `Stopped`.
     Stop,
+}
+
+/// What the client's own threads tell it.
+#[derive(Debug)]
+pub enum RoleMail {
+    /// From the enforcer.
+    Enforcer(EnforcerEvent),
+    /// The answer to [`Effect::Status`].
+    Status {
+        /// Who asked.
+        conn: ConnId,
+        /// How the enforcer is.
+        status: Box<EnforcerStatus>,
+    },
 }
 
 /// An assignment that was accepted and whose blobs are on their way.
@@ -51,8 +74,6 @@ struct Incoming {
 pub struct ClientOptions {
     /// Keys that may sign assignments.
     pub trusted_keys: TrustedKeys,
-    /// How often to ask.
-    pub poll_interval: Duration,
     /// The assignment that is being enforced already, from before the start.
     pub held: Option<Assignment>,
 }
@@ -72,20 +93,11 @@ pub struct ClientRole {
     broken: HashSet<BlobHash>,
     unsent: Unsent,
     bound: Option<SocketAddr>,
+    poll_lost: bool,
     behind: bool,
-    last: LastRun,
+    runs: u64,
     started: Option<Instant>,
     stopped: bool,
-}
-
-#[derive(Debug, Default)]
-struct LastRun {
-    checked: u64,
-    changed: u64,
-    failed: u64,
-    skipped: u64,
-    runs: u64,
-    at_ms: u64,
 }
 
 type Cx<'a> = Context<'a, Effect>;
@@ -97,12 +109,12 @@ fn count(report: &Report, of: u8) -> u64 {
 impl ClientRole {
     /// A client that polls for the first time when the schedule says.
     #[must_use]
-    pub fn new(name: HostName, options: ClientOptions, schedule: PollSchedule, metrics: Arc<Metrics>) -> Self {
+    pub fn new(name: HostName, options: ClientOptions, schedule: PollSchedule) -> Self {
         let held = options.held.clone();
         Self {
             name,
             options,
-            metrics,
+            metrics: Arc::default(),
             schedule,
             held,
             applied: Revision(0),
@@ -111,11 +123,18 @@ impl ClientRole {
             broken: HashSet::new(),
             unsent: Unsent::default(),
             bound: None,
+            poll_lost: false,
             behind: false,
-            last: LastRun::default(),
+            runs: 0,
             started: None,
             stopped: false,
         }
+    }
+
+    /// The loop is about to turn; these are its counters.
+    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+        self.metrics = metrics;
+        self.started = Some(cx.now.at);
     }
 
     fn held_revision(&self) -> Revision {
@@ -143,11 +162,10 @@ impl ClientRole {
             Ok(assignment) => {
                 log::info!("revision {} is assigned; fetching what is missing", assignment.revision);
                 self.behind = false;
-                let hash = assignment.manifest_hash();
-                let size = assignment.manifest_size;
+                let blob = manifest_blob(&assignment);
                 let signed = message.assignment.to_vec();
                 self.incoming = Some(Incoming { assignment, signed, manifest: None, missing: HashSet::new() });
-                cx.fetch([Blob { name: NAME_MANIFEST.to_vec(), hash, size }]);
+                cx.fetch([blob]);
             }
             // The same again is what a second answer to two polls looks like.
             Err(AssignmentError::NotNewer { found, held }) if found == held => {}
@@ -199,7 +217,7 @@ impl ClientRole {
             self.incoming = None;
             self.fail(format!("revision {revision} cannot be fetched: blob {hash}: {why}"), cx);
         } else if is_manifest && incoming.manifest.is_none() {
-            cx.blob(BlobCommand::Load { hash });
+            cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
         } else {
             self.enforce_if_whole(cx);
         }
@@ -251,37 +269,40 @@ impl ClientRole {
 
     fn on_enforcer(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
         match event {
-            EnforcerEvent::RunFinished(report) => self.on_run(report, cx),
+            EnforcerEvent::RunFinished { report, converged } => self.on_run(report, converged, cx),
+            EnforcerEvent::NotApplied { report } => {
+                log::error!("{}", report.note);
+                self.last_error.clone_from(&report.note);
+                self.report(report, cx);
+                self.poll(cx);
+            }
             EnforcerEvent::BlobBroken(hash) => {
                 log::warn!("blob {hash} in the cache is broken; it is fetched again");
                 if self.broken.insert(hash) {
-                    cx.blob(BlobCommand::Discard { hash });
-                    if let Some(held) = &self.held {
-                        cx.blob(BlobCommand::Load { hash: held.manifest_hash() });
-                    }
+                    cx.blob(BlobCommand::Verify { hash });
                 }
             }
-            EnforcerEvent::WatchFallback { reason } => {
-                log::warn!("{reason}");
-                self.last_error = reason;
-            }
-            EnforcerEvent::Failed { error } => {
-                log::error!("{error}");
-                self.fail(error, cx);
+            EnforcerEvent::Watching { directories } => log::info!("{directories} directories are watched"),
+            EnforcerEvent::WatchFallback { reason, check_interval } => {
+                let secs = check_interval.as_secs();
+                self.fail(format!("{reason}: everything is looked at every {secs} s instead"), cx);
             }
             EnforcerEvent::Stopped => self.stopped = true,
         }
     }
 
-    fn on_run(&mut self, report: Report, cx: &mut Cx<'_>) {
-        self.last = LastRun {
-            checked: u64::from(report.checked),
-            changed: count(&report, outcome::CHANGED),
-            failed: count(&report, outcome::FAILED) + count(&report, outcome::INTERRUPTED),
-            skipped: count(&report, outcome::SKIPPED),
-            runs: self.last.runs + 1,
-            at_ms: report.started_ms,
-        };
+    fn on_run(&mut self, report: Report, converged: bool, cx: &mut Cx<'_>) {
+        let (revision, checked) = (report.revision, report.checked);
+        let state = if converged { "converged" } else { "not converged" };
+        log::info!(
+            "revision {revision}: {checked} checked, {} changed, {} failed, {state}",
+            count(&report, outcome::CHANGED),
+            count(&report, outcome::FAILED)
+        );
+        for result in report.results.iter().filter(|r| !r.error.is_empty()) {
+            log::warn!("{}: {}", String::from_utf8_lossy(&result.id), result.error);
+        }
+        self.runs += 1;
         let first_of_revision = Revision(report.revision) > self.applied;
         if first_of_revision {
             self.applied = Revision(report.revision);
@@ -310,22 +331,29 @@ impl ClientRole {
         }
     }
 
-    fn status(&self, cx: &Cx<'_>) -> StatusResp {
-        let mut counters = self.metrics.snapshot();
-        counters.extend(cx.node.counters.named().map(|(name, n)| (name.to_owned(), n)));
-        let last = &self.last;
+    fn status(&self, enforcer: &EnforcerStatus, cx: &Cx<'_>) -> StatusResp {
+        let last = enforcer.last_run.clone().unwrap_or_default();
         let own = [
-            ("revision_applied", self.applied.0),
-            ("runs", last.runs),
-            ("last_run_ms", last.at_ms),
-            ("last_checked", last.checked),
-            ("last_changed", last.changed),
-            ("last_failed", last.failed),
-            ("last_skipped", last.skipped),
+            ("revision_assigned", enforcer.assigned_revision),
+            ("revision_applied", enforcer.applied_revision),
+            ("runs", self.runs),
+            ("heals", enforcer.heals),
+            ("unsettled", enforcer.unsettled as u64),
+            ("last_run_ms", last.started_ms),
+            ("last_checked", u64::from(last.checked)),
+            ("last_changed", last.changed as u64),
+            ("last_failed", last.failed as u64),
+            ("last_skipped", last.skipped as u64),
             ("behind", u64::from(self.behind)),
             ("reports_folded", self.unsent.reports()),
         ];
-        counters.extend(own.map(|(name, n)| (name.to_owned(), n)));
+        let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
+        if let Some(uplink) = &cx.node.uplink {
+            let (records, bytes) = uplink.outbox.depth();
+            counters.extend([("outbox_records".to_owned(), records), ("outbox_bytes".to_owned(), bytes)]);
+        }
+        counters.extend(self.metrics.snapshot());
+        counters.extend(cx.node.counters.named().map(|(name, n)| (name.to_owned(), n)));
         let uptime = self.started.map_or(Duration::ZERO, |started| cx.now.at.since(started));
         StatusResp {
             name: self.name.to_string(),
@@ -339,6 +367,10 @@ impl ClientRole {
     }
 }
 
+fn manifest_blob(assignment: &Assignment) -> Blob {
+    Blob { name: NAME_MANIFEST.to_vec(), hash: assignment.manifest_hash(), size: assignment.manifest_size }
+}
+
 fn blobs_of(manifest: &ManifestBlob) -> impl Iterator<Item = Blob> + '_ {
     let catalog =
         Blob { name: NAME_CATALOG.to_vec(), hash: BlobHash(manifest.catalog), size: manifest.catalog_size };
@@ -348,7 +380,7 @@ fn blobs_of(manifest: &ManifestBlob) -> impl Iterator<Item = Blob> + '_ {
 }
 
 impl Role for ClientRole {
-    type Mail = EnforcerEvent;
+    type Mail = RoleMail;
     type Effect = Effect;
 
     fn accepts(&self, class: Class) -> bool {
@@ -368,25 +400,34 @@ impl Role for ClientRole {
 
     fn handle_request(&mut self, conn: ConnId, _: &PeerAddr, frame: Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
         access::<StatusReq>(&frame).ok()?;
-        let status = self.status(cx);
-        cx.reply(conn, &status);
+        cx.effect(Effect::Status { conn });
         Some(())
     }
 
-    fn handle_mail(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
-        self.on_enforcer(event, cx);
+    fn handle_mail(&mut self, mail: RoleMail, cx: &mut Cx<'_>) {
+        match mail {
+            RoleMail::Enforcer(event) => self.on_enforcer(event, cx),
+            RoleMail::Status { conn, status } => {
+                let status = self.status(&status, cx);
+                cx.reply(conn, &status);
+            }
+        }
     }
 
     fn handle_event(&mut self, event: NodeEvent, cx: &mut Cx<'_>) {
-        self.started.get_or_insert(cx.now.at);
         match event {
             NodeEvent::Bound { parent } => {
                 log::info!("bound to {parent}");
                 self.bound = Some(parent);
+                // What the lost parent was asked went with it.
+                if std::mem::take(&mut self.poll_lost) {
+                    self.poll(cx);
+                }
             }
             NodeEvent::Unbound => {
                 log::warn!("the parent cannot be reached; what is assigned stays enforced");
                 self.bound = None;
+                self.poll_lost = true;
             }
             NodeEvent::Behind => {
                 if !self.behind {
@@ -406,6 +447,21 @@ impl Role for ClientRole {
             }
             NodeEvent::Fetched(event) => self.on_fetched(event, cx),
             NodeEvent::Blob(BlobEvent::Loaded { hash, bytes }) => self.on_loaded(hash, &bytes, cx),
+            NodeEvent::Blob(BlobEvent::Verified { hash, whole }) => {
+                if whole {
+                    self.broken.remove(&hash);
+                    cx.effect(Effect::Check);
+                } else if let Some(held) = &self.held {
+                    cx.blob(BlobCommand::Load { hash: held.manifest_hash(), size_max: MANIFEST_SIZE_MAX });
+                }
+            }
+            NodeEvent::Blob(BlobEvent::Missing { hash }) => {
+                let held = self.held.as_ref().filter(|held| held.manifest_hash() == hash);
+                if let Some(blob) = held.map(manifest_blob) {
+                    self.broken.insert(hash);
+                    cx.fetch([blob]);
+                }
+            }
             NodeEvent::Blob(BlobEvent::Collected { removed, bytes }) if removed > 0 => {
                 log::info!("{removed} blobs of {bytes} bytes are not needed any more and were removed");
             }
