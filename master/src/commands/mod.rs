@@ -9,6 +9,7 @@ pub mod publish;
 pub mod push;
 pub mod queue;
 pub mod reports;
+pub mod site;
 pub mod status;
 
 use crate::config::{ConfigError, MasterConfig};

@@ -24,7 +24,7 @@ pub fn run(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit, 
 /// A status for people.
 #[must_use]
 pub fn render(status: &Status, now: WallMs, paint: Paint) -> String {
-    let mut table = Table::new(&["MASTER", &""]);
+    let mut table = Table::new(&["MASTER", ""]);
     let mut line = |key: &str, value: String| table.row([key.into(), value.into()]);
     line("name", status.name.clone());
     line("version", status.version.clone());

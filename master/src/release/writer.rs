@@ -3,7 +3,9 @@
 use super::error::StoreError;
 use super::index::Release;
 use super::intake::{Blob, Intake, IntakeError, PIECE_SIZE, measure, read_piece};
-use super::store::{PublishLock, ReleaseStore, encode_index, make_dir, replace, sync_dir, write_synced};
+use super::store::{
+    PublishLock, ReleaseStore, encode_index, make_dir, replace, sync_dir, write_synced,
+};
 use engine::ids::{BlobHash, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -157,9 +159,7 @@ impl Drop for Writer<'_> {
 /// Removes a directory with all in it, if it is there.
 pub(super) fn remove_dir(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", dir)(e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(e)),
         _ => Ok(()),
     }
 }
