@@ -5,7 +5,7 @@ use crate::commands::{
     Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
 };
 use crate::config::unit::parse_duration;
-use crate::control::{QueueDumpArgs, ReportsArgs};
+use crate::control::ReportsArgs;
 use crate::table::Paint;
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -251,7 +251,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         Command::Probe { host } => probe::run(context, &host, out),
         Command::Queue(QueueCommand::Stat) => queue::stat(context, now, out),
         Command::Queue(QueueCommand::Dump { from, limit }) => {
-            queue::dump(context, QueueDumpArgs { from, records_max: limit as usize }, out)
+            queue::dump(context, from, limit as usize, out)
         }
     }
 }
