@@ -1,2 +1,3 @@
-//! client
+//! `drover-client`.
+
 fn main() {}

@@ -2,6 +2,7 @@
 
 pub mod blob;
 pub mod clock;
+pub mod config;
 pub mod ids;
 pub mod limits;
 pub mod node;
