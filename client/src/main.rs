@@ -1,3 +1,5 @@
-//! `drover-client`.
+//! `drover-client`: see the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    client::cli::main(std::env::args_os().skip(1))
+}

@@ -127,7 +127,8 @@ impl TestSite {
         let assigned = self.publish(1, resources.to_vec());
         let cache = self.cache();
         let catalog = LoadedCatalog::load(&cache, assigned.catalog).unwrap();
-        let graph = graph_of(&catalog).unwrap();
+        let catalog = catalog.archived();
+        let graph = graph_of(catalog).unwrap();
         let never = StopSwitch::new().unwrap();
         let managed: ManagedPaths =
             resources.iter().filter(|r| r.kind != "exec").map(|r| r.name.clone()).collect();
@@ -143,7 +144,7 @@ impl TestSite {
             fsync: false,
         };
         Run {
-            catalog: &catalog,
+            catalog,
             graph: &graph,
             selected: None,
             blocked: &BTreeSet::new(),

@@ -2,12 +2,11 @@
 //! applied, a failed one skipping what requires it.
 
 use super::graph::{Graph, GraphError, Schedule, Step};
-use crate::policy::LoadedCatalog;
 use crate::provider::command::micros_since;
 use crate::resource::{Change, Context, ResourceError, Settled, Spec};
 use engine::clock::{self, Clock, SystemClock};
 use engine::ids::{BlobHash, Revision};
-use engine::release::ArchivedResource;
+use engine::release::{ArchivedCatalog, ArchivedResource};
 use engine::wire::message::{Report, ResourceResult, outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,8 +19,8 @@ const STACK_SIZE: usize = 256 * 1024;
 ///
 /// # Errors
 /// [`GraphError`]: nothing of such a catalog may be applied.
-pub fn graph_of(catalog: &LoadedCatalog) -> Result<Graph, GraphError> {
-    let resources = catalog.archived().resources.iter();
+pub fn graph_of(catalog: &ArchivedCatalog) -> Result<Graph, GraphError> {
+    let resources = catalog.resources.iter();
     Graph::new(resources.map(|r| r.requires.iter().map(|q| q.to_native()).collect()).collect())
 }
 
@@ -37,8 +36,8 @@ fn id_of(resource: &ArchivedResource) -> Vec<u8> {
 
 /// A graph's error with the names of its resources.
 #[must_use]
-pub fn explain(error: &GraphError, catalog: &LoadedCatalog) -> String {
-    let resources = &catalog.archived().resources;
+pub fn explain(error: &GraphError, catalog: &ArchivedCatalog) -> String {
+    let resources = &catalog.resources;
     let name = |r: &u32| resources.get(*r as usize).map_or_else(|| r.to_string(), shown_id);
     match error {
         GraphError::Cycle(cycle) => {
@@ -57,7 +56,7 @@ pub fn explain(error: &GraphError, catalog: &LoadedCatalog) -> String {
 /// What is to be run.
 pub struct Run<'a> {
     /// The resources.
-    pub catalog: &'a LoadedCatalog,
+    pub catalog: &'a ArchivedCatalog,
     /// Their requirements.
     pub graph: &'a Graph,
     /// Which of them; `None`: all.
@@ -247,7 +246,7 @@ impl<'a> Workers<'a, '_> {
     }
 
     fn take_step(&self, step: Step) -> StepDone {
-        let Some(resource) = self.run.catalog.archived().resources.get(step.resource as usize)
+        let Some(resource) = self.run.catalog.resources.get(step.resource as usize)
         else {
             return StepDone::internal("the resource is not in the catalog");
         };
@@ -256,7 +255,7 @@ impl<'a> Workers<'a, '_> {
             self.run.selected.is_some_and(|selected| !selected.contains(q))
         });
         if let Some(cause) = step.blocked_by.or(known) {
-            let resources = &self.run.catalog.archived().resources;
+            let resources = &self.run.catalog.resources;
             let cause = resources.get(cause as usize).map_or_else(String::new, shown_id);
             return StepDone::Blocked(format!("skipped: requires {cause}, which failed"));
         }
@@ -277,7 +276,7 @@ impl<'a> Workers<'a, '_> {
     fn on_done(&self, shared: &mut Shared<'a>, step: Step, done: StepDone) {
         let resource = step.resource;
         shared.checked += 1;
-        let id = match self.run.catalog.archived().resources.get(resource as usize) {
+        let id = match self.run.catalog.resources.get(resource as usize) {
             Some(archived) => id_of(archived),
             None => Vec::new(),
         };

@@ -394,19 +394,50 @@ impl Directory {
     /// # Errors
     /// [`PathError::System`].
     pub fn names(&self) -> Result<Vec<Vec<u8>>, PathError> {
+        let mut names = Vec::new();
+        self.list(|name, _| {
+            names.push(name.to_vec());
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    /// The directories in it, symlinks to directories not counted.
+    ///
+    /// # Errors
+    /// [`PathError::System`].
+    pub fn directories(&self) -> Result<Vec<Vec<u8>>, PathError> {
+        let mut names = Vec::new();
+        self.list(|name, file_type| {
+            let is_directory = match file_type {
+                Some(known) => known == nix::dir::Type::Directory,
+                // Some file systems do not say.
+                None => self.stat(name)?.is_some_and(|s| s.file_type == FileType::Directory),
+            };
+            if is_directory {
+                names.push(name.to_vec());
+            }
+            Ok(())
+        })?;
+        Ok(names)
+    }
+
+    fn list(
+        &self,
+        mut take: impl FnMut(&[u8], Option<nix::dir::Type>) -> Result<(), PathError>,
+    ) -> Result<(), PathError> {
         let failed = |e| system("list", &self.path, e);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let mut listing =
             nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty()).map_err(failed)?;
-        let mut names = Vec::new();
         for entry in listing.iter() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(name.to_vec());
+                take(name, entry.file_type())?;
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// Makes a directory.
