@@ -319,10 +319,8 @@ impl Config {
             Err(source) => return Err(ConfigError::Assignment { path, source }),
         };
         if !assignment.is_for(&self.name) {
-            let source = AssignmentError::OtherHost {
-                pattern: assignment.pattern,
-                host: self.name.clone(),
-            };
+            let source =
+                AssignmentError::OtherHost { pattern: assignment.pattern, host: self.name.clone() };
             return Err(ConfigError::Assignment { path, source });
         }
         Ok(assignment)
@@ -333,7 +331,11 @@ impl Config {
     ///
     /// # Errors
     /// The refusal, or the error of the disk, in words.
-    pub fn accept_assignment(&self, bytes: &[u8], held: Revision) -> Result<Assignment, AcceptError> {
+    pub fn accept_assignment(
+        &self,
+        bytes: &[u8],
+        held: Revision,
+    ) -> Result<Assignment, AcceptError> {
         let assignment = self.trusted_keys.accept(bytes, &self.name, held, clock::wall())?;
         let path = self.assignment_path();
         write_durably(&path, bytes).map_err(|source| AcceptError::Store { path, source })?;

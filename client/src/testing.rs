@@ -9,7 +9,8 @@ use crate::provider::signature::Signatures;
 use crate::resource::{Context, ManagedPaths};
 use engine::ids::{BlobHash, Revision};
 use engine::release::{
-    Attribute, CATALOG_SCHEMA, Catalog, FileEntry, ManifestBlob, Resource, Tree, TreeEntry, TreeKind,
+    Attribute, CATALOG_SCHEMA, Catalog, FileEntry, ManifestBlob, Resource, Tree, TreeEntry,
+    TreeKind,
 };
 use engine::wire::encode;
 use engine::wire::message::trigger;

@@ -15,10 +15,8 @@ const ON_THE_WAY: WatchMask = WatchMask::CREATE
     .union(WatchMask::DELETE_SELF)
     .union(WatchMask::MOVE_SELF);
 /// What is watched in a directory that contains something managed.
-const CONTAINING: WatchMask = ON_THE_WAY
-    .union(WatchMask::MODIFY)
-    .union(WatchMask::CLOSE_WRITE)
-    .union(WatchMask::ATTRIB);
+const CONTAINING: WatchMask =
+    ON_THE_WAY.union(WatchMask::MODIFY).union(WatchMask::CLOSE_WRITE).union(WatchMask::ATTRIB);
 /// Room for the events of one read.
 const BUFFER_SIZE: usize = 4096;
 

@@ -23,7 +23,9 @@ const SIZE_UNITS: [(&str, u64); 5] =
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// It has no number or no known unit.
-    #[error("{text:?} is no {what}: write a whole number and a unit ({units}), such as {example:?}")]
+    #[error(
+        "{text:?} is no {what}: write a whole number and a unit ({units}), such as {example:?}"
+    )]
     Form {
         /// What was found.
         text: String,
@@ -135,10 +137,7 @@ mod tests {
             assert!(error.contains("ms, s, m, h, d, w") && error.contains("\"10m\""), "{error}");
         }
         let huge = "99999999999999999999w";
-        assert_eq!(
-            parse_duration(huge),
-            Err(QuantityError::TooLarge { text: huge.to_owned() })
-        );
+        assert_eq!(parse_duration(huge), Err(QuantityError::TooLarge { text: huge.to_owned() }));
     }
 
     #[test]

@@ -307,7 +307,8 @@ fn managed_paths(catalog: &ArchivedCatalog) -> ManagedPaths {
 fn lock_runs(state_dir: &Path, stop: &StopSwitch) -> Result<File, ApplyError> {
     let path = state_dir.join("run.lock");
     let failed = |source| ApplyError::Lock { path: path.clone(), source };
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -614,8 +615,12 @@ fn plan(loaded: &LoadedCatalog) -> (Vec<Target>, bool) {
         // One that cannot be read fails in every run, and is tried again like all that fail.
         let Ok(spec) = Spec::read(archived) else { continue };
         match spec.attention() {
-            Attention::At(path) => targets.push(Target { path: path.into(), resource, below: false }),
-            Attention::Below(path) => targets.push(Target { path: path.into(), resource, below: true }),
+            Attention::At(path) => {
+                targets.push(Target { path: path.into(), resource, below: false })
+            }
+            Attention::Below(path) => {
+                targets.push(Target { path: path.into(), resource, below: true })
+            }
             Attention::Interval => needs_interval = true,
         }
     }

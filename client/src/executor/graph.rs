@@ -35,9 +35,9 @@ impl Graph {
         let mut dependents = vec![Vec::new(); requires.len()];
         for (resource, required) in (0_u32..).zip(&requires) {
             for required in required {
-                let of = dependents.get_mut(*required as usize).ok_or(
-                    GraphError::NoSuchResource { resource, required: *required },
-                )?;
+                let of = dependents
+                    .get_mut(*required as usize)
+                    .ok_or(GraphError::NoSuchResource { resource, required: *required })?;
                 of.push(resource);
             }
         }
@@ -89,7 +89,8 @@ impl Graph {
         let takes_part = |r: usize| selected.is_none_or(|s| s.get(r) == Some(&true));
         let waiting: Vec<Option<u32>> = (0..self.len())
             .map(|r| {
-                let waits_for = self.requires[r].iter().filter(|q| takes_part(**q as usize)).count();
+                let waits_for =
+                    self.requires[r].iter().filter(|q| takes_part(**q as usize)).count();
                 takes_part(r).then_some(u32::try_from(waits_for).unwrap_or(u32::MAX))
             })
             .collect();

@@ -48,7 +48,10 @@ pub fn explain(error: &GraphError, catalog: &ArchivedCatalog) -> String {
             )
         }
         GraphError::NoSuchResource { resource, .. } => {
-            format!("nothing is applied: {} requires what does not exist; publish again", name(resource))
+            format!(
+                "nothing is applied: {} requires what does not exist; publish again",
+                name(resource)
+            )
         }
     }
 }
@@ -246,14 +249,13 @@ impl<'a> Workers<'a, '_> {
     }
 
     fn take_step(&self, step: Step) -> StepDone {
-        let Some(resource) = self.run.catalog.resources.get(step.resource as usize)
-        else {
+        let Some(resource) = self.run.catalog.resources.get(step.resource as usize) else {
             return StepDone::internal("the resource is not in the catalog");
         };
         let known = resource.requires.iter().map(|q| q.to_native());
-        let known = known.filter(|q| self.run.blocked.contains(q)).find(|q| {
-            self.run.selected.is_some_and(|selected| !selected.contains(q))
-        });
+        let known = known
+            .filter(|q| self.run.blocked.contains(q))
+            .find(|q| self.run.selected.is_some_and(|selected| !selected.contains(q)));
         if let Some(cause) = step.blocked_by.or(known) {
             let resources = &self.run.catalog.resources;
             let cause = resources.get(cause as usize).map_or_else(String::new, shown_id);

@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn names_are_found_in_the_tables_and_digits_need_none() {
         let dir = tempfile::tempdir().unwrap();
-        let passwd = "root:x:0:0:root:/root:/bin/sh\n\n#c\nbad:x\nworse:x:no:1\ndeploy:x:1007:1008::/:\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n\n#c\nbad:x\nworse:x:no:1\ndeploy:x:1007:1008::/:\n";
         std::fs::write(dir.path().join("passwd"), passwd).unwrap();
         let accounts =
             Accounts { directory: dir.path().into(), getent: false, known: Mutex::default() };

@@ -97,10 +97,7 @@ impl Command<'_> {
     pub fn run(&self, stop: &StopSwitch) -> io::Result<CommandDone> {
         let clock = SystemClock::start();
         let (reader, writer) = io::pipe()?;
-        nix::fcntl::fcntl(
-            &reader,
-            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
-        )?;
+        nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
         let mut running = Running {
             child: self.spawn(writer)?,
             reader: Some(reader),

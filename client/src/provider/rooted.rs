@@ -19,7 +19,9 @@ const TEMP_SUFFIX: &[u8] = b".tmp";
 #[derive(Debug, thiserror::Error)]
 pub enum PathError {
     /// The path is not absolute, or has an empty part, `.`, `..` or a zero byte.
-    #[error("{path:?} is no path that can be managed: write an absolute one without '.', '..' or '//'")]
+    #[error(
+        "{path:?} is no path that can be managed: write an absolute one without '.', '..' or '//'"
+    )]
     Form {
         /// The path.
         path: String,
@@ -369,7 +371,8 @@ impl Directory {
     /// [`PathError::System`].
     pub fn open_file(&self, name: &[u8]) -> Result<File, PathError> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let open = |flags| nix::fcntl::openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty());
+        let open =
+            |flags| nix::fcntl::openat(&self.fd, OsStr::from_bytes(name), flags, Mode::empty());
         // Checking should leave no trace; only the owner may ask for that.
         let opened = match open(flags | OFlag::O_NOATIME) {
             Err(Errno::EPERM) => open(flags),
@@ -456,11 +459,8 @@ impl Directory {
     pub fn new_file(&self, name: &[u8]) -> Result<NewFile<'_>, PathError> {
         let failed = |e| system("write", &self.path_of(name), e);
         let temp = temp_name(name);
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_EXCL
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let private = Mode::S_IRUSR | Mode::S_IWUSR;
         let create = || nix::fcntl::openat(&self.fd, temp.as_os_str(), flags, private);
         let fd = match create() {
@@ -470,12 +470,7 @@ impl Directory {
             }
             other => other.map_err(failed)?,
         };
-        Ok(NewFile {
-            directory: self,
-            name: name.to_vec(),
-            temp: Some(temp),
-            file: File::from(fd),
-        })
+        Ok(NewFile { directory: self, name: name.to_vec(), temp: Some(temp), file: File::from(fd) })
     }
 
     /// Puts a symlink in the place of whatever is no directory there.
@@ -485,8 +480,7 @@ impl Directory {
     pub fn place_symlink(&self, name: &[u8], target: &[u8]) -> Result<(), PathError> {
         let failed = |e| system("make the symlink", &self.path_of(name), e);
         let temp = temp_name(name);
-        let make =
-            || nix::unistd::symlinkat(OsStr::from_bytes(target), &self.fd, temp.as_os_str());
+        let make = || nix::unistd::symlinkat(OsStr::from_bytes(target), &self.fd, temp.as_os_str());
         match make() {
             Err(Errno::EEXIST) => {
                 self.remove_tree(temp.as_bytes())?;
@@ -597,9 +591,15 @@ impl Directory {
 /// `fchmod` by way of `/proc`, since a descriptor opened with `O_PATH` (which needs no read
 /// permission) takes it no other way.
 fn set_mode_of(fd: BorrowedFd<'_>, mode: u32) -> nix::Result<()> {
-    let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
+    let path =
+        CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(|_| Errno::EINVAL)?;
     let flag = nix::sys::stat::FchmodatFlags::FollowSymlink;
-    nix::sys::stat::fchmodat(nix::fcntl::AT_FDCWD, path.as_c_str(), Mode::from_bits_truncate(mode), flag)
+    nix::sys::stat::fchmodat(
+        nix::fcntl::AT_FDCWD,
+        path.as_c_str(),
+        Mode::from_bits_truncate(mode),
+        flag,
+    )
 }
 
 /// A file that is being written. Dropped before [`NewFile::place`], it is gone.

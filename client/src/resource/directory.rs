@@ -105,13 +105,15 @@ pub(super) fn set_late_modes(
     Ok(())
 }
 
-pub(super) fn settle(context: &Context<'_>, spec: &DirectorySpec) -> Result<Settled, ResourceError> {
+pub(super) fn settle(
+    context: &Context<'_>,
+    spec: &DirectorySpec,
+) -> Result<Settled, ResourceError> {
     let owner = context.owner(&spec.owner)?;
     let loaded = spec.tree.map(|hash| LoadedTree::load(context.cache, hash)).transpose()?;
     let entries = loaded.as_ref().map(|t| t.archived().entries.as_slice()).unwrap_or_default();
     let tree_mode = entries.first().filter(|e| e.path.is_empty()).map(|e| e.mode.to_native());
-    let wanted =
-        WantedDirectory { mode: spec.mode.or(tree_mode), owner, purge: spec.purge };
+    let wanted = WantedDirectory { mode: spec.mode.or(tree_mode), owner, purge: spec.purge };
     let Some((parent, name)) = context.parent(&spec.path)? else {
         let what = format!("a directory with {} entries", entries.len());
         return Ok(would_appear(context, &spec.path, what, None));
@@ -125,7 +127,8 @@ pub(super) fn settle(context: &Context<'_>, spec: &DirectorySpec) -> Result<Sett
         false => None,
     };
     if spec.reaches_below() {
-        let inside_owner = if spec.recurse || spec.tree.is_some() { owner } else { Owner::default() };
+        let inside_owner =
+            if spec.recurse || spec.tree.is_some() { owner } else { Owner::default() };
         let wanted = WantedDirectory { mode: None, owner: inside_owner, purge: spec.purge };
         let walk = tree::Walk { context, top: directory.as_ref(), spec, wanted };
         walk.settle(entries, &mut tally, &mut late)?;
@@ -157,7 +160,10 @@ impl Tally {
             });
         }
         Ok(Settled::Changed(Change {
-            before: format!("{} of {entries} entries as wanted", entries.saturating_sub(self.wrong())),
+            before: format!(
+                "{} of {entries} entries as wanted",
+                entries.saturating_sub(self.wrong())
+            ),
             after: self.in_words(),
             output: Vec::new(),
             diff: self.diff,

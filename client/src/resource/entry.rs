@@ -187,7 +187,8 @@ pub(super) fn settle_file(
                 // Again even if it was right: the system drops setuid when the owner changes.
                 directory.set_mode(name, mode)?;
             }
-            outcome.change = Some(Change { diff: metadata_diff(directory, name, &change), ..change });
+            outcome.change =
+                Some(Change { diff: metadata_diff(directory, name, &change), ..change });
         }
         (found, _) if context.dry_run => {
             outcome.unowned = foreign && found.is_some() && !may_chown();
@@ -312,7 +313,8 @@ pub(super) fn settle_symlink(
         Some(s) => describe(&s, None),
         None => "absent".to_owned(),
     };
-    let mut change = Change { before, after: format!("symlink to {}", shown(target)), ..Change::default() };
+    let mut change =
+        Change { before, after: format!("symlink to {}", shown(target)), ..Change::default() };
     if context.dry_run {
         change.diff = metadata_diff(directory, name, &change);
     } else {

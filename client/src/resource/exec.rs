@@ -38,9 +38,7 @@ impl ExecSpec {
         let done = self.run(context, argv)?;
         match done.end {
             CommandEnd::Exited(code) => Ok(code == 0),
-            end => {
-                Err(ResourceError::CommandEnd { what, end: in_words(end), output: done.output })
-            }
+            end => Err(ResourceError::CommandEnd { what, end: in_words(end), output: done.output }),
         }
     }
 
@@ -74,7 +72,12 @@ pub(super) fn settle(context: &Context<'_>, spec: &ExecSpec) -> Result<Settled, 
     let before = "not run".to_owned();
     if context.dry_run {
         let diff = format!("would run {words:?}\n");
-        return Ok(Settled::Changed(Change { before, after: "run".to_owned(), diff, ..Change::default() }));
+        return Ok(Settled::Changed(Change {
+            before,
+            after: "run".to_owned(),
+            diff,
+            ..Change::default()
+        }));
     }
     let done = spec.run(context, &spec.command)?;
     if done.end != CommandEnd::Exited(0) {

@@ -8,11 +8,11 @@ mod tree;
 
 pub use spec::{DirectorySpec, ExecSpec, FileSpec, OwnerSpec, Spec, SpecError};
 
+use crate::executor::stop::StopSwitch;
 use crate::policy::{BlobError, Cache};
 use crate::provider::accounts::{AccountError, AccountKind, Accounts};
 use crate::provider::rooted::{Directory, PathError, Rooted};
 use crate::provider::signature::Signatures;
-use crate::executor::stop::StopSwitch;
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::Duration;

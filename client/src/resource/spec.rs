@@ -288,7 +288,8 @@ impl Attributes<'_> {
             return Err(self.missing("command"));
         }
         let (unless, only_if, env) = (self.list("unless"), self.list("only_if"), self.list("env"));
-        let all = [("command", &command), ("unless", &unless), ("only_if", &only_if), ("env", &env)];
+        let all =
+            [("command", &command), ("unless", &unless), ("only_if", &only_if), ("env", &env)];
         for (attribute, words) in all {
             if let Some(word) = words.iter().find(|w| w.contains(&0)) {
                 let expected = "a zero byte cannot be passed to a command";
@@ -301,7 +302,8 @@ impl Attributes<'_> {
             return Err(SpecError::BadValue { attribute: "env", found: shown(odd), expected });
         }
         let path = |key| self.value(key).map(|p| absolute(key, p)).transpose();
-        let ms = self.parsed("timeout_ms", "it must be a number: publish again", |t| t.parse().ok());
+        let ms =
+            self.parsed("timeout_ms", "it must be a number: publish again", |t| t.parse().ok());
         Ok(ExecSpec {
             creates: path("creates")?,
             cwd: path("cwd")?,

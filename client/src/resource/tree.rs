@@ -108,7 +108,8 @@ impl Tally {
 
     /// `3 created, 1 changed: +/etc/a, ~/etc/b …`
     pub(super) fn in_words(&self) -> String {
-        let counts = [(self.created, "created"), (self.changed, "changed"), (self.removed, "removed")];
+        let counts =
+            [(self.created, "created"), (self.changed, "changed"), (self.removed, "removed")];
         let counts = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
         let counts = counts.collect::<Vec<_>>().join(", ");
         let more = self.wrong() + self.removed > self.named.len();
@@ -218,9 +219,11 @@ impl Walk<'_, '_> {
         let Some(top) = self.top else { return Ok(None) };
         if parent.as_ref().is_none_or(|(path, _)| path != above) {
             let opened = match above.is_empty() {
-                true => self.context.root.directory(&top.path)?.ok_or_else(|| {
-                    PathError::NoParent { path: shown(&top.path) }
-                }),
+                true => self
+                    .context
+                    .root
+                    .directory(&top.path)?
+                    .ok_or_else(|| PathError::NoParent { path: shown(&top.path) }),
                 false => top.descend(above),
             };
             *parent = match opened {
