@@ -106,7 +106,7 @@ impl Options {
         while let Some(argument) = parser.next()? {
             let command = options.command.clone().unwrap_or_default();
             match (command.as_str(), argument) {
-                ("", Value(command)) => options.command = Some(command.string()?),
+                ("", Value(command)) => options.command = Some(known_command(command.string()?)?),
                 (_, Short('h') | Long("help")) => options.help = true,
                 ("run" | "apply" | "status", Long("config")) => {
                     options.config = Some(parser.value()?.into());
@@ -136,6 +136,16 @@ impl Options {
         }
         config.parallel = self.parallel.unwrap_or(config.parallel);
         Ok(config)
+    }
+}
+
+fn known_command(command: String) -> Result<String, lexopt::Error> {
+    match command.as_str() {
+        "run" | "apply" | "status" | "facts" => Ok(command),
+        _ => Err(format!(
+            "there is no command {command:?}; there are run, apply, status and facts (see --help)"
+        )
+        .into()),
     }
 }
 
@@ -188,11 +198,7 @@ fn dispatch(options: &Options) -> CliResult<ExitCode> {
             io::stdout().write_all(text.as_bytes())?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(other) => Err(format!(
-            "there is no command {other:?}; there are run, apply, status and facts (see --help)"
-        )
-        .into()),
-        None => Err("name a command: run, apply, status or facts (see --help)".into()),
+        _ => Err("name a command: run, apply, status or facts (see --help)".into()),
     }
 }
 

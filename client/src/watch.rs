@@ -197,6 +197,20 @@ impl Watch {
         Ok(())
     }
 
+    /// Watches no more what was at a path or below it: it is at another one now. Whatever
+    /// takes its place is covered when the resources that were noticed are looked at.
+    fn forget_below(&mut self, path: &[u8]) {
+        let watches = &mut self.inotify.watches();
+        self.directories.retain(|descriptor, paths| {
+            paths.retain(|p| !is_within(p, path));
+            if paths.is_empty() {
+                // An error means that it is gone altogether.
+                let _ = watches.remove(descriptor.clone());
+            }
+            !paths.is_empty()
+        });
+    }
+
     /// Reads what happened, without waiting.
     ///
     /// # Errors
@@ -229,9 +243,8 @@ impl Watch {
                 if event.mask.contains(EventMask::IGNORED) {
                     self.directories.remove(&event.wd);
                 } else if event.mask.contains(EventMask::MOVE_SELF) {
-                    // It is at another path now. An error means that it is gone altogether.
-                    self.directories.remove(&event.wd);
-                    let _ = self.inotify.watches().remove(event.wd);
+                    let moved = paths.clone();
+                    moved.iter().for_each(|path| self.forget_below(path));
                 }
             }
         }

@@ -109,8 +109,8 @@ fn s2_21_one_shell_line_sees_the_managed_state_again() {
         format!("echo blah > f2 && {again} && cat f2"),
         format!("touch f4 && {gone} && test ! -e f4 && echo managed"),
     ] {
-        let shell = std::process::Command::new("sh").args(["-c", &line]).current_dir(site.root());
-        let shown = { shell }.output().unwrap();
+        let mut shell = std::process::Command::new("sh");
+        let shown = shell.args(["-c", &line]).current_dir(site.root()).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&shown.stdout), "managed\n", "{line}");
     }
 }

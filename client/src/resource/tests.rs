@@ -252,7 +252,7 @@ fn what_is_not_understood_fails_alone_and_says_so() {
         (site.file("/f", b"").with("mode", &[b"77777"]), "octal"),
         (site.file("/f/../g", b""), "absolute path"),
         (site.file("f", b""), "absolute path"),
-        (resource("file", "/f"), "lacks its size"),
+        (resource("file", "/f").with("size", &[b"1"]), "lacks its hash"),
         (resource("file", "/f").with("hash", &[b"1"]).with("size", &[b"1"]), "32 bytes"),
         (resource("symlink", "/f"), "lacks its target"),
         (resource("directory", "/f").with("purge", &[b"maybe"]), "true or false"),
