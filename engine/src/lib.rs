@@ -57,6 +57,7 @@
 pub mod blob;
 pub mod blocking;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod ids;
 pub mod limits;

@@ -8,7 +8,8 @@ mod glob;
 
 pub use assignment::{Assignment, AssignmentError, SignedAssignment, TrustedKeys};
 pub use catalog::{
+    ArchivedCatalog, ArchivedManifestBlob, ArchivedResource, ArchivedTree, ArchivedTreeEntry,
     Attribute, CATALOG_SCHEMA, Catalog, FileEntry, ManifestBlob, NAME_CATALOG, NAME_MANIFEST,
-    Resource, Tree, TreeEntry, TreeKind, decode,
+    Resource, Tree, TreeEntry, TreeKind, access, decode,
 };
 pub use glob::{Pattern, PatternError};

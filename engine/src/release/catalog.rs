@@ -149,3 +149,13 @@ where
 {
     rkyv::from_bytes::<T, rancor::Failure>(bytes).ok()
 }
+
+/// Reads an archive of this module's types in place, validated; `None` if it is none.
+#[must_use]
+pub fn access<T>(bytes: &[u8]) -> Option<&T::Archived>
+where
+    T: Archive,
+    T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Failure>>,
+{
+    rkyv::access::<T::Archived, rancor::Failure>(bytes).ok()
+}

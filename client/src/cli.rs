@@ -1,0 +1,450 @@
+//! The command line of `drover-client`.
+
+use crate::config::{CONFIG_PATH, Config};
+use crate::daemon;
+use crate::enforcer::{Applier, EnforcerConfig, Scope};
+use crate::executor::run::RunDone;
+use crate::executor::stop::StopSwitch;
+use crate::facts::Facts;
+use crate::policy::AssignedManifest;
+use engine::wire::message::{Report, ResourceResult, outcome, trigger};
+use lexopt::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+drover-client: keeps this machine as its site describes it
+
+Usage:
+  drover-client run    [--config FILE]            the daemon
+  drover-client apply  --once [--dry-run] [...]   apply the last assignment, and end
+  drover-client status [--json]                   what was applied, and when
+  drover-client facts  [--json]                   what this machine is
+  drover-client COMMAND --help                    more, with examples
+
+The configuration is /etc/drover/client.toml, unless --config names another.
+";
+
+const HELP_RUN: &str = "\
+drover-client run: the daemon
+
+Enforces the last accepted assignment and heals drift. SIGTERM lets what runs finish, within
+stop_timeout of the configuration.
+
+  --config FILE   another configuration than /etc/drover/client.toml
+
+Examples:
+  drover-client run
+  drover-client run --config ./client.toml
+";
+
+const HELP_APPLY: &str = "\
+drover-client apply --once: apply the last accepted assignment, and end
+
+Exit status: 0 if no resource failed, 1 if one did, 2 if nothing could be applied.
+
+  --once          needed: without a daemon nothing is applied twice
+  --dry-run       write nothing; show what would change, as a unified diff
+  --parallel N    resources at once (default: processors); 1: one after another, in order
+  --root DIR      all paths are inside DIR
+  --json          for programs
+  --config FILE   another configuration than /etc/drover/client.toml
+
+Examples:
+  drover-client apply --once --dry-run
+  drover-client apply --once --root /tmp/try --parallel 1
+  drover-client apply --once --json | jq '.results[] | select(.outcome == \"failed\")'
+";
+
+const HELP_STATUS: &str = "\
+drover-client status: what was applied, and when
+
+  --json          for programs
+  --config FILE   another configuration than /etc/drover/client.toml
+
+Examples:
+  drover-client status
+  drover-client status --json
+";
+
+const HELP_FACTS: &str = "\
+drover-client facts: what this machine is
+
+  --json   for programs
+
+Examples:
+  drover-client facts
+  drover-client facts --json | jq .memory_mb
+";
+
+/// What failed before anything was done.
+const EXIT_UNUSABLE: u8 = 2;
+
+type CliResult<T> = Result<T, Box<dyn Error>>;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    command: Option<String>,
+    config: Option<PathBuf>,
+    root: Option<PathBuf>,
+    parallel: Option<usize>,
+    once: bool,
+    dry_run: bool,
+    json: bool,
+    help: bool,
+}
+
+impl Options {
+    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, lexopt::Error> {
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let mut options = Self::default();
+        while let Some(argument) = parser.next()? {
+            let command = options.command.clone().unwrap_or_default();
+            match (command.as_str(), argument) {
+                ("", Value(command)) => options.command = Some(known_command(command.string()?)?),
+                (_, Short('h') | Long("help")) => options.help = true,
+                ("run" | "apply" | "status", Long("config")) => {
+                    options.config = Some(parser.value()?.into());
+                }
+                ("apply", Long("once")) => options.once = true,
+                ("apply", Long("dry-run")) => options.dry_run = true,
+                ("apply", Long("root")) => options.root = Some(parser.value()?.into()),
+                ("apply", Long("parallel")) => {
+                    options.parallel = Some(parser.value()?.parse_with(|t| match t.parse() {
+                        Ok(0) => Err("write 1 or more".to_owned()),
+                        Ok(n) => Ok(n),
+                        Err(_) => Err("write a number".to_owned()),
+                    })?);
+                }
+                ("apply" | "status" | "facts", Long("json")) => options.json = true,
+                (_, argument) => return Err(argument.unexpected()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn read_config(&self) -> CliResult<Config> {
+        let path = self.config.clone().unwrap_or_else(|| CONFIG_PATH.into());
+        let mut config = Config::read(&path)?;
+        if let Some(root) = &self.root {
+            config.root = std::path::absolute(root)?;
+        }
+        config.parallel = self.parallel.unwrap_or(config.parallel);
+        Ok(config)
+    }
+}
+
+fn known_command(command: String) -> Result<String, lexopt::Error> {
+    match command.as_str() {
+        "run" | "apply" | "status" | "facts" => Ok(command),
+        _ => Err(format!(
+            "there is no command {command:?}; there are run, apply, status and facts (see --help)"
+        )
+        .into()),
+    }
+}
+
+/// Runs a command line, the program's name left out.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let done = Options::parse(arguments).map_err(Into::into).and_then(|o| dispatch(&o));
+    match done {
+        Ok(code) => code,
+        // Whoever reads our output has read enough.
+        Err(e) if is_broken_pipe(&*e) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("drover-client: {e}");
+            ExitCode::from(EXIT_UNUSABLE)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn dispatch(options: &Options) -> CliResult<ExitCode> {
+    let command = options.command.as_deref();
+    if options.help {
+        let help = match command {
+            Some("run") => HELP_RUN,
+            Some("apply") => HELP_APPLY,
+            Some("status") => HELP_STATUS,
+            Some("facts") => HELP_FACTS,
+            _ => HELP,
+        };
+        io::stdout().write_all(help.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match command {
+        Some("run") => {
+            let config = options.read_config()?;
+            start_log(config.log_level.into());
+            daemon::run(&config)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("apply") => apply(options),
+        Some("status") => status(options),
+        Some("facts") => {
+            let facts = Facts::read();
+            let text = match options.json {
+                true => serde_json::to_string_pretty(&facts)? + "\n",
+                false => facts.to_text(),
+            };
+            io::stdout().write_all(text.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => Err("name a command: run, apply, status or facts (see --help)".into()),
+    }
+}
+
+fn apply(options: &Options) -> CliResult<ExitCode> {
+    if !options.once {
+        return Err("write `apply --once`; `run` is what applies again and again".into());
+    }
+    let config = options.read_config()?;
+    start_log(log::LevelFilter::Warn);
+    let assignment = config.stored_assignment()?;
+    let applier = Applier::new(EnforcerConfig::from(&config));
+    let assigned = AssignedManifest::find(applier.cache(), &assignment)?;
+    let scope = Scope {
+        selected: None,
+        blocked: &BTreeSet::new(),
+        dry_run: options.dry_run,
+        trigger: trigger::COMMAND,
+    };
+    let done = applier.apply(&assigned, &scope, &StopSwitch::new()?, &|_, _| {})?;
+    let text = match options.json {
+        true => serde_json::to_string_pretty(&ReportView::of(&done))? + "\n",
+        false => to_text(&done, options.dry_run),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(match done.is_converged() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// A report as JSON shows it.
+#[derive(Debug, Serialize)]
+struct ReportView<'a> {
+    revision: u64,
+    duration_us: u64,
+    checked: u32,
+    unchanged: usize,
+    changed: usize,
+    failed: usize,
+    skipped: usize,
+    interrupted: usize,
+    note: &'a str,
+    results: Vec<ResultView<'a>>,
+    diffs: &'a [String],
+}
+
+#[derive(Debug, Serialize)]
+struct ResultView<'a> {
+    id: String,
+    outcome: &'static str,
+    before: &'a str,
+    after: &'a str,
+    error: &'a str,
+    duration_us: u64,
+    output: String,
+}
+
+impl<'a> ReportView<'a> {
+    fn of(done: &'a RunDone) -> Self {
+        let report = &done.report;
+        let view = |r: &'a ResourceResult| ResultView {
+            id: String::from_utf8_lossy(&r.id).into_owned(),
+            outcome: outcome::name(r.outcome),
+            before: &r.before,
+            after: &r.after,
+            error: &r.error,
+            duration_us: r.duration_us,
+            output: String::from_utf8_lossy(&r.output).into_owned(),
+        };
+        Self {
+            revision: report.revision,
+            duration_us: report.duration_us,
+            checked: report.checked,
+            unchanged: done.count(outcome::UNCHANGED),
+            changed: done.count(outcome::CHANGED),
+            failed: done.count(outcome::FAILED),
+            skipped: done.count(outcome::SKIPPED),
+            interrupted: done.count(outcome::INTERRUPTED),
+            note: &report.note,
+            results: report.results.iter().map(view).collect(),
+            diffs: &done.diffs,
+        }
+    }
+}
+
+/// Control characters in a path or an output must not reach the terminal.
+fn printable(text: &str) -> String {
+    let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(keep).collect()
+}
+
+fn to_text(done: &RunDone, dry_run: bool) -> String {
+    let mut text: String = done.diffs.iter().map(|d| printable(d)).collect();
+    for result in &done.report.results {
+        let id = String::from_utf8_lossy(&result.id);
+        let what = match result.error.is_empty() {
+            true => format!("{} -> {}", result.before, result.after),
+            false => result.error.clone(),
+        };
+        let name = match (dry_run, outcome::name(result.outcome)) {
+            (true, "changed") => "would change",
+            (_, name) => name,
+        };
+        text += &printable(&format!("{name:<12} {id}: {what}\n"));
+        if result.outcome == outcome::FAILED && !result.output.is_empty() {
+            let output = printable(&String::from_utf8_lossy(&result.output));
+            text.extend(output.lines().map(|l| format!("             | {l}\n")));
+        }
+    }
+    if !done.report.note.is_empty() {
+        text += &format!("{}\n", done.report.note);
+    }
+    let count = |o| done.count(o);
+    text + &format!(
+        "revision {}: {} resources, {} unchanged, {} {}, {} failed, {} skipped, {} ms\n",
+        done.report.revision,
+        done.report.checked,
+        count(outcome::UNCHANGED),
+        count(outcome::CHANGED),
+        if dry_run { "would change" } else { "changed" },
+        count(outcome::FAILED) + count(outcome::INTERRUPTED),
+        count(outcome::SKIPPED),
+        done.report.duration_us / 1000,
+    )
+}
+
+/// What the daemon leaves behind for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRecord {
+    /// The revision of the last run.
+    pub revision: u64,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Resources that it looked at.
+    pub checked: u32,
+    /// Of them, not as wanted before.
+    pub changed: usize,
+    /// Of them, failed.
+    pub failed: usize,
+    /// Whether everything is as wanted.
+    pub converged: bool,
+}
+
+/// The file with the [`StatusRecord`].
+#[derive(Debug, Clone)]
+pub struct StatusFile(PathBuf);
+
+impl StatusFile {
+    /// Where this configuration has it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self(config.state_dir.join("status.json"))
+    }
+
+    /// Writes what a run did.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, report: &Report, converged: bool) -> io::Result<()> {
+        let count = |o: u8| report.results.iter().filter(|r| r.outcome == o).count();
+        let record = StatusRecord {
+            revision: report.revision,
+            started_ms: report.started_ms,
+            checked: report.checked,
+            changed: count(outcome::CHANGED),
+            failed: count(outcome::FAILED),
+            converged,
+        };
+        let temp = self.0.with_extension("new");
+        std::fs::write(&temp, serde_json::to_vec(&record)?)?;
+        std::fs::rename(temp, &self.0)
+    }
+
+    /// Reads it; `None` if no run was told yet.
+    ///
+    /// # Errors
+    /// The system's, or a damaged file.
+    pub fn read(&self) -> io::Result<Option<StatusRecord>> {
+        match std::fs::read(&self.0) {
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+fn status(options: &Options) -> CliResult<ExitCode> {
+    let config = options.read_config()?;
+    let held = config.stored_assignment();
+    let last = StatusFile::of(&config).read()?;
+    let text = if options.json {
+        let view = serde_json::json!({
+            "name": config.name.as_str(),
+            "held_revision": held.as_ref().ok().map(|a| a.revision),
+            "last_run": last,
+        });
+        serde_json::to_string_pretty(&view)? + "\n"
+    } else {
+        let held = match &held {
+            Ok(assignment) => format!("revision {}", assignment.revision),
+            Err(e) => e.to_string(),
+        };
+        let last = last.map_or_else(
+            || "none yet".to_owned(),
+            |l| {
+                let state = if l.converged { "converged" } else { "not converged" };
+                format!(
+                    "revision {}, {state}: {} checked, {} changed, {} failed",
+                    l.revision, l.checked, l.changed, l.failed
+                )
+            },
+        );
+        format!("name:       {}\nassignment: {held}\nlast run:   {last}\n", config.name)
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines on standard error, with the priority that journald reads.
+struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let priority = match record.level() {
+            log::Level::Error => 3,
+            log::Level::Warn => 4,
+            log::Level::Info => 6,
+            log::Level::Debug | log::Level::Trace => 7,
+        };
+        // There is nowhere left to tell an error of the log itself.
+        let _ = writeln!(io::stderr(), "<{priority}>{}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+fn start_log(level: log::LevelFilter) {
+    // Fails only if there is a log already, as in tests.
+    if log::set_logger(&StderrLog).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+#[cfg(test)]
+mod tests;

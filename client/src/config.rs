@@ -1,0 +1,447 @@
+//! `client.toml`: how this machine's client is set up.
+
+use engine::clock;
+use engine::config::{DurationValue, PORT_DEFAULT};
+use engine::ids::{HostName, HostNameError, Revision};
+use engine::release::{Assignment, AssignmentError, TrustedKeys};
+use engine::sign::{KeyError, PublicKey};
+use serde::Deserialize;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the configuration is, if no command line says otherwise.
+pub const CONFIG_PATH: &str = "/etc/drover/client.toml";
+
+/// The master: a name for the resolver, or addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum MasterNames {
+    /// One host name or address, with or without a port.
+    One(String),
+    /// Several, tried in turn.
+    Many(Vec<String>),
+}
+
+impl MasterNames {
+    /// The names in the order in which they are tried.
+    #[must_use]
+    pub fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+}
+
+/// How much the daemon says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what is odd.
+    Warn,
+    /// And what it does.
+    Info,
+    /// And why.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+impl From<LogLevel> for log::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::Error,
+            LogLevel::Warn => Self::Warn,
+            LogLevel::Info => Self::Info,
+            LogLevel::Debug => Self::Debug,
+            LogLevel::Trace => Self::Trace,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    name: Option<String>,
+    master: Option<MasterNames>,
+    #[serde(default = "defaults::port")]
+    port: u16,
+    listen: Option<SocketAddr>,
+    #[serde(default)]
+    trusted_keys: Vec<String>,
+    #[serde(default = "defaults::state_dir")]
+    state_dir: PathBuf,
+    #[serde(default = "defaults::root")]
+    root: PathBuf,
+    #[serde(default)]
+    allow_exec: bool,
+    #[serde(default)]
+    fsync: bool,
+    #[serde(default = "defaults::check_interval")]
+    check_interval: DurationValue,
+    #[serde(default = "defaults::poll_interval")]
+    poll_interval: DurationValue,
+    splay: Option<DurationValue>,
+    parallel: Option<usize>,
+    #[serde(default = "defaults::stop_timeout")]
+    stop_timeout: DurationValue,
+    #[serde(default = "defaults::hosts_file")]
+    hosts_file: PathBuf,
+    #[serde(default = "defaults::resolv_conf")]
+    resolv_conf: PathBuf,
+    #[serde(default = "defaults::log_level")]
+    log_level: LogLevel,
+}
+
+mod defaults {
+    use super::{Duration, DurationValue, LogLevel, PORT_DEFAULT, PathBuf};
+
+    pub(super) fn port() -> u16 {
+        PORT_DEFAULT
+    }
+    pub(super) fn state_dir() -> PathBuf {
+        "/var/lib/drover-client".into()
+    }
+    pub(super) fn root() -> PathBuf {
+        "/".into()
+    }
+    pub(super) fn check_interval() -> DurationValue {
+        DurationValue(Duration::from_secs(30 * 60))
+    }
+    pub(super) fn poll_interval() -> DurationValue {
+        DurationValue(Duration::from_secs(10 * 60))
+    }
+    pub(super) fn stop_timeout() -> DurationValue {
+        DurationValue(Duration::from_secs(5 * 60))
+    }
+    pub(super) fn hosts_file() -> PathBuf {
+        "/etc/hosts".into()
+    }
+    pub(super) fn resolv_conf() -> PathBuf {
+        "/etc/resolv.conf".into()
+    }
+    pub(super) fn log_level() -> LogLevel {
+        LogLevel::Info
+    }
+}
+
+/// The configuration, checked, with every default in its place.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This host's name, as the inventory has it.
+    pub name: HostName,
+    /// The master's names or addresses; empty: enforcement alone.
+    pub master: Vec<String>,
+    /// The master's port, where `master` names none.
+    pub port: u16,
+    /// Where pushes are taken.
+    pub listen: SocketAddr,
+    /// The keys that may sign assignments.
+    pub trusted_keys: TrustedKeys,
+    /// Where the cache, the queue and the assignment are kept.
+    pub state_dir: PathBuf,
+    /// The directory that all managed paths are inside of.
+    pub root: PathBuf,
+    /// Whether `exec` runs although `root` is not `/`.
+    pub allow_exec: bool,
+    /// Whether every file is synced to the disk before it takes its place.
+    pub fsync: bool,
+    /// Time between checks of what cannot be watched, and of what failed.
+    pub check_interval: Duration,
+    /// Time between polls of the master.
+    pub poll_interval: Duration,
+    /// The first poll comes at a random point of this.
+    pub splay: Duration,
+    /// Resources at once.
+    pub parallel: usize,
+    /// On SIGTERM, running resources may take this long.
+    pub stop_timeout: Duration,
+    /// The hosts file of this client's resolver.
+    pub hosts_file: PathBuf,
+    /// The `resolv.conf` of this client's resolver.
+    pub resolv_conf: PathBuf,
+    /// How much the daemon says.
+    pub log_level: LogLevel,
+}
+
+/// Why a configuration, or what it points at, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path:?}: {source}; name another with --config FILE")]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is no TOML, or has a key or value that does not exist.
+    #[error("{path:?}: {message}")]
+    Form {
+        /// Its path.
+        path: PathBuf,
+        /// Line, key and what is allowed.
+        message: String,
+    },
+    /// A value makes no sense.
+    #[error("{path:?}: {key}: {message}")]
+    Value {
+        /// Its path.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to write.
+        message: String,
+    },
+    /// No assignment has been accepted yet.
+    #[error(
+        "this client has no assignment yet ({path:?} does not exist): run `drover-client run` and publish, or wait for the next poll"
+    )]
+    NoAssignment {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// The stored assignment cannot be read.
+    #[error("cannot read the assignment {path:?}: {source}")]
+    ReadAssignment {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The stored assignment is not one that this client may apply.
+    #[error("{path:?}: {source}")]
+    Assignment {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: AssignmentError,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the key and says what to write.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a configuration; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let file: ConfigFile = toml::from_str(text).map_err(|e| ConfigError::Form {
+            path: path.to_owned(),
+            message: e.to_string().trim_end().to_owned(),
+        })?;
+        let value = |key, message| ConfigError::Value { path: path.to_owned(), key, message };
+        let name = match &file.name {
+            Some(name) => name.parse(),
+            None => system_name(),
+        }
+        .map_err(|e: HostNameError| value("name", e.to_string()))?;
+        let keys = file.trusted_keys.iter().map(|k| PublicKey::parse(k));
+        let trusted_keys = keys.collect::<Result<Vec<_>, KeyError>>().map_err(|e| {
+            value("trusted_keys", format!("{e}; write the line of the master's signing.pub"))
+        })?;
+        if !file.root.is_absolute() {
+            return Err(value("root", format!("{:?} is not an absolute path", file.root)));
+        }
+        if file.parallel == Some(0) {
+            return Err(value("parallel", "write 1 or more, or leave it out".to_owned()));
+        }
+        if file.check_interval.0 < Duration::from_millis(100) {
+            return Err(value("check_interval", "write 100ms or more".to_owned()));
+        }
+        if file.poll_interval.0 < Duration::from_millis(100) {
+            return Err(value("poll_interval", "write 100ms or more".to_owned()));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            name,
+            master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
+            port: file.port,
+            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT))),
+            trusted_keys: TrustedKeys(trusted_keys),
+            state_dir: file.state_dir,
+            root: file.root,
+            allow_exec: file.allow_exec,
+            fsync: file.fsync,
+            check_interval: file.check_interval.0,
+            poll_interval: file.poll_interval.0,
+            splay: file.splay.map_or(file.poll_interval.0, |s| s.0),
+            parallel: file.parallel.unwrap_or(cores),
+            stop_timeout: file.stop_timeout.0,
+            hosts_file: file.hosts_file,
+            resolv_conf: file.resolv_conf,
+            log_level: file.log_level,
+        })
+    }
+
+    /// The directory of the blob cache; the blobs lie in `blobs/` below it.
+    #[must_use]
+    pub fn cache_dir(&self) -> PathBuf {
+        self.state_dir.join("cache")
+    }
+
+    /// The file with the bytes of the last `SignedAssignment` that was accepted.
+    #[must_use]
+    pub fn assignment_path(&self) -> PathBuf {
+        self.state_dir.join("assignment")
+    }
+
+    /// The last assignment that was accepted, its signature verified again. Expiry is not
+    /// looked at: it limits acceptance, never enforcement.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoAssignment`], [`ConfigError::ReadAssignment`] or
+    /// [`ConfigError::Assignment`].
+    pub fn stored_assignment(&self) -> Result<Assignment, ConfigError> {
+        let path = self.assignment_path();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(ConfigError::NoAssignment { path });
+            }
+            Err(source) => return Err(ConfigError::ReadAssignment { path, source }),
+        };
+        let assignment = match self.trusted_keys.verify(&bytes) {
+            Ok(assignment) => assignment,
+            Err(source) => return Err(ConfigError::Assignment { path, source }),
+        };
+        if !assignment.is_for(&self.name) {
+            let source =
+                AssignmentError::OtherHost { pattern: assignment.pattern, host: self.name.clone() };
+            return Err(ConfigError::Assignment { path, source });
+        }
+        Ok(assignment)
+    }
+
+    /// Checks an assignment that arrived against the one held, and on success keeps it:
+    /// first on the disk, then in the answer.
+    ///
+    /// # Errors
+    /// The refusal, or the error of the disk, in words.
+    pub fn accept_assignment(
+        &self,
+        bytes: &[u8],
+        held: Revision,
+    ) -> Result<Assignment, AcceptError> {
+        let assignment = self.trusted_keys.accept(bytes, &self.name, held, clock::wall())?;
+        let path = self.assignment_path();
+        write_durably(&path, bytes).map_err(|source| AcceptError::Store { path, source })?;
+        Ok(assignment)
+    }
+}
+
+/// Why an assignment was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    /// It may not be used here.
+    #[error(transparent)]
+    Refused(#[from] AssignmentError),
+    /// It could not be kept.
+    #[error("cannot store the assignment in {path:?}: {source}")]
+    Store {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// Replaces a file so that after a crash it is the old one or the new one, never a part.
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temp = path.with_extension("new");
+    let mut file = std::fs::File::create(&temp)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temp, path)?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// The machine's own host name.
+pub(crate) fn system_name() -> Result<HostName, HostNameError> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    HostName::parse(name.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("client.toml")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        let config = parse("").unwrap();
+        assert_eq!(config.poll_interval, Duration::from_secs(600));
+        assert_eq!(config.stop_timeout, Duration::from_secs(300));
+        assert_eq!(config.root, Path::new("/"));
+        assert!(config.master.is_empty() && config.parallel >= 1);
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let key = engine::sign::SigningKey::generate().unwrap().public();
+        let config = parse(&format!(
+            r#"
+            name = "Web-1.example"
+            master = ["10.0.0.1", "m.example:99"]
+            port = 9
+            listen = "127.0.0.2:0"
+            trusted_keys = ["{key}"]
+            state_dir = "/s"
+            root = "/r"
+            allow_exec = true
+            fsync = true
+            check_interval = "500ms"
+            poll_interval = "1h"
+            splay = "0s"
+            parallel = 3
+            stop_timeout = "2s"
+            hosts_file = "/h"
+            resolv_conf = "/c"
+            log_level = "debug"
+            "#
+        ))
+        .unwrap();
+        assert_eq!(config.name.as_str(), "web-1.example");
+        assert_eq!(config.master, ["10.0.0.1", "m.example:99"]);
+        assert_eq!(config.trusted_keys.0, [key]);
+        assert_eq!((config.splay, config.parallel), (Duration::ZERO, 3));
+        assert_eq!(config.assignment_path(), Path::new("/s/assignment"));
+        assert_eq!(parse("master = 'm'").unwrap().master, ["m"]);
+    }
+
+    #[test]
+    fn errors_name_the_key_and_what_to_write() {
+        for (text, words) in [
+            ("poll_intervall = '1m'", vec!["poll_intervall", "poll_interval"]),
+            ("poll_interval = 10", vec!["poll_interval", "string"]),
+            ("check_interval = '10'", vec!["check_interval", "\"10m\""]),
+            ("check_interval = '0s'", vec!["check_interval", "100ms"]),
+            ("parallel = 0", vec!["parallel", "1 or more"]),
+            ("root = 'here'", vec!["root", "absolute"]),
+            ("name = 'a b'", vec!["name", "another character"]),
+            ("trusted_keys = ['x']", vec!["trusted_keys", "signing.pub"]),
+            ("log_level = 'loud'", vec!["log_level", "debug"]),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(words.iter().all(|w| error.contains(w)), "{text}: {error}");
+        }
+    }
+}

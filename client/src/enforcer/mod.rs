@@ -1,0 +1,643 @@
+//! The thread that keeps a machine as its assignment wants it: it owns the catalog, the watch
+//! and the runs, and sleeps until something happens.
+
+mod pace;
+mod status;
+
+pub use status::{Activity, EnforcerStatus, LastRun, WatchState};
+
+use crate::config::Config;
+use crate::executor::graph::Graph;
+use crate::executor::run::{Run, RunDone, explain, graph_of};
+use crate::executor::stop::StopSwitch;
+use crate::policy::{AssignedManifest, BlobError, Cache, LoadedCatalog};
+use crate::provider::accounts::Accounts;
+use crate::provider::command::poll_timeout;
+use crate::provider::rooted::{PathError, Rooted};
+use crate::provider::signature::Signatures;
+use crate::resource::{Attention, Context, ManagedPaths, Spec};
+use crate::watch::{Noticed, Target, Watch, WatchError};
+use engine::clock::{self, Clock, SystemClock};
+use engine::ids::BlobHash;
+use engine::release::ArchivedCatalog;
+use engine::time::Instant;
+use engine::wire::message::{Report, outcome, trigger};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use pace::Pace;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+const STACK_SIZE: usize = 512 * 1024;
+/// How often a run that another process holds up looks whether it may begin.
+const LOCK_LOOK: Duration = Duration::from_millis(50);
+
+/// What the enforcer needs to know.
+#[derive(Debug, Clone)]
+pub struct EnforcerConfig {
+    /// Directory that all managed paths are inside of.
+    pub root: PathBuf,
+    /// Directory of the blob cache.
+    pub cache_dir: PathBuf,
+    /// Directory of the lock that keeps runs apart.
+    pub state_dir: PathBuf,
+    /// Whether commands may run although the root is not `/`.
+    pub allow_exec: bool,
+    /// Whether every file is synced before it takes its place.
+    pub fsync: bool,
+    /// Resources at once.
+    pub parallel: usize,
+    /// Time between checks of what cannot be watched, or has failed.
+    pub check_interval: Duration,
+}
+
+impl From<&Config> for EnforcerConfig {
+    fn from(config: &Config) -> Self {
+        Self {
+            root: config.root.clone(),
+            cache_dir: config.cache_dir(),
+            state_dir: config.state_dir.clone(),
+            allow_exec: config.allow_exec,
+            fsync: config.fsync,
+            parallel: config.parallel,
+            check_interval: config.check_interval,
+        }
+    }
+}
+
+/// What the enforcer tells.
+#[derive(Debug)]
+pub enum EnforcerEvent {
+    /// A run is done. Checks after drift that found all as wanted are not told.
+    RunFinished {
+        /// For the master.
+        report: Report,
+        /// Whether all resources of the revision are as wanted, not only those of this run.
+        converged: bool,
+    },
+    /// Nothing could be applied; the report's note says why, and it has no results.
+    NotApplied {
+        /// For the master.
+        report: Report,
+    },
+    /// A blob is missing or damaged in the cache: it must be removed there and fetched again,
+    /// and then [`EnforcerHandle::check_now`] called.
+    BlobBroken(BlobHash),
+    /// All drift that can be noticed is.
+    Watching {
+        /// Directories that are watched.
+        directories: usize,
+    },
+    /// Not everything can be watched: all is looked at every `check_interval` instead.
+    WatchFallback {
+        /// Why.
+        reason: String,
+        /// Time between checks.
+        check_interval: Duration,
+    },
+    /// The last event.
+    Stopped,
+}
+
+/// Why a run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// Catalog or manifest.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// The root directory.
+    #[error(transparent)]
+    Root(#[from] PathError),
+    /// Cycles and the like.
+    #[error("{0}")]
+    Graph(String),
+    /// The lock file.
+    #[error("cannot lock {path:?}: {source}; is state_dir there, and may this user write to it?")]
+    Lock {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The client was stopped while it waited for another run.
+    #[error("the client stopped while another run was going on")]
+    Stopped,
+}
+
+/// The wishes of the other threads: the newest of each kind.
+#[derive(Debug, Default)]
+struct Wishes {
+    assigned: Option<(AssignedManifest, u8)>,
+    check: bool,
+}
+
+struct Shared {
+    stop: StopSwitch,
+    wishes: Mutex<Wishes>,
+    waker: io::PipeWriter,
+    status: Mutex<EnforcerStatus>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    fn wake(&self) {
+        // A full pipe wakes as well as one byte more.
+        let _ = (&self.waker).write(&[1]);
+    }
+}
+
+/// Speaks to an enforcer; dropped, it stops it and waits for what runs.
+pub struct EnforcerHandle {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EnforcerHandle {
+    /// Enforces another assignment from now on. `trigger` is one of
+    /// `engine::wire::message::trigger`, for the report. Of several that wait the last counts.
+    pub fn enforce(&self, assigned: AssignedManifest, trigger: u8) {
+        lock(&self.shared.wishes).assigned = Some((assigned, trigger));
+        self.shared.wake();
+    }
+
+    /// Looks at everything, now.
+    pub fn check_now(&self) {
+        lock(&self.shared.wishes).check = true;
+        self.shared.wake();
+    }
+
+    /// How it is; never waits for a run.
+    #[must_use]
+    pub fn status(&self) -> EnforcerStatus {
+        let mut status = lock(&self.shared.status).clone();
+        if self.shared.stop.is_pulled() && status.activity != Activity::Stopped {
+            status.activity = Activity::Stopping;
+        }
+        status
+    }
+
+    /// Begins to stop: no resource starts any more, running ones may take `timeout`, then
+    /// their process groups are ended. [`EnforcerEvent::Stopped`] follows.
+    pub fn stop(&self, timeout: Duration) {
+        self.shared.stop.pull(timeout);
+        self.shared.wake();
+    }
+
+    /// Waits for the end after [`EnforcerHandle::stop`].
+    pub fn join(mut self) {
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the enforcer ended in a panic: please report it");
+        }
+    }
+}
+
+impl Drop for EnforcerHandle {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.stop(Duration::ZERO);
+            self.wait();
+        }
+    }
+}
+
+/// What runs need, apart from an assignment.
+pub struct Applier {
+    config: EnforcerConfig,
+    cache: Cache,
+    signatures: Signatures,
+}
+
+impl Applier {
+    /// For these settings.
+    #[must_use]
+    pub fn new(config: EnforcerConfig) -> Self {
+        let cache = Cache::new(&config.cache_dir);
+        Self { config, cache, signatures: Signatures::default() }
+    }
+
+    /// The blob cache.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Runs a catalog, once; alone among the processes that use this state directory, unless
+    /// it is a dry run.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: nothing was applied.
+    pub fn apply(
+        &self,
+        assigned: &AssignedManifest,
+        scope: &Scope<'_>,
+        stop: &StopSwitch,
+        progress: &(dyn Fn(usize, usize) + Sync),
+    ) -> Result<RunDone, ApplyError> {
+        let root = Rooted::open(&self.config.root)?;
+        let (loaded, graph) = self.load(assigned.catalog)?;
+        let catalog = loaded.archived();
+        let _lock = match scope.dry_run {
+            true => None,
+            false => Some(lock_runs(&self.config.state_dir, stop)?),
+        };
+        let context = Context {
+            root: &root,
+            cache: &self.cache,
+            accounts: &Accounts::of_system(),
+            signatures: &self.signatures,
+            stop,
+            managed: &managed_paths(catalog),
+            dry_run: scope.dry_run,
+            allow_exec: self.config.allow_exec,
+            fsync: self.config.fsync,
+        };
+        let run = Run {
+            catalog,
+            graph: &graph,
+            selected: scope.selected,
+            blocked: scope.blocked,
+            parallel: self.config.parallel,
+            revision: assigned.revision,
+            trigger: scope.trigger,
+        };
+        Ok(run.run(&context, progress))
+    }
+
+    fn load(&self, catalog: BlobHash) -> Result<(LoadedCatalog, Graph), ApplyError> {
+        let loaded = LoadedCatalog::load(&self.cache, catalog)?;
+        let graph = graph_of(loaded.archived())
+            .map_err(|e| ApplyError::Graph(explain(&e, loaded.archived())))?;
+        Ok((loaded, graph))
+    }
+}
+
+/// What one run looks at, and how.
+#[derive(Clone, Copy)]
+pub struct Scope<'a> {
+    /// Which resources; `None`: all.
+    pub selected: Option<&'a BTreeSet<u32>>,
+    /// Resources that failed before and are not looked at now.
+    pub blocked: &'a BTreeSet<u32>,
+    /// Whether nothing may be written.
+    pub dry_run: bool,
+    /// One of `engine::wire::message::trigger`.
+    pub trigger: u8,
+}
+
+fn managed_paths(catalog: &ArchivedCatalog) -> ManagedPaths {
+    let specs = catalog.resources.iter().filter_map(|r| Spec::read(r).ok());
+    specs.filter_map(|s| s.path().map(<[u8]>::to_vec)).collect()
+}
+
+/// The lock that keeps the daemon's runs and those of `apply --once` apart.
+fn lock_runs(state_dir: &Path, stop: &StopSwitch) -> Result<File, ApplyError> {
+    let path = state_dir.join("run.lock");
+    let failed = |source| ApplyError::Lock { path: path.clone(), source };
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if stop.is_pulled() => {
+                return Err(ApplyError::Stopped);
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+                nix::poll::poll(&mut fds, poll_timeout(LOCK_LOOK)).map_err(|e| failed(e.into()))?;
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
+    }
+}
+
+/// What is enforced.
+struct Held {
+    assigned: AssignedManifest,
+    watch: Option<Watch>,
+    /// Something in it can only be noticed by looking.
+    needs_interval: bool,
+    /// What must be looked at again after a while.
+    unsettled: BTreeSet<u32>,
+    /// Not everything could be watched when it was last tried.
+    is_blind: bool,
+}
+
+struct Enforcer<F> {
+    applier: Applier,
+    shared: Arc<Shared>,
+    wakes: io::PipeReader,
+    clock: SystemClock,
+    on_event: F,
+    held: Option<Held>,
+    /// What could not be taken on yet, because its catalog could not be read.
+    waiting: Option<(AssignedManifest, u8)>,
+    pending: Noticed,
+    next_check: Option<Instant>,
+    pace: Pace,
+    told: Option<WatchState>,
+}
+
+/// Starts the enforcer thread. Events are told on that thread; a slow `on_event` holds it up.
+///
+/// # Errors
+/// The system's, if it has no thread or descriptor left.
+pub fn start(
+    config: EnforcerConfig,
+    on_event: impl Fn(EnforcerEvent) + Send + 'static,
+) -> io::Result<EnforcerHandle> {
+    let (wakes, waker) = io::pipe()?;
+    for end in [wakes.as_fd(), waker.as_fd()] {
+        let nonblocking = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+        nix::fcntl::fcntl(end, nonblocking)?;
+    }
+    let shared = Arc::new(Shared {
+        stop: StopSwitch::new()?,
+        wishes: Mutex::default(),
+        waker,
+        status: Mutex::new(EnforcerStatus::default()),
+    });
+    let enforcer = Enforcer {
+        applier: Applier::new(config),
+        shared: Arc::clone(&shared),
+        wakes,
+        clock: SystemClock::start(),
+        on_event,
+        held: None,
+        waiting: None,
+        pending: Noticed::default(),
+        next_check: None,
+        pace: Pace::default(),
+        told: None,
+    };
+    let builder = std::thread::Builder::new().name("enforcer".to_owned()).stack_size(STACK_SIZE);
+    let thread = builder.spawn(move || enforcer.work())?;
+    Ok(EnforcerHandle { shared, thread: Some(thread) })
+}
+
+impl<F: Fn(EnforcerEvent)> Enforcer<F> {
+    fn work(mut self) {
+        while !self.shared.stop.is_pulled() {
+            let wishes = std::mem::take(&mut *lock(&self.shared.wishes));
+            if let Some((assigned, trigger)) = wishes.assigned {
+                self.on_assigned(assigned, trigger);
+            } else if wishes.check {
+                self.on_check(trigger::COMMAND);
+            } else if !self.turn() {
+                break;
+            }
+        }
+        lock(&self.shared.status).activity = Activity::Stopped;
+        (self.on_event)(EnforcerEvent::Stopped);
+    }
+
+    /// Does what is due, or sleeps until something happens; `false` if it can do neither.
+    fn turn(&mut self) -> bool {
+        let now = self.clock.now().at;
+        let mut wake_at = self.next_check;
+        if wake_at.is_some_and(|at| at <= now) {
+            self.on_check(trigger::INTERVAL);
+            return true;
+        }
+        if !self.pending.is_empty() {
+            match self.pace.poll_start(now) {
+                Ok(()) => {
+                    self.on_drift();
+                    return true;
+                }
+                Err(at) => wake_at = Some(wake_at.map_or(at, |w| w.min(at))),
+            }
+        }
+        match self.sleep(wake_at, now) {
+            Ok(()) => true,
+            Err(e) => {
+                log::error!("the enforcer cannot wait for events and ends: {e}");
+                false
+            }
+        }
+    }
+
+    fn sleep(&mut self, wake_at: Option<Instant>, now: Instant) -> io::Result<()> {
+        let timeout = wake_at.map_or(PollTimeout::NONE, |at| poll_timeout(at.since(now)));
+        let watch = self.held.as_mut().and_then(|h| h.watch.as_mut());
+        let mut fds = vec![PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN)];
+        fds.extend(watch.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
+        match nix::poll::poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let is_ready = |at: usize| fds.get(at).and_then(PollFd::any).unwrap_or(false);
+        let (woken, noticed) = (is_ready(0), is_ready(1));
+        drop(fds);
+        if woken {
+            // Emptied before the wishes are read, so that none is overlooked.
+            let _ = (&self.wakes).read(&mut [0; 256]);
+        }
+        if let (true, Some(watch)) = (noticed, watch) {
+            let noticed = watch.poll_noticed()?;
+            self.pending.all |= noticed.all;
+            self.pending.resources.extend(noticed.resources);
+        }
+        Ok(())
+    }
+
+    fn on_assigned(&mut self, assigned: AssignedManifest, trigger: u8) {
+        let planned = self.applier.load(assigned.catalog).map(|(loaded, _)| plan(&loaded));
+        let (targets, needs_interval) = match planned {
+            Ok(planned) => planned,
+            // What was enforced before goes on being so.
+            Err(error) => {
+                self.waiting = Some((assigned, trigger));
+                return self.on_not_applied(&assigned, trigger, &error);
+            }
+        };
+        self.waiting = None;
+        self.applier.signatures.clear();
+        self.pending = Noticed::default();
+        let (watch, is_blind) = match Watch::new(targets) {
+            Ok(watch) => (Some(watch), false),
+            Err(error) => {
+                self.tell_watch(WatchState::Polling { reason: error.to_string() });
+                (None, true)
+            }
+        };
+        let unsettled = BTreeSet::new();
+        self.held = Some(Held { assigned, watch, needs_interval, unsettled, is_blind });
+        lock(&self.shared.status).assigned_revision = assigned.revision.0;
+        self.run(None, trigger);
+    }
+
+    fn on_check(&mut self, trigger: u8) {
+        match self.waiting.take() {
+            Some((assigned, trigger)) => self.on_assigned(assigned, trigger),
+            None => self.run(None, trigger),
+        }
+    }
+
+    fn on_drift(&mut self) {
+        let noticed = std::mem::take(&mut self.pending);
+        match noticed.all {
+            true => self.run(None, trigger::DRIFT),
+            false => self.run(Some(&noticed.resources), trigger::DRIFT),
+        }
+    }
+
+    /// Watches first and looks then, so that no change falls in between.
+    fn cover(&mut self, selected: Option<&BTreeSet<u32>>) {
+        let Some(held) = &mut self.held else { return };
+        let Some(watch) = &mut held.watch else { return };
+        let root = Rooted::open(&self.applier.config.root).map_err(WatchError::from);
+        let covered = root.and_then(|root| watch.cover(&root, selected));
+        let state = match covered {
+            Ok(()) => WatchState::Watching { directories: watch.directories_len() },
+            Err(error) => WatchState::Polling { reason: error.to_string() },
+        };
+        let is_blind = matches!(state, WatchState::Polling { .. });
+        // What a part can see says nothing of what the whole could not.
+        if selected.is_none() || is_blind {
+            held.is_blind = is_blind;
+            self.tell_watch(state);
+        }
+    }
+
+    fn tell_watch(&mut self, state: WatchState) {
+        lock(&self.shared.status).watch = state.clone();
+        let is_news = match (&self.told, &state) {
+            (Some(WatchState::Watching { .. }), WatchState::Watching { .. }) => false,
+            (told, state) => told.as_ref() != Some(state),
+        };
+        self.told = Some(state.clone());
+        let event = match state {
+            _ if !is_news => return,
+            WatchState::Off => return,
+            WatchState::Watching { directories } => EnforcerEvent::Watching { directories },
+            WatchState::Polling { reason } => {
+                let check_interval = self.applier.config.check_interval;
+                EnforcerEvent::WatchFallback { reason, check_interval }
+            }
+        };
+        (self.on_event)(event);
+    }
+
+    fn run(&mut self, selected: Option<&BTreeSet<u32>>, trigger: u8) {
+        self.cover(selected);
+        let Some(held) = &self.held else { return };
+        let assigned = held.assigned;
+        lock(&self.shared.status).activity =
+            Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
+        let shared = &self.shared;
+        let progress = |now_done: usize, of: usize| {
+            if let Activity::Running { done, total, .. } = &mut lock(&shared.status).activity {
+                (*done, *total) = (now_done, of);
+            }
+        };
+        let scope = Scope { selected, blocked: &held.unsettled, dry_run: false, trigger };
+        let done = self.applier.apply(&assigned, &scope, &self.shared.stop, &progress);
+        lock(&self.shared.status).activity = Activity::Idle;
+        match done {
+            Ok(done) => self.on_done(done),
+            Err(error) => self.on_not_applied(&assigned, trigger, &error),
+        }
+        trim_heap();
+    }
+
+    fn on_done(&mut self, done: RunDone) {
+        let Some(held) = &mut self.held else { return };
+        held.unsettled.retain(|r| !done.settled.contains(r));
+        held.unsettled.extend(&done.unsettled);
+        let converged = held.unsettled.is_empty();
+        let again = held.needs_interval || held.is_blind || !converged;
+        let interval = self.applier.config.check_interval;
+        let full = done.report.trigger != trigger::DRIFT;
+        // A drift elsewhere does not put off the check of what is due.
+        if full || self.next_check.is_none() || !again {
+            self.next_check = again.then(|| self.clock.now().at + interval);
+        }
+        let unsettled = held.unsettled.len();
+        for hash in &done.to_fetch {
+            (self.on_event)(EnforcerEvent::BlobBroken(*hash));
+        }
+        let is_news = |o: u8| o != outcome::UNCHANGED && o != outcome::SKIPPED;
+        let worth_telling = full || done.report.results.iter().any(|r| is_news(r.outcome));
+        {
+            let mut status = lock(&self.shared.status);
+            status.unsettled = unsettled;
+            if worth_telling {
+                status.on_run(&done, converged);
+            }
+        }
+        if worth_telling {
+            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged });
+        }
+    }
+
+    fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
+        let interval = self.applier.config.check_interval;
+        self.next_check = Some(self.clock.now().at + interval);
+        if let ApplyError::Blob(blob) = error
+            && let Some(hash) = blob.to_fetch()
+        {
+            (self.on_event)(EnforcerEvent::BlobBroken(hash));
+        }
+        let report = Report {
+            revision: assigned.revision.0,
+            trigger,
+            started_ms: clock::wall().0,
+            duration_us: 0,
+            busy_us: 0,
+            checked: 0,
+            results: Vec::new(),
+            note: error.to_string(),
+        };
+        lock(&self.shared.status).last_error = report.note.clone();
+        (self.on_event)(EnforcerEvent::NotApplied { report });
+    }
+}
+
+/// What of a catalog can be watched, and whether some of it cannot.
+fn plan(loaded: &LoadedCatalog) -> (Vec<Target>, bool) {
+    let mut targets = Vec::new();
+    let mut needs_interval = false;
+    for (resource, archived) in (0_u32..).zip(loaded.archived().resources.iter()) {
+        // One that cannot be read fails in every run, and is tried again like all that fail.
+        let Ok(spec) = Spec::read(archived) else { continue };
+        match spec.attention() {
+            Attention::At(path) => {
+                targets.push(Target { path: path.into(), resource, below: false })
+            }
+            Attention::Below(path) => {
+                targets.push(Target { path: path.into(), resource, below: true })
+            }
+            Attention::Interval => needs_interval = true,
+        }
+    }
+    (targets, needs_interval)
+}
+
+/// Gives what a run used back to the system: between runs the client should be small.
+fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: malloc_trim may be called at any time, from any thread.
+        #[allow(unsafe_code)]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

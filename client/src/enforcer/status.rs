@@ -1,0 +1,117 @@
+//! How the enforcer is, for `status`.
+
+use crate::executor::run::RunDone;
+use engine::wire::message::outcome;
+use serde::{Deserialize, Serialize};
+
+/// What the enforcer does at present.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    /// It waits for something to happen.
+    #[default]
+    Idle,
+    /// It checks and applies.
+    Running {
+        /// One of `engine::wire::message::trigger`.
+        trigger: u8,
+        /// Resources that are done.
+        done: usize,
+        /// Resources of this run; 0 while that is not known.
+        total: usize,
+        /// Since when, milliseconds since 1970.
+        since_ms: u64,
+    },
+    /// It lets what runs finish.
+    Stopping,
+    /// It has ended.
+    Stopped,
+}
+
+/// Whether drift is noticed when it happens.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WatchState {
+    /// Nothing is enforced yet.
+    #[default]
+    Off,
+    /// At once.
+    Watching {
+        /// Directories that are watched.
+        directories: usize,
+    },
+    /// Every `check_interval`.
+    Polling {
+        /// Why not at once.
+        reason: String,
+    },
+}
+
+/// The last run that was told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// The revision that was applied.
+    pub revision: u64,
+    /// One of `engine::wire::message::trigger`.
+    pub trigger: u8,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long it took, microseconds.
+    pub duration_us: u64,
+    /// Resources that it looked at.
+    pub checked: u32,
+    /// Of them, changed.
+    pub changed: usize,
+    /// Of them, failed.
+    pub failed: usize,
+    /// Of them, skipped.
+    pub skipped: usize,
+}
+
+/// How the enforcer is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnforcerStatus {
+    /// The revision that is enforced; 0 for none.
+    pub assigned_revision: u64,
+    /// The revision that was last applied to the end; 0 for none.
+    pub applied_revision: u64,
+    /// What it does.
+    pub activity: Activity,
+    /// How it notices drift.
+    pub watch: WatchState,
+    /// Resources that are not as wanted.
+    pub unsettled: usize,
+    /// Runs that changed something because of drift.
+    pub heals: u64,
+    /// The last run.
+    pub last_run: Option<LastRun>,
+    /// The last error, or empty.
+    pub last_error: String,
+}
+
+impl EnforcerStatus {
+    pub(super) fn on_run(&mut self, done: &RunDone, converged: bool) {
+        let report = &done.report;
+        let changed = done.count(outcome::CHANGED);
+        if report.trigger == engine::wire::message::trigger::DRIFT && changed > 0 {
+            self.heals += 1;
+        }
+        if converged {
+            self.applied_revision = report.revision;
+        }
+        let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
+        self.last_error = failed.map_or_else(String::new, |r| {
+            format!("{}: {}", String::from_utf8_lossy(&r.id), r.error)
+        });
+        self.last_run = Some(LastRun {
+            revision: report.revision,
+            trigger: report.trigger,
+            started_ms: report.started_ms,
+            duration_us: report.duration_us,
+            checked: report.checked,
+            changed,
+            failed: done.count(outcome::FAILED),
+            skipped: done.count(outcome::SKIPPED),
+        });
+    }
+}

@@ -1,0 +1,272 @@
+use super::*;
+use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
+use engine::release::Resource;
+use std::sync::mpsc::{Receiver, channel};
+
+const LONG: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start_on(
+    site: &TestSite,
+    check_interval: Duration,
+) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
+    let (sender, events) = channel();
+    let config = EnforcerConfig {
+        root: site.root(),
+        cache_dir: site.state().join("cache"),
+        state_dir: site.state(),
+        allow_exec: true,
+        fsync: false,
+        parallel: 2,
+        check_interval,
+    };
+    let handle = start(config, move |event| drop(sender.send(event))).unwrap();
+    (handle, events)
+}
+
+/// The next run that is told, and whether all is as wanted then.
+fn next_run(events: &Receiver<EnforcerEvent>) -> (Report, bool) {
+    loop {
+        match events.recv_timeout(PATIENCE).expect("a run is told in time") {
+            EnforcerEvent::RunFinished { report, converged } => return (report, converged),
+            EnforcerEvent::NotApplied { report } => panic!("{}", report.note),
+            _ => {}
+        }
+    }
+}
+
+fn started(site: &TestSite, resources: Vec<Resource>) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
+    let (handle, events) = start_on(site, LONG);
+    handle.enforce(site.publish(7, resources), trigger::START);
+    let (report, converged) = next_run(&events);
+    assert!(converged && report.trigger == trigger::START, "{report:?}");
+    (handle, events)
+}
+
+/// Waits, without end but the test's own, until a condition holds.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let clock = SystemClock::start();
+    while !holds() {
+        assert!(clock.now().at.since(Instant(0)) < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn s2_15_removal_overwriting_and_strays_are_put_right_at_once() {
+    let site = TestSite::new();
+    let tree = [
+        ("", TestEntry::Dir(0o755)),
+        ("sub", TestEntry::Dir(0o755)),
+        ("sub/f", TestEntry::File(0o644, "t")),
+    ];
+    let resources = vec![
+        resource("directory", "/etc"),
+        site.file("/etc/f", b"managed").needs(&[0]),
+        resource("absent", "/etc/gone").needs(&[0]),
+        site.tree("/srv", &tree).with("purge", &[b"true"]),
+    ];
+    let (handle, events) = started(&site, resources);
+    let heals = |change: &dyn Fn(), id: &str| {
+        change();
+        // Of one change the system may tell in several steps, each put right for itself.
+        loop {
+            let (report, converged) = next_run(&events);
+            assert_eq!(report.trigger, trigger::DRIFT);
+            if converged && report.results.iter().any(|r| r.id == id.as_bytes()) {
+                break;
+            }
+        }
+    };
+    heals(&|| std::fs::remove_file(site.at("/etc/f")).unwrap(), "file /etc/f");
+    until("restored", || site.read("/etc/f") == "managed");
+    heals(&|| std::fs::write(site.at("/etc/f"), "blah").unwrap(), "file /etc/f");
+    until("overwritten", || site.read("/etc/f") == "managed");
+    heals(&|| std::fs::write(site.at("/etc/gone"), "x").unwrap(), "absent /etc/gone");
+    until("removed", || !site.at("/etc/gone").exists());
+    heals(&|| std::fs::write(site.at("/srv/sub/stray"), "x").unwrap(), "directory /srv");
+    until("cleared", || !site.at("/srv/sub/stray").exists());
+    heals(&|| std::fs::remove_dir_all(site.at("/srv/sub")).unwrap(), "directory /srv");
+    until("made again", || site.read("/srv/sub/f") == "t");
+    heals(&|| std::fs::write(site.at("/srv/sub/f"), "x").unwrap(), "directory /srv");
+    heals(&|| std::fs::rename(site.at("/etc"), site.at("/moved")).unwrap(), "file /etc/f");
+    until("made anew", || site.read("/etc/f") == "managed");
+    heals(&|| std::fs::remove_file(site.at("/etc/f")).unwrap(), "file /etc/f");
+    assert!(handle.status().heals >= 8, "{:?}", handle.status());
+}
+
+#[test]
+fn s2_21_one_shell_line_sees_the_managed_state_again() {
+    let site = TestSite::new();
+    let files = ["/f1", "/f2", "/f3"].map(|f| site.file(f, b"managed\n"));
+    let (_handle, _events) =
+        started(&site, files.into_iter().chain([resource("absent", "/f4")]).collect());
+    // The wait for the managed state is bounded: 200 looks, 10 ms apart.
+    let again = "n=0; until [ \"$(cat f2 2>&1)\" = managed ]; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.01; done";
+    let gone = "n=0; while [ -e f4 ]; do n=$((n+1)); [ $n -lt 200 ] || exit 1; sleep 0.01; done";
+    for line in [
+        format!("rm -f f2 && {again} && cat f2"),
+        format!("echo blah > f2 && {again} && cat f2"),
+        format!("touch f4 && {gone} && test ! -e f4 && echo managed"),
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        let shown = shell.args(["-c", &line]).current_dir(site.root()).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&shown.stdout), "managed\n", "{line}");
+    }
+}
+
+#[test]
+fn s2_14_s2_11_own_writes_are_no_drift_and_idle_means_idle() {
+    let site = TestSite::new();
+    let tree = [("", TestEntry::Dir(0o755)), ("f", TestEntry::File(0o644, "t"))];
+    let resources = vec![site.file("/f", b"x"), site.tree("/srv", &tree).with("purge", &[b"true"])];
+    let (handle, events) = started(&site, resources);
+    let before = snapshot(&site.root());
+    handle.check_now();
+    let (report, converged) = next_run(&events);
+    assert!(converged && report.trigger == trigger::COMMAND && report.results.is_empty());
+    assert_eq!(snapshot(&site.root()), before);
+    // Everything was asked for, nothing else was told.
+    let others: Vec<_> = events.try_iter().collect();
+    assert!(others.iter().all(|e| matches!(e, EnforcerEvent::Watching { .. })), "{others:?}");
+    assert_eq!(handle.status().heals, 0);
+}
+
+#[test]
+fn s2_19_what_cannot_be_watched_is_looked_at_every_interval() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, Duration::from_millis(100));
+    let condition = site.at("/condition");
+    let resources = vec![
+        exec("cures", &format!("touch {condition:?}"))
+            .with("unless", &[b"test", b"-e", condition.to_str().unwrap().as_bytes()]),
+    ];
+    handle.enforce(site.publish(1, resources), trigger::ASSIGNMENT);
+    assert_eq!(next_run(&events).0.results.len(), 1);
+    std::fs::remove_file(&condition).unwrap();
+    let cured = std::iter::repeat_with(|| next_run(&events).0).find(|r| !r.results.is_empty());
+    assert_eq!(cured.unwrap().trigger, trigger::INTERVAL);
+    assert!(condition.exists());
+}
+
+#[test]
+fn s1_58_status_is_answered_during_a_long_action() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, LONG);
+    let flag = site.at("/began");
+    handle.enforce(
+        site.publish(3, vec![exec("long", &format!("touch {flag:?}; sleep 60"))]),
+        trigger::ASSIGNMENT,
+    );
+    until("the action begins", || flag.exists());
+    let clock = SystemClock::start();
+    let status = handle.status();
+    let took = clock.now().at.since(Instant(0));
+    assert!(took < Duration::from_millis(100), "{took:?}");
+    assert_eq!(status.assigned_revision, 3);
+    assert!(matches!(status.activity, Activity::Running { .. }), "{status:?}");
+    handle.stop(Duration::ZERO);
+    assert_eq!(handle.status().activity, Activity::Stopping);
+    let (report, converged) = next_run(&events);
+    assert!(!converged && report.results[0].outcome == outcome::INTERRUPTED, "{report:?}");
+}
+
+#[test]
+fn s1_27_a_stop_waits_for_the_action_and_its_result_is_told() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, LONG);
+    let flag = site.at("/began");
+    handle.enforce(
+        site.publish(3, vec![exec("action", &format!("touch {flag:?}; sleep 0.5; echo done"))]),
+        trigger::ASSIGNMENT,
+    );
+    until("the action begins", || flag.exists());
+    handle.stop(LONG);
+    handle.enforce(site.publish(4, vec![site.file("/refused", b"")]), trigger::ASSIGNMENT);
+    handle.join();
+    let (report, converged) = next_run(&events);
+    assert!(converged && report.results[0].output == b"done\n", "{report:?}");
+    assert!(matches!(events.try_iter().last(), Some(EnforcerEvent::Stopped)));
+    assert!(!site.at("/refused").exists(), "no new work after a stop");
+}
+
+#[test]
+fn s1_5_a_broken_blob_is_told_and_applied_once_it_was_fetched_again() {
+    let site = TestSite::new();
+    let file = site.file("/f", b"content");
+    let hash = BlobHash::of(b"content");
+    std::fs::write(site.cache().path(hash), "cOntent").unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let assigned = site.publish(1, vec![file]);
+    let catalog = std::fs::read(site.cache().path(assigned.catalog)).unwrap();
+    std::fs::remove_file(site.cache().path(assigned.catalog)).unwrap();
+    let broken = || loop {
+        match events.recv_timeout(PATIENCE).expect("it is told") {
+            EnforcerEvent::BlobBroken(hash) => return hash,
+            EnforcerEvent::RunFinished { report, .. } => panic!("{report:?}"),
+            _ => {}
+        }
+    };
+    handle.enforce(assigned, trigger::ASSIGNMENT);
+    assert_eq!(broken(), assigned.catalog);
+    site.add_blob(&catalog);
+    // That nothing was applied is told after the blob.
+    assert!(matches!(events.recv_timeout(PATIENCE), Ok(EnforcerEvent::NotApplied { .. })));
+    handle.check_now();
+    assert_eq!(broken(), hash);
+    assert!(!next_run(&events).1);
+    site.add_blob(b"content");
+    handle.check_now();
+    assert!(next_run(&events).1);
+    assert_eq!(site.read("/f"), "content");
+}
+
+#[test]
+fn s2_2_a_cycle_is_refused_and_what_was_enforced_goes_on() {
+    let site = TestSite::new();
+    let (handle, events) = started(&site, vec![site.file("/f", b"one")]);
+    let cycle = vec![site.file("/f", b"two").needs(&[1]), exec("e", "true").needs(&[0])];
+    handle.enforce(site.publish(8, cycle), trigger::ASSIGNMENT);
+    let report = loop {
+        match events.recv_timeout(PATIENCE).unwrap() {
+            EnforcerEvent::NotApplied { report } => break report,
+            EnforcerEvent::RunFinished { report, .. } => panic!("{report:?}"),
+            _ => {}
+        }
+    };
+    assert!(report.note.contains("file /f -> exec e -> file /f"), "{}", report.note);
+    std::fs::write(site.at("/f"), "x").unwrap();
+    assert_eq!(next_run(&events).0.revision, 7);
+    assert_eq!(site.read("/f"), "one");
+}
+
+#[test]
+fn s2_5_drift_below_a_failure_stays_skipped() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, LONG);
+    let resources =
+        vec![exec("fails", "false"), site.file("/f", b"x").needs(&[0]), site.file("/g", b"g")];
+    handle.enforce(site.publish(1, resources), trigger::ASSIGNMENT);
+    assert!(!next_run(&events).1);
+    std::fs::write(site.at("/f"), "foreign").unwrap();
+    std::fs::remove_file(site.at("/g")).unwrap();
+    let (report, converged) = next_run(&events);
+    assert!(!converged && report.results.iter().any(|r| r.id == b"file /g"), "{report:?}");
+    assert_eq!((site.read("/f"), site.read("/g")), ("foreign".into(), "g".into()));
+}
+
+#[test]
+fn two_processes_do_not_apply_at_once() {
+    let site = TestSite::new();
+    let held = lock_runs(&site.state(), &StopSwitch::new().unwrap()).unwrap();
+    let stop = StopSwitch::new().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| lock_runs(&site.state(), &stop).map(drop));
+        stop.pull(LONG);
+        assert!(matches!(waiting.join().unwrap(), Err(ApplyError::Stopped)));
+    });
+    drop(held);
+    assert!(lock_runs(&site.state(), &StopSwitch::new().unwrap()).is_ok());
+    let missing = lock_runs(&site.state().join("none"), &stop).unwrap_err().to_string();
+    assert!(missing.contains("state_dir"), "{missing}");
+}

@@ -1,0 +1,356 @@
+//! One run over a catalog: independent resources side by side, each checked before it is
+//! applied, a failed one skipping what requires it.
+
+use super::graph::{Graph, GraphError, Schedule, Step};
+use crate::provider::command::micros_since;
+use crate::resource::{Change, Context, ResourceError, Settled, Spec};
+use engine::clock::{self, Clock, SystemClock};
+use engine::ids::{BlobHash, Revision};
+use engine::release::{ArchivedCatalog, ArchivedResource};
+use engine::wire::message::{Report, ResourceResult, outcome};
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Stack of a worker; nothing in a provider recurses.
+const STACK_SIZE: usize = 256 * 1024;
+
+/// The requirements of a catalog, checked.
+///
+/// # Errors
+/// [`GraphError`]: nothing of such a catalog may be applied.
+pub fn graph_of(catalog: &ArchivedCatalog) -> Result<Graph, GraphError> {
+    let resources = catalog.resources.iter();
+    Graph::new(resources.map(|r| r.requires.iter().map(|q| q.to_native()).collect()).collect())
+}
+
+/// `KIND NAME` of a resource, for people.
+#[must_use]
+pub fn shown_id(resource: &ArchivedResource) -> String {
+    String::from_utf8_lossy(&id_of(resource)).into_owned()
+}
+
+fn id_of(resource: &ArchivedResource) -> Vec<u8> {
+    [resource.kind.as_str().as_bytes(), b" ", resource.name.as_slice()].concat()
+}
+
+/// A graph's error with the names of its resources.
+#[must_use]
+pub fn explain(error: &GraphError, catalog: &ArchivedCatalog) -> String {
+    let resources = &catalog.resources;
+    let name = |r: &u32| resources.get(*r as usize).map_or_else(|| r.to_string(), shown_id);
+    match error {
+        GraphError::Cycle(cycle) => {
+            let names: Vec<String> = cycle.iter().map(name).collect();
+            format!(
+                "nothing is applied: resources require each other in a circle: {}; break it in the policy and publish again",
+                names.join(" -> ")
+            )
+        }
+        GraphError::NoSuchResource { resource, .. } => {
+            format!(
+                "nothing is applied: {} requires what does not exist; publish again",
+                name(resource)
+            )
+        }
+    }
+}
+
+/// What is to be run.
+pub struct Run<'a> {
+    /// The resources.
+    pub catalog: &'a ArchivedCatalog,
+    /// Their requirements.
+    pub graph: &'a Graph,
+    /// Which of them; `None`: all.
+    pub selected: Option<&'a BTreeSet<u32>>,
+    /// Resources that are known to block what requires them, and are not looked at again now.
+    pub blocked: &'a BTreeSet<u32>,
+    /// Resources at once; at least one.
+    pub parallel: usize,
+    /// The revision, for the report.
+    pub revision: Revision,
+    /// One of `engine::wire::message::trigger`, for the report.
+    pub trigger: u8,
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct RunDone {
+    /// For the master.
+    pub report: Report,
+    /// In a dry run: the differences, in the catalog's order.
+    pub diffs: Vec<String>,
+    /// Blobs that must be fetched again.
+    pub to_fetch: BTreeSet<BlobHash>,
+    /// Resources that failed or were not done, for whatever reason: those that a later run
+    /// must look at again.
+    pub unsettled: BTreeSet<u32>,
+    /// Resources that were run to their end.
+    pub settled: BTreeSet<u32>,
+}
+
+impl RunDone {
+    /// How many resources had this outcome; for `UNCHANGED` those only counted.
+    #[must_use]
+    pub fn count(&self, outcome: u8) -> usize {
+        match outcome {
+            outcome::UNCHANGED => {
+                (self.report.checked as usize).saturating_sub(self.report.results.len())
+            }
+            _ => self.report.results.iter().filter(|r| r.outcome == outcome).count(),
+        }
+    }
+
+    /// Whether every resource is as wanted, or was left alone on purpose.
+    #[must_use]
+    pub fn is_converged(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+}
+
+/// Told of each resource that is done: how many are, and of how many.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+
+struct Shared<'g> {
+    schedule: Schedule<'g>,
+    results: BTreeMap<u32, (ResourceResult, String)>,
+    unsettled: BTreeSet<u32>,
+    settled: BTreeSet<u32>,
+    to_fetch: BTreeSet<BlobHash>,
+    checked: u32,
+    busy_us: u64,
+    idle_workers: usize,
+    stopped: bool,
+}
+
+struct Workers<'a, 'c> {
+    run: &'a Run<'a>,
+    context: &'a Context<'c>,
+    clock: SystemClock,
+    shared: Mutex<Shared<'a>>,
+    /// Something became ready, or all is done.
+    changed: Condvar,
+    total: usize,
+    progress: Progress<'a>,
+}
+
+impl Run<'_> {
+    /// Runs to the end, or until the stop switch is pulled and what runs is done.
+    #[must_use]
+    pub fn run(&self, context: &Context<'_>, progress: Progress<'_>) -> RunDone {
+        let clock = SystemClock::start();
+        let (started, started_ms) = (clock.now().at, clock::wall().0);
+        let selected: Option<Vec<bool>> = self
+            .selected
+            .map(|s| (0_u32..).take(self.graph.len()).map(|r| s.contains(&r)).collect());
+        let total = self.selected.map_or(self.graph.len(), BTreeSet::len);
+        let workers = Workers {
+            run: self,
+            context,
+            clock,
+            shared: Mutex::new(Shared {
+                schedule: self.graph.schedule(selected.as_deref()),
+                results: BTreeMap::new(),
+                unsettled: BTreeSet::new(),
+                settled: BTreeSet::new(),
+                to_fetch: BTreeSet::new(),
+                checked: 0,
+                busy_us: 0,
+                idle_workers: 0,
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+            total,
+            progress,
+        };
+        workers.work(self.parallel.max(1).min(total.max(1)));
+        let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let left = total.saturating_sub(shared.checked as usize);
+        let note = match shared.stopped && left > 0 {
+            true => format!("the client stopped: {left} resources were not looked at"),
+            false => String::new(),
+        };
+        let mut unsettled = shared.unsettled;
+        if shared.stopped {
+            let all = (0_u32..).take(self.graph.len());
+            let chosen = all.filter(|r| self.selected.is_none_or(|s| s.contains(r)));
+            unsettled.extend(chosen.filter(|r| !shared.settled.contains(r)));
+        }
+        let (results, diffs): (Vec<_>, Vec<_>) = shared.results.into_values().unzip();
+        RunDone {
+            report: Report {
+                revision: self.revision.0,
+                trigger: self.trigger,
+                started_ms,
+                duration_us: micros_since(&clock, started),
+                busy_us: shared.busy_us,
+                checked: shared.checked,
+                results,
+                note,
+            },
+            diffs: diffs.into_iter().filter(|d| !d.is_empty()).collect(),
+            to_fetch: shared.to_fetch,
+            unsettled,
+            settled: shared.settled,
+        }
+    }
+}
+
+impl<'a> Workers<'a, '_> {
+    fn lock(&self) -> MutexGuard<'_, Shared<'a>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The calling thread is the first worker: a run of one resource starts no thread.
+    fn work(&self, parallel: usize) {
+        std::thread::scope(|scope| {
+            for number in 1..parallel {
+                let builder = std::thread::Builder::new()
+                    .name(format!("resource-{number}"))
+                    .stack_size(STACK_SIZE);
+                // With fewer threads than allowed the run only takes longer.
+                if let Err(e) = builder.spawn_scoped(scope, || self.worker()) {
+                    log::warn!("cannot start another thread: {e}");
+                    break;
+                }
+            }
+            self.worker();
+        });
+    }
+
+    fn worker(&self) {
+        let mut shared = self.lock();
+        loop {
+            if self.context.stop.is_pulled() {
+                shared.stopped = true;
+            }
+            if shared.stopped || shared.schedule.is_finished() {
+                self.changed.notify_all();
+                return;
+            }
+            let Some(step) = shared.schedule.poll_step() else {
+                shared.idle_workers += 1;
+                shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                shared.idle_workers -= 1;
+                continue;
+            };
+            drop(shared);
+            let done = self.take_step(step);
+            shared = self.lock();
+            let ready_before = shared.schedule.ready_len();
+            self.on_done(&mut shared, step, done);
+            let more = shared.schedule.ready_len() > ready_before;
+            if (more && shared.idle_workers > 0) || shared.schedule.is_finished() {
+                self.changed.notify_all();
+            }
+            (self.progress)(shared.checked as usize, self.total);
+        }
+    }
+
+    fn take_step(&self, step: Step) -> StepDone {
+        let Some(resource) = self.run.catalog.resources.get(step.resource as usize) else {
+            return StepDone::internal("the resource is not in the catalog");
+        };
+        let known = resource.requires.iter().map(|q| q.to_native());
+        let known = known
+            .filter(|q| self.run.blocked.contains(q))
+            .find(|q| self.run.selected.is_some_and(|selected| !selected.contains(q)));
+        if let Some(cause) = step.blocked_by.or(known) {
+            let resources = &self.run.catalog.resources;
+            let cause = resources.get(cause as usize).map_or_else(String::new, shown_id);
+            return StepDone::Blocked(format!("skipped: requires {cause}, which failed"));
+        }
+        let start = self.clock.now().at;
+        let settle = || Ok(Spec::read(resource)?.settle(self.context));
+        let settled = catch_unwind(AssertUnwindSafe(settle)).unwrap_or_else(|_| {
+            log::error!("a panic in {}: please report it", shown_id(resource));
+            Ok(Err(ResourceError::CommandEnd {
+                what: "drover-client itself",
+                end: "failed on this resource; its log says more, please report it".to_owned(),
+                output: Vec::new(),
+            }))
+        });
+        let settled = settled.unwrap_or_else(Err);
+        StepDone::Settled(settled, micros_since(&self.clock, start))
+    }
+
+    fn on_done(&self, shared: &mut Shared<'a>, step: Step, done: StepDone) {
+        let resource = step.resource;
+        shared.checked += 1;
+        let id = match self.run.catalog.resources.get(resource as usize) {
+            Some(archived) => id_of(archived),
+            None => Vec::new(),
+        };
+        let mut result = ResourceResult {
+            id,
+            outcome: outcome::SKIPPED,
+            before: String::new(),
+            after: String::new(),
+            error: String::new(),
+            duration_us: 0,
+            output: Vec::new(),
+        };
+        let mut diff = String::new();
+        let mut blocks = false;
+        match done {
+            StepDone::Blocked(why) => {
+                result.error = why;
+                blocks = true;
+            }
+            StepDone::Settled(settled, duration_us) => {
+                result.duration_us = duration_us;
+                shared.busy_us += duration_us;
+                match settled {
+                    Ok(Settled::Unchanged) => {
+                        shared.settled.insert(resource);
+                        shared.schedule.handle_done(resource, false);
+                        return;
+                    }
+                    Ok(Settled::Changed(change)) => {
+                        let Change { before, after, output, diff: shown } = change;
+                        result.outcome = outcome::CHANGED;
+                        (result.before, result.after, result.output) = (before, after, output);
+                        diff = shown;
+                    }
+                    Ok(Settled::Skipped(why)) => result.error = why,
+                    Err(error) => {
+                        blocks = true;
+                        shared.to_fetch.extend(error.to_fetch());
+                        result.outcome = match error {
+                            ResourceError::Interrupted { .. } => outcome::INTERRUPTED,
+                            _ => outcome::FAILED,
+                        };
+                        result.error = error.to_string();
+                        if let ResourceError::Interrupted { output }
+                        | ResourceError::CommandEnd { output, .. } = error
+                        {
+                            result.output = output;
+                        }
+                    }
+                }
+            }
+        }
+        match blocks {
+            true => shared.unsettled.insert(resource),
+            false => shared.settled.insert(resource),
+        };
+        shared.results.insert(resource, (result, diff));
+        shared.schedule.handle_done(resource, blocks);
+    }
+}
+
+enum StepDone {
+    Blocked(String),
+    Settled(Result<Settled, ResourceError>, u64),
+}
+
+impl StepDone {
+    fn internal(what: &'static str) -> Self {
+        let end = "failed".to_owned();
+        Self::Settled(Err(ResourceError::CommandEnd { what, end, output: Vec::new() }), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Durations and sizes as people write them in a configuration file: `"10m"`, `"64 MiB"`.
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use std::fmt;
+use std::time::Duration;
+
+/// The TCP port of masters and clients, where the configuration names none.
+pub const PORT_DEFAULT: u16 = 7473;
+
+const DURATION_UNITS: [(&str, u64); 6] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 7 * 86_400_000),
+];
+
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+
+/// Why a text is no duration or size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    /// It has no number or no known unit.
+    #[error(
+        "{text:?} is no {what}: write a whole number and a unit ({units}), such as {example:?}"
+    )]
+    Form {
+        /// What was found.
+        text: String,
+        /// `duration` or `size`.
+        what: &'static str,
+        /// The units that exist.
+        units: String,
+        /// One that works.
+        example: &'static str,
+    },
+    /// It does not fit 64 bits.
+    #[error("{text:?} is too large")]
+    TooLarge {
+        /// What was found.
+        text: String,
+    },
+}
+
+fn parse(
+    text: &str,
+    units: &[(&'static str, u64)],
+    what: &'static str,
+    example: &'static str,
+) -> Result<u64, QuantityError> {
+    let trimmed = text.trim();
+    let digits = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(digits);
+    let unit = unit.trim_start();
+    let found = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+    let (Some((_, factor)), false) = (found, number.is_empty()) else {
+        let units = units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        return Err(QuantityError::Form { text: text.to_owned(), what, units, example });
+    };
+    let too_large = || QuantityError::TooLarge { text: text.to_owned() };
+    number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor)).ok_or_else(too_large)
+}
+
+/// Reads a duration: a whole number and `ms`, `s`, `m`, `h`, `d` or `w`.
+///
+/// # Errors
+/// [`QuantityError`] says what to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
+    parse(text, &DURATION_UNITS, "duration", "10m").map(Duration::from_millis)
+}
+
+/// Reads a size in bytes: a whole number and `B`, `KiB`, `MiB`, `GiB` or `TiB`.
+///
+/// # Errors
+/// [`QuantityError`] says what to write instead.
+pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
+    parse(text, &SIZE_UNITS, "size", "64MiB")
+}
+
+/// Writes a duration in the largest unit that divides it: what [`parse_duration`] reads.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let whole = DURATION_UNITS.iter().rev().find(|(_, factor)| ms != 0 && ms % factor == 0);
+    let (unit, factor) = whole.copied().unwrap_or(DURATION_UNITS[1]);
+    format!("{}{unit}", ms / factor)
+}
+
+/// A duration as a value of a configuration file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DurationValue(pub Duration);
+
+impl<'de> Deserialize<'de> for DurationValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl fmt::Debug for DurationValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format_duration(self.0))
+    }
+}
+
+/// A size in bytes as a value of a configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SizeValue(pub u64);
+
+impl<'de> Deserialize<'de> for SizeValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_size(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read() {
+        for (text, ms) in [("0s", 0), ("500ms", 500), ("10m", 600_000), (" 2 h ", 7_200_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for (text, bytes) in [("1B", 1), ("64MiB", 64 << 20), ("2 gib", 2 << 30)] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_none_says_what_to_write() {
+        for text in ["", "10", "m", "-1s", "1.5s", "10 parsecs"] {
+            let error = parse_duration(text).unwrap_err().to_string();
+            assert!(error.contains("ms, s, m, h, d, w") && error.contains("\"10m\""), "{error}");
+        }
+        let huge = "99999999999999999999w";
+        assert_eq!(parse_duration(huge), Err(QuantityError::TooLarge { text: huge.to_owned() }));
+    }
+
+    #[test]
+    fn a_duration_is_read_as_it_was_written() {
+        for text in ["0s", "1500ms", "90s", "10m", "1d", "2w"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+    }
+}
