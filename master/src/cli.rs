@@ -1,6 +1,9 @@
 //! The command line of `drover`.
 
-use crate::commands::{Context, Exit, Failure, hosts, master, probe, push, queue, reports, status};
+use crate::commands::init::InitArgs;
+use crate::commands::{
+    Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
+};
 use crate::config::unit::parse_duration;
 use crate::control::{QueueDumpArgs, ReportsArgs};
 use crate::table::Paint;
@@ -41,6 +44,42 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make keys, configuration files and an empty site
+    #[command(after_help = "\
+Examples:
+  drover init /srv/drover
+  drover init . --site edge
+
+It overwrites nothing. Keep keys/signing.key secret: who has it decides what every host does.")]
+    Init {
+        /// The directory to fill
+        dir: PathBuf,
+        /// The site's id [default: the directory's name]
+        #[arg(long, value_name = "ID")]
+        site: Option<String>,
+    },
+    /// Compile, sign and push a site
+    #[command(after_help = "\
+Examples:
+  drover publish                   the site_dir of the configuration
+  drover publish ./site --dry-run  what would change, and for which hosts; writes nothing
+  drover publish --force           renew the assignments though nothing has changed
+
+A running master takes the release and pushes it at once; one that is down does so when it is
+started.")]
+    Publish {
+        /// The site's directory [default: site_dir of the configuration]
+        site: Option<PathBuf>,
+        /// Only say what would change; write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Publish even if nothing has changed
+        #[arg(long)]
+        force: bool,
+        /// Take at least this revision: after a lost state directory, above what clients hold
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        revision_min: u64,
+    },
     /// Run the daemon in the foreground
     #[command(after_help = "\
 Examples:
@@ -192,6 +231,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
     let now = engine::clock::wall();
     match command {
+        Command::Init { dir, site } => site::init(context, &InitArgs { dir, site }, out),
+        Command::Publish { site, dry_run, force, revision_min } => {
+            let wish = site::PublishWish { site, dry_run, force, revision_min };
+            site::publish(context, wish, now, out)
+        }
         Command::Master { log } => master::run(context, log),
         Command::Push { selector } => push::run(context, &selector, out),
         Command::Status => status::run(context, now, out),

@@ -8,5 +8,7 @@ pub mod control;
 pub mod daemon;
 pub mod descriptors;
 pub mod logging;
+pub mod release;
 pub mod sink;
+pub mod site;
 pub mod table;

@@ -2,11 +2,14 @@
 //! asks the daemon over its control socket, and prints the answer for people or as JSON.
 
 pub mod hosts;
+pub mod init;
 pub mod master;
 pub mod probe;
+pub mod publish;
 pub mod push;
 pub mod queue;
 pub mod reports;
+pub mod site;
 pub mod status;
 
 use crate::config::{ConfigError, MasterConfig};

@@ -1,8 +1,8 @@
 use super::*;
 use crate::admin;
 use crate::control::{
-    HostsPage, ProbeStep, Probed, PushFailure, PushResult, QueueDumpArgs, QueuePage, QueueRecord,
-    ReportDetail, ReportsArgs, ReportsPage, Status, StoredId, verb,
+    HostsPage, ProbeStep, Probed, Published, PublishedArgs, PushFailure, PushResult, QueueDumpArgs,
+    QueuePage, QueueRecord, ReportDetail, ReportsArgs, ReportsPage, Status, StoredId, verb,
 };
 use crate::sink::{HostUpdate, HostUpdates, Record, Sink, SinkOptions, SqliteSink};
 use engine::ids::{Epoch, Origin};
@@ -127,6 +127,10 @@ fn reply(verb: &str, arguments: &[u8], sink: &mut SqliteSink) -> ControlResp {
             let records = vec![QueueRecord { seq: args.from, ..QueueRecord::default() }];
             admin::piece(&QueuePage { records, next: Some(args.from + 1) }, true)
         }
+        verb::PUBLISHED => {
+            let args: PublishedArgs = admin::parse(verb, arguments).unwrap();
+            admin::piece(&Published { revision: args.revision, targets: 2 }, true)
+        }
         _ => admin::refusal(&control::ControlError::new("no such verb", "")),
     }
 }
@@ -245,4 +249,40 @@ fn a_push_ends_as_its_hosts_did() {
     let result = |done, failed| PushResult { done, failed, ..PushResult::default() };
     let exits = [(0, 0), (5, 0), (3, 2), (0, 2)].map(|(d, f)| push::exit(&result(d, f)));
     assert_eq!(exits, [Exit::Done, Exit::Done, Exit::Partial, Exit::Failed]);
+}
+
+#[test]
+fn what_init_makes_is_a_configuration_and_is_published() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = Context {
+        config_path: dir.path().join("master.toml"),
+        json: false,
+        paint: Paint { colour: false },
+    };
+    let args = init::InitArgs { dir: dir.path().to_owned(), site: Some("edge".to_owned()) };
+    site::init(&context, &args, &mut Vec::new()).unwrap();
+    assert_eq!(context.config().unwrap().site_dir, dir.path().join("site"));
+
+    let publish = |force| {
+        let mut out = Vec::new();
+        let wish = site::PublishWish { force, ..site::PublishWish::default() };
+        let exit = site::publish(&context, wish, NOW, &mut out).unwrap();
+        (exit, String::from_utf8(out).unwrap())
+    };
+    let (exit, text) = publish(false);
+    assert_eq!(exit, Exit::Done);
+    assert!(text.contains("published revision 1") && text.contains("not running"), "{text}");
+    let (_, text) = publish(false);
+    assert!(text.starts_with("nothing changed"), "{text}");
+    // With a daemon beside it, which keeps the configuration as it is.
+    let config = std::fs::read(&context.config_path).unwrap();
+    daemon(dir.path());
+    std::fs::write(&context.config_path, config).unwrap();
+    let (_, text) = publish(true);
+    assert!(text.contains("published revision 2"), "{text}");
+    assert!(text.ends_with("pushing it to 2 hosts; `drover hosts` shows who has it\n"), "{text}");
+
+    let again = site::init(&context, &args, &mut Vec::new()).unwrap_err();
+    assert_eq!(again.exit, Exit::Failed);
+    assert!(again.to_string().contains("nothing was written"), "{again}");
 }

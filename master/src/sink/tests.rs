@@ -194,7 +194,7 @@ fn s1_59_every_result_keeps_all_that_was_reported() {
         interrupted: 1,
         note: "a note".to_owned(),
     };
-    assert_eq!(rows, [row.clone()]);
+    assert_eq!(rows, std::slice::from_ref(&row));
     let Answer::Report(Some(detail)) = sink.query(&Query::Report { id: row.id }).unwrap() else {
         panic!()
     };
