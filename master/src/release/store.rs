@@ -98,7 +98,8 @@ impl ReleaseStore {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StoreError::io("read", &path)(e)),
         };
-        let number = std::str::from_utf8(&text).ok().and_then(|t| t.strip_suffix('\n')?.parse().ok());
+        let number =
+            std::str::from_utf8(&text).ok().and_then(|t| t.strip_suffix('\n')?.parse().ok());
         match number {
             Some(revision) => Ok(Some(Revision(revision))),
             None => Err(StoreError::Damaged { path, what: "it holds no revision" }),
@@ -118,7 +119,10 @@ impl ReleaseStore {
                     let now = self.current()?;
                     if now == Some(revision) || now.is_none() {
                         let path = self.current_path();
-                        return Err(StoreError::Damaged { path, what: "the release it names is gone" });
+                        return Err(StoreError::Damaged {
+                            path,
+                            what: "the release it names is gone",
+                        });
                     }
                     revision = now.unwrap_or(revision);
                 }
@@ -136,7 +140,8 @@ impl ReleaseStore {
         let bytes = read_bounded(&path, INDEX_SIZE_MAX)?;
         let damaged = |what| StoreError::Damaged { path: path.clone(), what };
         let rest = bytes.strip_prefix(INDEX_MAGIC).ok_or_else(|| damaged("it is no index"))?;
-        let (hash, body) = rest.split_first_chunk::<32>().ok_or_else(|| damaged("it is cut short"))?;
+        let (hash, body) =
+            rest.split_first_chunk::<32>().ok_or_else(|| damaged("it is cut short"))?;
         if BlobHash::of(body) != BlobHash(*hash) {
             return Err(damaged("its checksum is wrong"));
         }

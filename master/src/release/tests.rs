@@ -124,7 +124,10 @@ fn a_line_is_found_by_name_and_by_the_first_glob() {
     };
     let table = LineTable::new(&[line("db-1"), line("web-*"), line("*-1"), line("web-2")]);
     let find = |name: &str| table.find(&name.parse::<HostName>().unwrap());
-    assert_eq!(["db-1", "web-1", "x-1", "web-2", "y"].map(find), [Some(0), Some(1), Some(2), Some(1), None]);
+    assert_eq!(
+        ["db-1", "web-1", "x-1", "web-2", "y"].map(find),
+        [Some(0), Some(1), Some(2), Some(1), None]
+    );
 }
 
 #[test]
@@ -194,7 +197,10 @@ fn s1_82_a_killed_publish_leaves_the_release_before_whole() {
     let mut last = 1;
     for _ in 0..12 {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "release::tests::s1_82_a_killed_publish_leaves_the_release_before_whole"])
+            .args([
+                "--exact",
+                "release::tests::s1_82_a_killed_publish_leaves_the_release_before_whole",
+            ])
             .env(KILLED_STATE, dir.path().join("state"))
             .stdout(std::process::Stdio::null())
             .spawn()
@@ -204,7 +210,8 @@ fn s1_82_a_killed_publish_leaves_the_release_before_whole() {
             assert!(child.try_wait().unwrap().is_none(), "the child ended by itself");
             std::thread::yield_now();
         }
-        let until = std::time::Instant::now() + std::time::Duration::from_micros(random.u64(0..8000));
+        let until =
+            std::time::Instant::now() + std::time::Duration::from_micros(random.u64(0..8000));
         while std::time::Instant::now() < until {
             std::hint::spin_loop();
         }
@@ -252,7 +259,10 @@ fn damage_is_named_and_repaired_by_the_next_release() {
         bad[at] ^= 1;
         fs::write(&index, &bad).unwrap();
         let error = store.open_current().unwrap_err();
-        assert!(matches!(&error, StoreError::Damaged { path, .. } if *path == index), "{at}: {error}");
+        assert!(
+            matches!(&error, StoreError::Damaged { path, .. } if *path == index),
+            "{at}: {error}"
+        );
     }
     for len in 0..good.len() {
         fs::write(&index, &good[..len]).unwrap();
@@ -310,7 +320,14 @@ fn what_is_given_up_leaves_nothing() {
 fn large_files_are_streamed_and_copied_once() {
     let dir = TempDir::new().unwrap();
     let store = store(&dir);
-    let sizes = [0, 1, intake::PIECE_SIZE - 1, intake::PIECE_SIZE, intake::PIECE_SIZE + 1, 3 * intake::PIECE_SIZE + 7];
+    let sizes = [
+        0,
+        1,
+        intake::PIECE_SIZE - 1,
+        intake::PIECE_SIZE,
+        intake::PIECE_SIZE + 1,
+        3 * intake::PIECE_SIZE + 7,
+    ];
     let paths: Vec<_> = sizes
         .iter()
         .map(|size| {

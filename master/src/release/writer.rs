@@ -81,10 +81,7 @@ impl<'a> Writer<'a> {
 
     /// Makes files or directories durable: one by one, or, where thousands of single syncs
     /// would take minutes, with the whole file system at once.
-    fn sync_each(
-        &self,
-        paths: impl ExactSizeIterator<Item = PathBuf>,
-    ) -> Result<(), StoreError> {
+    fn sync_each(&self, paths: impl ExactSizeIterator<Item = PathBuf>) -> Result<(), StoreError> {
         if paths.len() <= SYNC_EACH_MAX {
             return paths.into_iter().try_for_each(|path| sync(&path));
         }
@@ -170,9 +167,7 @@ impl Drop for Writer<'_> {
 /// Removes a directory with all in it, if it is there.
 pub(super) fn remove_dir(dir: &Path) -> Result<(), StoreError> {
     match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", dir)(e))
-        }
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(e)),
         _ => Ok(()),
     }
 }

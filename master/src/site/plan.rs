@@ -255,7 +255,8 @@ fn exec(planned: &mut Planned, fields: &mut Fields<'_>) {
     planned.set("creates", fields.path("creates"));
     planned.set_list("unless", fields.argv("unless"));
     planned.set_list("only_if", fields.argv("only_if"));
-    let timeout_ms = fields.duration("timeout").map_or(u128::from(EXEC_TIMEOUT_MS), |t| t.as_millis());
+    let timeout_ms =
+        fields.duration("timeout").map_or(u128::from(EXEC_TIMEOUT_MS), |t| t.as_millis());
     planned.set("timeout_ms", Some(timeout_ms.to_string()));
     planned.set("cwd", fields.path("cwd"));
     planned.set_list("env", fields.env());

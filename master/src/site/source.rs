@@ -336,7 +336,11 @@ fn source_name(policy: &str, source: &str) -> Result<PathBuf, Unusable> {
         return Err(message.into());
     }
     let plain: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-    Ok(["policies", policy, "files"].iter().map(Path::new).chain(plain.iter().map(Path::new)).collect())
+    Ok(["policies", policy, "files"]
+        .iter()
+        .map(Path::new)
+        .chain(plain.iter().map(Path::new))
+        .collect())
 }
 
 fn not_a_file(name: &Path, metadata: &Metadata) -> String {

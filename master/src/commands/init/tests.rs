@@ -41,7 +41,10 @@ fn init_overwrites_nothing() {
     fs::create_dir(dir.path().join("keys")).unwrap();
     fs::write(dir.path().join("keys/signing.key"), "mine").unwrap();
     let error = init(&args).unwrap_err();
-    assert!(error.to_string().contains("has keys/signing.key already: nothing was written"), "{error}");
+    assert!(
+        error.to_string().contains("has keys/signing.key already: nothing was written"),
+        "{error}"
+    );
     assert_eq!(fs::read_to_string(dir.path().join("keys/signing.key")).unwrap(), "mine");
     assert!(!dir.path().join("master.toml").exists());
     let bad = InitArgs { site: Some("a b".into()), ..args };

@@ -23,7 +23,10 @@ impl Fixture {
             "site/hosts.yaml",
             "hosts:\n- host: db-1\n  policies: [db]\n- host: \"*-1\"\n  policies: [web]\n- host: \"*\"\n",
         );
-        fixture.write("site/policies/web/policy.yaml", "resources:\n- file: /motd\n  source: motd\n- file: /kept\n  source: kept\n");
+        fixture.write(
+            "site/policies/web/policy.yaml",
+            "resources:\n- file: /motd\n  source: motd\n- file: /kept\n  source: kept\n",
+        );
         fixture.write("site/policies/web/files/motd", "one");
         fixture.write("site/policies/web/files/kept", "kept");
         fixture.write("site/policies/db/policy.yaml", "resources:\n- absent: /tmp/x\n");
@@ -101,7 +104,10 @@ fn s1_15_each_line_gets_an_assignment_that_only_its_hosts_accept() {
         }
     }
     assert!(matches!(accept(1, "web-1", 1, now), Err(AssignmentError::NotNewer { .. })));
-    assert!(matches!(accept(1, "web-1", 0, NOW.0 + 3_600_000), Err(AssignmentError::Expired { .. })));
+    assert!(matches!(
+        accept(1, "web-1", 0, NOW.0 + 3_600_000),
+        Err(AssignmentError::Expired { .. })
+    ));
     // The manifest that was signed is there, and so is all that it lists.
     let line = &release.lines[1];
     let bytes = store.read_blob(BlobHash(line.manifest), line.manifest_size).unwrap();
@@ -139,9 +145,15 @@ fn what_has_not_changed_is_not_published_again() {
     assert_eq!(fixture.publish().revision, 3);
     fixture.write("site/site.toml", "site = \"test\"\n");
     assert_eq!(fixture.publish().revision, 4);
-    fixture.write("site/hosts.yaml", "hosts:\n- host: \"*-1\"\n  policies: [web]\n- host: \"db-*\"\n  policies: [db]\n");
+    fixture.write(
+        "site/hosts.yaml",
+        "hosts:\n- host: \"*-1\"\n  policies: [web]\n- host: \"db-*\"\n  policies: [db]\n",
+    );
     assert_eq!(fixture.publish().revision, 5);
-    fixture.write("site/hosts.yaml", "hosts:\n- host: \"db-*\"\n  policies: [db]\n- host: \"*-1\"\n  policies: [web]\n");
+    fixture.write(
+        "site/hosts.yaml",
+        "hosts:\n- host: \"db-*\"\n  policies: [db]\n- host: \"*-1\"\n  policies: [web]\n",
+    );
     assert_eq!(fixture.publish().revision, 6);
     let high = publish(&PublishArgs { revision_min: 100, ..fixture.args() }, NOW, &mut |_| {});
     assert_eq!(high.unwrap().revision, 100);
@@ -165,7 +177,10 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
     assert!(same.to_text().contains("nothing changes for any host"));
     fixture.write("site/policies/web/files/motd", "two");
     fixture.write("site/policies/web/files/new", "new");
-    fixture.write("site/policies/web/policy.yaml", "resources:\n- file: /motd\n  source: motd\n- file: /new\n  source: new\n");
+    fixture.write(
+        "site/policies/web/policy.yaml",
+        "resources:\n- file: /motd\n  source: motd\n- file: /new\n  source: new\n",
+    );
     let before = snapshot(fixture.dir.path());
     let changed = dry(&args);
     assert_eq!(snapshot(fixture.dir.path()), before);
@@ -207,7 +222,11 @@ fn a_damaged_release_is_replaced_by_a_higher_one() {
     fs::write(fixture.dir.path().join("state/releases/1/index"), "").unwrap();
     let result = fixture.publish();
     assert_eq!((result.outcome, result.revision), (Outcome::Published, 2));
-    assert!(result.warnings.iter().any(|w| w.contains("releases/1/index is damaged")), "{:?}", result.warnings);
+    assert!(
+        result.warnings.iter().any(|w| w.contains("releases/1/index is damaged")),
+        "{:?}",
+        result.warnings
+    );
     assert_eq!(fixture.store().open_current().unwrap().unwrap().revision, 2);
     // A catalog that is gone keeps nothing from being published either.
     for blob in fixture.store().open_current().unwrap().unwrap().blobs {
@@ -237,7 +256,9 @@ fn mistakes_keep_the_release_in_force() {
 fn what_stands_in_the_way_says_what_to_do() {
     let fixture = Fixture::new();
     let lock = fixture.store().lock().unwrap();
-    assert!(fixture.fails(&fixture.args()).to_string().contains("another `drover publish` is writing"));
+    assert!(
+        fixture.fails(&fixture.args()).to_string().contains("another `drover publish` is writing")
+    );
     drop(lock);
     fixture.publish();
     fixture.write("site/site.toml", "site = \"other\"\n");
@@ -245,17 +266,26 @@ fn what_stands_in_the_way_says_what_to_do() {
     assert!(error.contains("releases of the site \"test\", not of \"other\""), "{error}");
     fixture.write("key", "ssh-ed25519 AAAA");
     let error = fixture.fails(&fixture.args()).to_string();
-    assert!(error.ends_with("key: this is no Drover key: it must begin with \"drover-signing-key-1 \""), "{error}");
+    assert!(
+        error.ends_with("key: this is no Drover key: it must begin with \"drover-signing-key-1 \""),
+        "{error}"
+    );
     fs::remove_file(fixture.dir.path().join("key")).unwrap();
     let error = fixture.fails(&fixture.args()).to_string();
-    assert!(error.contains("cannot read the signing key") && error.ends_with("`drover init` makes one"), "{error}");
+    assert!(
+        error.contains("cannot read the signing key") && error.ends_with("`drover init` makes one"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_assignment_that_fits_no_message_is_a_clear_error() {
     let fixture = Fixture::new();
     let names: Vec<_> = (0..5000).map(|n| format!("host-with-a-long-name-{n}.example")).collect();
-    fixture.write("site/hosts.yaml", &format!("hosts:\n- host: [{}]\n- host: \"*\"\n", names.join(", ")));
+    fixture.write(
+        "site/hosts.yaml",
+        &format!("hosts:\n- host: [{}]\n- host: \"*\"\n", names.join(", ")),
+    );
     let error = fixture.fails(&fixture.args());
     assert!(matches!(&error, PublishError::AssignmentSize { excludes: 5000, .. }), "{error}");
     assert!(error.to_string().starts_with("hosts.yaml:3: "), "{error}");
