@@ -296,15 +296,15 @@ fn an_assignment_that_fits_no_message_is_a_clear_error() {
 }
 
 #[test]
-fn a_tree_of_thousands_of_files_is_published_and_not_copied_twice() {
+fn a_tree_of_many_files_is_published_and_not_copied_twice() {
     let fixture = Fixture::new();
     fixture.write("site/policies/web/policy.yaml", "resources:\n- directory: /t\n  source: t\n");
-    for n in 0..2000 {
-        fixture.write(&format!("site/policies/web/files/t/{}/{n}", n % 50), &format!("file {n}"));
+    for n in 0..500 {
+        fixture.write(&format!("site/policies/web/files/t/{}/{n}", n % 20), &format!("file {n}"));
     }
     let mut last = Progress::default();
     let result = publish(&fixture.args(), NOW, &mut |p| last = p).unwrap();
-    assert_eq!((result.read.files, last.files), (2000, 2000));
+    assert_eq!((result.read.files, last.files), (500, 500));
     fixture.write("site/policies/web/files/t/0/0", "changed");
     let result = fixture.publish();
     // The file, its tree, the catalog and the manifest.
