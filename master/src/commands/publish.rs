@@ -1,7 +1,7 @@
 //! `drover publish`: compiles a site and puts it in force, or says what that would change.
 
 use crate::release::{
-    Changes, Collected, Counted, HostChange, Intake, Line, Measure, Release, RELEASE_SCHEMA,
+    Changes, Collected, Counted, HostChange, Intake, Line, Measure, RELEASE_SCHEMA, Release,
     ReleaseStore, StoreError, Writer, compare,
 };
 use crate::site::{CompileError, Compiled, Progress, compile};
@@ -109,7 +109,9 @@ pub enum PublishError {
         source: KeyError,
     },
     /// The state directory has another site's releases.
-    #[error("the state directory holds releases of the site {found:?}, not of {expected:?}: give each site a state directory of its own, or correct `site` in site.toml")]
+    #[error(
+        "the state directory holds releases of the site {found:?}, not of {expected:?}: give each site a state directory of its own, or correct `site` in site.toml"
+    )]
     OtherSite {
         /// This site.
         expected: String,
@@ -117,7 +119,9 @@ pub enum PublishError {
         found: String,
     },
     /// An assignment would not fit a message.
-    #[error("{source_line}: the assignment of `{pattern}` must name {excludes} earlier lines that it excludes, and would be {size} bytes; {size_max} fit one message: write globs in place of single names above it")]
+    #[error(
+        "{source_line}: the assignment of `{pattern}` must name {excludes} earlier lines that it excludes, and would be {size} bytes; {size_max} fit one message: write globs in place of single names above it"
+    )]
     AssignmentSize {
         /// The line of the inventory.
         source_line: String,
@@ -168,7 +172,8 @@ pub fn publish(
     let store = ReleaseStore::new(&args.state_dir);
     if args.dry_run {
         let before = Before::read(&store)?;
-        let (compiled, mut result) = prepare(args, &before, now, &mut Measure::default(), progress)?;
+        let (compiled, mut result) =
+            prepare(args, &before, now, &mut Measure::default(), progress)?;
         let lines = unsigned(&compiled);
         compare_with(&before, &store, &lines, &compiled, args, &mut result);
         return Ok(result);
@@ -178,7 +183,9 @@ pub fn publish(
     let before = Before::read(&store)?;
     let mut writer = Writer::begin(&store, &lock)?;
     let (compiled, mut result) = prepare(args, &before, now, &mut writer, progress)?;
-    if !args.force && let Some(current) = before.says_the_same(&compiled, key.public().id(), args) {
+    if !args.force
+        && let Some(current) = before.says_the_same(&compiled, key.public().id(), args)
+    {
         result.outcome = Outcome::Unchanged;
         result.revision = current.revision;
         result.expires_ms = current.expires_ms;
@@ -254,7 +261,9 @@ fn prepare(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(Compiled, PublishResult), PublishError> {
     let compiled = compile(&args.site, intake, progress)?;
-    if let Some(old) = &before.release && old.site != compiled.site {
+    if let Some(old) = &before.release
+        && old.site != compiled.site
+    {
         let (expected, found) = (compiled.site, old.site.clone());
         return Err(PublishError::OtherSite { expected, found });
     }
@@ -368,11 +377,15 @@ impl PublishResult {
                 out,
                 "nothing changed: revision {revision} of site {site} stays in force ({read}); --force publishes anyway and renews its assignments"
             ),
-            Outcome::DryRun => writeln!(out, "dry run: site {site} is good ({read}); nothing was written"),
+            Outcome::DryRun => {
+                writeln!(out, "dry run: site {site} is good ({read}); nothing was written")
+            }
             Outcome::Published => writeln!(
                 out,
                 "published revision {revision} of site {site}: {read}, {} new; {} line(s) of the inventory, {} distinct catalog(s)",
-                bytes_text(self.bytes_new), self.lines, self.sets
+                bytes_text(self.bytes_new),
+                self.lines,
+                self.sets
             ),
         };
         if self.outcome != Outcome::Unchanged {
@@ -399,9 +412,16 @@ fn write_counted(out: &mut String, what: &str, counted: &Counted) -> std::fmt::R
         return Ok(());
     }
     let (added, changed, removed) = (&counted.added, &counted.changed, &counted.removed);
-    writeln!(out, "{what}: {} added, {} changed, {} removed", added.len(), changed.len(), removed.len())?;
+    writeln!(
+        out,
+        "{what}: {} added, {} changed, {} removed",
+        added.len(),
+        changed.len(),
+        removed.len()
+    )?;
     let signed = [('+', added), ('~', changed), ('-', removed)];
-    let all: Vec<_> = signed.iter().flat_map(|(sign, names)| names.iter().map(move |n| (sign, n))).collect();
+    let all: Vec<_> =
+        signed.iter().flat_map(|(sign, names)| names.iter().map(move |n| (sign, n))).collect();
     for (sign, name) in all.iter().take(SHOWN_MAX) {
         writeln!(out, "  {sign} {}", name.escape_debug())?;
     }

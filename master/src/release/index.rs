@@ -58,7 +58,8 @@ impl Release {
     /// whichever half of it is wrong.
     #[must_use]
     pub fn size_of(&self, name: &[u8], hash: BlobHash) -> Option<u64> {
-        let at = self.blobs.binary_search_by(|b| (&b.name[..], b.hash).cmp(&(name, hash.0))).ok()?;
+        let at =
+            self.blobs.binary_search_by(|b| (&b.name[..], b.hash).cmp(&(name, hash.0))).ok()?;
         Some(self.blobs[at].size)
     }
 

@@ -144,7 +144,11 @@ pub fn compile(
         let set = match places.get(&key) {
             Some(set) => *set,
             None => {
-                compiler.mistakes.enter(Some(format!("`{}`, {}", line.pattern.as_str(), line.place)));
+                compiler.mistakes.enter(Some(format!(
+                    "`{}`, {}",
+                    line.pattern.as_str(),
+                    line.place
+                )));
                 sets.push(compiler.set(line));
                 places.insert(key, sets.len() - 1);
                 sets.len() - 1
@@ -197,7 +201,8 @@ fn read(site: &Site, mistakes: &mut Mistakes) -> Read {
         if !site.is_dir(&format!("policies/{name}")) {
             if name.ends_with(".yaml") || name.ends_with(".yml") {
                 let (stem, _) = name.rsplit_once('.').unwrap_or((&name, ""));
-                let message = format!("a policy is a directory: move this to policies/{stem}/policy.yaml");
+                let message =
+                    format!("a policy is a directory: move this to policies/{stem}/policy.yaml");
                 mistakes.add(&Place::new(&format!("policies/{name}").into(), 1), message);
             }
             continue;
@@ -205,7 +210,10 @@ fn read(site: &Site, mistakes: &mut Mistakes) -> Read {
         let file = format!("policies/{name}/policy.yaml");
         let text = site.read_text(&file.as_str().into(), mistakes);
         if text.is_none() && !site.exists(&file) {
-            mistakes.add(&Place::new(&file.as_str().into(), 1), "does not exist: every directory in policies/ has a policy.yaml");
+            mistakes.add(
+                &Place::new(&file.as_str().into(), 1),
+                "does not exist: every directory in policies/ has a policy.yaml",
+            );
         }
         let root = text.and_then(|text| yaml::parse(&file.as_str().into(), &text, mistakes));
         let policy = Policy::read(&name, root.as_ref(), mistakes);
@@ -216,13 +224,17 @@ fn read(site: &Site, mistakes: &mut Mistakes) -> Read {
         Some(text) => yaml::parse(&hosts, &text, mistakes),
         None => {
             if !site.exists(&hosts) {
-                mistakes.add(&Place::new(&hosts, 1), "does not exist: it is the inventory, and may be empty (`hosts: []`)");
+                mistakes.add(
+                    &Place::new(&hosts, 1),
+                    "does not exist: it is the inventory, and may be empty (`hosts: []`)",
+                );
             }
             None
         }
     };
     let lines = inventory::read(root.as_ref(), &groups, mistakes);
-    let asked = groups.values().flat_map(Group::policies).chain(lines.iter().flat_map(|l| &l.policies));
+    let asked =
+        groups.values().flat_map(Group::policies).chain(lines.iter().flat_map(|l| &l.policies));
     inventory::check_policies(asked, &policies, mistakes);
     Read { settings, lines, policies }
 }

@@ -113,7 +113,11 @@ impl Scope<'_> {
         let found = self.find(expression)?;
         // A variable's own text may refer to others.
         self.expand_node(&found, depth + 1).map(Expanded::Value).map_err(|(place, message)| {
-            if message.contains(" refers to itself") { message } else { format!("{message} (in a variable, {place})") }
+            if message.contains(" refers to itself") {
+                message
+            } else {
+                format!("{message} (in a variable, {place})")
+            }
         })
     }
 
@@ -136,7 +140,9 @@ impl Scope<'_> {
                 Value::List(items) => word.parse().ok().and_then(|at: usize| items.get(at)),
                 _ => node.field(word),
             }
-            .ok_or_else(|| format!("`{expression}` does not exist: nothing is called `{word}` there"))?;
+            .ok_or_else(|| {
+                format!("`{expression}` does not exist: nothing is called `{word}` there")
+            })?;
         }
         Ok(node.clone())
     }

@@ -27,6 +27,11 @@ impl Fields<'_> {
         self.place(key).is_some()
     }
 
+    /// Whether a key that is needed is missing, and not just misspelt.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has(key) && !self.declaration.is_misspelt
+    }
+
     /// The value of a key with variables put in.
     pub fn node(&mut self, key: &str) -> Option<Node> {
         let (_, node) = self.declaration.fields.iter().find(|(k, _)| k.text == key)?;
@@ -101,11 +106,14 @@ impl Fields<'_> {
             return None;
         }
         match u32::from_str_radix(text, 8) {
-            Ok(mode) if mode <= 0o7777 && (3..=5).contains(&text.len()) && !text.starts_with('+') => {
+            Ok(mode)
+                if mode <= 0o7777 && (3..=5).contains(&text.len()) && !text.starts_with('+') =>
+            {
                 Some(format!("{mode:04o}"))
             }
             _ => {
-                let message = format!("a mode is three or four octal digits like \"0644\", not {text:?}");
+                let message =
+                    format!("a mode is three or four octal digits like \"0644\", not {text:?}");
                 self.mistakes.add(&node.place, message);
                 None
             }
@@ -186,8 +194,12 @@ impl Fields<'_> {
                 let mut pairs = Vec::with_capacity(entries.len());
                 for (key, value) in entries {
                     match value.text() {
-                        Some(text) => pairs.push((key.place.clone(), format!("{}={text}", key.text))),
-                        None if value.is_null() => pairs.push((key.place.clone(), format!("{}=", key.text))),
+                        Some(text) => {
+                            pairs.push((key.place.clone(), format!("{}={text}", key.text)))
+                        }
+                        None if value.is_null() => {
+                            pairs.push((key.place.clone(), format!("{}=", key.text)))
+                        }
                         None => self.wrong(&key.text, value, "a text"),
                     }
                 }
@@ -198,7 +210,9 @@ impl Fields<'_> {
         for (place, pair) in &pairs {
             let name = pair.split_once('=').map_or("", |(name, _)| name);
             if name.is_empty() || pair.contains('\0') {
-                let message = format!("`env` is a map of names to texts, or a list of NAME=VALUE, not {pair:?}");
+                let message = format!(
+                    "`env` is a map of names to texts, or a list of NAME=VALUE, not {pair:?}"
+                );
                 self.mistakes.add(place, message);
             }
         }
@@ -211,7 +225,8 @@ impl Fields<'_> {
         match parse_duration(&text) {
             Some(duration) if !duration.is_zero() => Some(duration),
             _ => {
-                let message = format!("`{key}` is a duration like 500ms, 90s, 10m or 2h, not {text:?}");
+                let message =
+                    format!("`{key}` is a duration like 500ms, 90s, 10m or 2h, not {text:?}");
                 self.mistakes.add(&place, message);
                 None
             }

@@ -124,7 +124,8 @@ fn report_circles(
         let mut path = vec![start];
         let mut seen = BTreeSet::from([start]);
         let circle = loop {
-            let next = path.last().and_then(|at| left.get(at)?.iter().find(|r| left.contains_key(r)));
+            let next =
+                path.last().and_then(|at| left.get(at)?.iter().find(|r| left.contains_key(r)));
             let Some(next) = next.copied() else { break None };
             if !seen.insert(next) {
                 let begin = path.iter().position(|at| *at == next).unwrap_or(0);

@@ -53,7 +53,8 @@ fn names(key: &str, node: &Node, mistakes: &mut Mistakes) -> Vec<(Place, String)
     for item in items {
         match item.text() {
             Some(text) => names.push((item.place.clone(), text.to_owned())),
-            None => mistakes.add(&item.place, format!("`{key}` is a list of names, not {}", item.noun())),
+            None => mistakes
+                .add(&item.place, format!("`{key}` is a list of names, not {}", item.noun())),
         }
     }
     names
@@ -114,7 +115,9 @@ fn read_line(
     let known = ["host", "groups", "vars", "policies"];
     let (mut patterns, mut own_policies, mut all_policies) = (Vec::new(), Vec::new(), Vec::new());
     let (mut own_vars, mut all_vars) = (Vars::new(), Vars::new());
-    for (key, value) in entries(item, "a line of the inventory", &known, &["mode", "address"], mistakes) {
+    for (key, value) in
+        entries(item, "a line of the inventory", &known, &["mode", "address"], mistakes)
+    {
         match key.text.as_str() {
             "host" => patterns = names("host", value, mistakes),
             "policies" => own_policies = names("policies", value, mistakes),
@@ -123,7 +126,8 @@ fn read_line(
                 for (place, name) in names("groups", value, mistakes) {
                     let Some(group) = groups.get(&name) else {
                         let near = did_you_mean(&name, groups.keys().map(String::as_str));
-                        let message = format!("there is no group `{name}`: write groups/{name}.yaml{near}");
+                        let message =
+                            format!("there is no group `{name}`: write groups/{name}.yaml{near}");
                         mistakes.add(&place, message);
                         continue;
                     };
@@ -142,7 +146,8 @@ fn read_line(
         }
     }
     if patterns.is_empty() && matches!(item.value, Value::Map(_)) {
-        mistakes.add(&item.place, "a line of the inventory needs its hosts: `host: NAME` or a glob");
+        mistakes
+            .add(&item.place, "a line of the inventory needs its hosts: `host: NAME` or a glob");
     }
     for (place, text) in patterns {
         match Pattern::parse(&text) {
@@ -187,8 +192,10 @@ fn exclude(lines: &mut [HostLine], mistakes: &mut Mistakes) {
                 names.insert(pattern.to_owned(), line.place.clone());
             }
             None => {
-                let hit = names.keys().filter(|n| n.parse().is_ok_and(|n| line.pattern.matches(&n)));
-                line.excludes = globs.iter().map(|(g, _)| g.as_str().to_owned()).chain(hit.cloned()).collect();
+                let hit =
+                    names.keys().filter(|n| n.parse().is_ok_and(|n| line.pattern.matches(&n)));
+                line.excludes =
+                    globs.iter().map(|(g, _)| g.as_str().to_owned()).chain(hit.cloned()).collect();
                 globs.push((line.pattern.clone(), line.place.clone()));
             }
         }
@@ -204,7 +211,8 @@ pub fn check_policies<'a>(
     for (place, name) in asked {
         if !known.contains_key(name) {
             let near = did_you_mean(name, known.keys().map(String::as_str));
-            let message = format!("there is no policy `{name}`: write policies/{name}/policy.yaml{near}");
+            let message =
+                format!("there is no policy `{name}`: write policies/{name}/policy.yaml{near}");
             mistakes.add(place, message);
         }
     }

@@ -44,8 +44,23 @@ pub const KINDS: &[Kind] = &[
 
 /// Kinds of the format that are not built yet.
 pub const LATER: &[&str] = &[
-    "package", "service", "template", "user", "group", "ssh_authorized_key", "line", "block",
-    "sysctl", "cron", "mount", "timer", "repository", "archive", "git", "host", "module",
+    "package",
+    "service",
+    "template",
+    "user",
+    "group",
+    "ssh_authorized_key",
+    "line",
+    "block",
+    "sysctl",
+    "cron",
+    "mount",
+    "timer",
+    "repository",
+    "archive",
+    "git",
+    "host",
+    "module",
 ];
 
 impl Kind {

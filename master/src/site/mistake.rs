@@ -101,10 +101,7 @@ impl fmt::Display for Mistakes {
 }
 
 /// `; did you mean "…"?`, or nothing if no known word is near.
-pub(super) fn did_you_mean<'a>(
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let best = known.into_iter().map(|k| (distance(word, k), k)).min();
     match best {
         Some((d, near)) if d <= (word.chars().count() / 3).max(1) => {

@@ -29,6 +29,8 @@ pub struct Declaration {
     pub names: Node,
     /// The other keys.
     pub fields: Vec<(Key, Node)>,
+    /// A key is unknown: that another is missing may be the same mistake, and is not told.
+    pub is_misspelt: bool,
 }
 
 /// Checks that a node is a map and that all its keys are known.
@@ -74,17 +76,22 @@ pub fn vars(node: &Node, mistakes: &mut Mistakes) -> Vars {
         Value::Map(entries) => &entries[..],
         _ if node.is_null() => &[],
         _ => {
-            mistakes.add(&node.place, format!("`vars` is a map of names to values, not {}", node.noun()));
+            mistakes.add(
+                &node.place,
+                format!("`vars` is a map of names to values, not {}", node.noun()),
+            );
             &[]
         }
     };
     let mut vars = Vars::new();
     for (key, value) in entries {
         if matches!(key.text.as_str(), "item" | "facts" | "secrets") {
-            let message = format!("no variable can be called `{}`: it has a meaning of its own", key.text);
+            let message =
+                format!("no variable can be called `{}`: it has a meaning of its own", key.text);
             mistakes.add(&key.place, message);
         } else if !is_variable_name(&key.text) {
-            let message = format!("`{}` is no name of a variable: write letters, digits and `_`", key.text);
+            let message =
+                format!("`{}` is no name of a variable: write letters, digits and `_`", key.text);
             mistakes.add(&key.place, message);
         } else {
             vars.insert(key.text.clone(), value.clone());
@@ -112,12 +119,11 @@ impl Policy {
 
 fn declarations(node: &Node, mistakes: &mut Mistakes) -> Vec<Declaration> {
     match &node.value {
-        Value::List(items) => {
-            items.iter().filter_map(|item| declaration(item, mistakes)).collect()
-        }
+        Value::List(items) => items.iter().filter_map(|item| declaration(item, mistakes)).collect(),
         _ => {
             if !node.is_null() {
-                let message = format!("`resources` is a list (`- file: /etc/motd`), not {}", node.noun());
+                let message =
+                    format!("`resources` is a list (`- file: /etc/motd`), not {}", node.noun());
                 mistakes.add(&node.place, message);
             }
             Vec::new()
@@ -143,15 +149,20 @@ fn declaration(node: &Node, mistakes: &mut Mistakes) -> Option<Declaration> {
         mistakes.add(&first.place, unknown_kind(&first.text, &entries[1..]));
         return None;
     };
+    let mut is_misspelt = false;
     for (key, _) in &entries[1..] {
         let word = key.text.as_str();
         if kind.has(word) {
             continue;
         }
+        is_misspelt = true;
         let message = if kind.has_later(word) {
             not_yet(word)
         } else if kinds::names().any(|k| k == word) {
-            format!("a second kind in one resource: `{}` and `{word}`; write two resources", kind.name)
+            format!(
+                "a second kind in one resource: `{}` and `{word}`; write two resources",
+                kind.name
+            )
         } else {
             let keys: Vec<_> = kind.keys.iter().chain(kinds::COMMON).copied().collect();
             let near = did_you_mean(word, kind.all_keys());
@@ -164,6 +175,7 @@ fn declaration(node: &Node, mistakes: &mut Mistakes) -> Option<Declaration> {
         place: first.place.clone(),
         names: names.clone(),
         fields: entries[1..].to_vec(),
+        is_misspelt,
     })
 }
 

@@ -26,10 +26,11 @@ pub struct Settings {
 impl Settings {
     /// Reads the file's text.
     pub fn read(file: &Arc<str>, text: &str, mistakes: &mut Mistakes) -> Self {
-        let line_of = |at: usize| text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
+        let line_of = |at: usize| {
+            text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
+        };
         let place = |at: usize| Place::new(file, line_of(at));
-        let mut settings =
-            Self { site: String::new(), assignment_lifetime: LIFETIME_DEFAULT };
+        let mut settings = Self { site: String::new(), assignment_lifetime: LIFETIME_DEFAULT };
         let table = match DeTable::parse(text) {
             Ok(table) => table.into_inner(),
             Err(e) => {
@@ -43,7 +44,8 @@ impl Settings {
             match (key.get_ref().as_ref(), value.get_ref()) {
                 ("site", DeValue::String(id)) if is_site_id(id) => settings.site = id.to_string(),
                 ("site", _) => {
-                    mistakes.add(&at, "`site` is 1 to 64 letters, digits, `-`, `_` or `.` in quotes");
+                    mistakes
+                        .add(&at, "`site` is 1 to 64 letters, digits, `-`, `_` or `.` in quotes");
                 }
                 ("assignment_lifetime", value) => {
                     let lifetime = value.as_str().and_then(parse_duration);
@@ -56,12 +58,18 @@ impl Settings {
                     let near = did_you_mean(other, KEYS.iter().copied());
                     let has = quoted(KEYS);
                     let at = place(key.span().start);
-                    mistakes.add(&at, format!("`{other}` is no key of site.toml, which has {has}{near}"));
+                    mistakes.add(
+                        &at,
+                        format!("`{other}` is no key of site.toml, which has {has}{near}"),
+                    );
                 }
             }
         }
         if !table.keys().any(|k| k.get_ref() == "site") {
-            mistakes.add(&Place::new(file, 1), "`site` is missing: write site = \"a-name-of-your-own\"");
+            mistakes.add(
+                &Place::new(file, 1),
+                "`site` is missing: write site = \"a-name-of-your-own\"",
+            );
         }
         settings
     }
@@ -69,5 +77,6 @@ impl Settings {
 
 /// Whether a text can be the id of a site.
 pub fn is_site_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    (1..=64).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }

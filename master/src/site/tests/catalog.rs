@@ -7,10 +7,12 @@ fn value<'a>(resource: &'a Resource, key: &str) -> &'a str {
 }
 
 fn find<'a>(resources: &'a [Resource], id: &str) -> &'a Resource {
-    resources
-        .iter()
-        .find(|r| r.id() == id.as_bytes())
-        .unwrap_or_else(|| panic!("no {id} among {:?}", resources.iter().map(|r| String::from_utf8(r.id()).unwrap()).collect::<Vec<_>>()))
+    resources.iter().find(|r| r.id() == id.as_bytes()).unwrap_or_else(|| {
+        panic!(
+            "no {id} among {:?}",
+            resources.iter().map(|r| String::from_utf8(r.id()).unwrap()).collect::<Vec<_>>()
+        )
+    })
 }
 
 #[test]
@@ -24,9 +26,17 @@ fn the_example_site_compiles() {
     assert_eq!(compiled.lines[2].excludes, ["web-*", "web-1.example"]);
     let web = kept.catalog(compiled.sets[compiled.lines[0].set].manifest.hash).resources;
     let motd = find(&web, "file /etc/motd");
-    let text = String::from_utf8(kept.0[&BlobHash(motd.value("hash").unwrap().try_into().unwrap())].clone());
-    assert!(text.unwrap().contains("The shop and the blog live here.\nQuestions go to ops@example.com."));
-    assert_eq!(find(&web, "symlink /etc/nginx/sites-enabled/shop.conf").value("target").unwrap(), b"../sites-available/shop.conf");
+    let text = String::from_utf8(
+        kept.0[&BlobHash(motd.value("hash").unwrap().try_into().unwrap())].clone(),
+    );
+    assert!(
+        text.unwrap()
+            .contains("The shop and the blog live here.\nQuestions go to ops@example.com.")
+    );
+    assert_eq!(
+        find(&web, "symlink /etc/nginx/sites-enabled/shop.conf").value("target").unwrap(),
+        b"../sites-available/shop.conf"
+    );
     assert!(web.iter().any(|r| r.kind == "exec"));
     let other = kept.catalog(compiled.sets[compiled.lines[2].set].manifest.hash).resources;
     assert!(!other.iter().any(|r| r.name.starts_with(b"/etc/nginx")));
@@ -140,7 +150,10 @@ resources:
 #[test]
 fn variables_of_the_line_win_over_groups_and_groups_over_the_policy() {
     let site = TestSite::new(&[
-        ("hosts.yaml", "hosts:\n  - host: a\n    groups: [g, h]\n    vars: {three: line}\n  - host: [b, c]\n    policies: p\n"),
+        (
+            "hosts.yaml",
+            "hosts:\n  - host: a\n    groups: [g, h]\n    vars: {three: line}\n  - host: [b, c]\n    policies: p\n",
+        ),
         ("groups/g.yaml", "policies: [p]\nvars: {one: g, two: g, three: g}\n"),
         ("groups/h.yaml", "vars: {two: h}\n"),
         (
@@ -184,7 +197,14 @@ resources:
     let ids: Vec<_> = resources.iter().map(|r| String::from_utf8(r.id()).unwrap()).collect();
     assert_eq!(
         ids,
-        ["file /home/ann/.name", "file /srv/bob/.name", "directory /d/1", "directory /d/two", "exec greet ann", "exec greet bob"]
+        [
+            "file /home/ann/.name",
+            "file /srv/bob/.name",
+            "directory /d/1",
+            "directory /d/two",
+            "exec greet ann",
+            "exec greet bob"
+        ]
     );
     assert_eq!(resources[4].values("command").unwrap(), [&b"echo"[..], b"hello"]);
     assert_eq!(value(&resources[0], "mode"), "0600");
@@ -213,7 +233,9 @@ fn a_tree_has_all_that_the_directory_has() {
     let entries: Vec<_> = tree
         .entries
         .iter()
-        .map(|e| (e.path.as_slice(), TreeKind::from_number(e.kind).unwrap(), e.size, e.target.as_slice()))
+        .map(|e| {
+            (e.path.as_slice(), TreeKind::from_number(e.kind).unwrap(), e.size, e.target.as_slice())
+        })
         .collect();
     assert_eq!(
         entries,
