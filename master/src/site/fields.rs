@@ -27,6 +27,11 @@ impl Fields<'_> {
         self.place(key).is_some()
     }
 
+    /// Whether a key that is needed is missing, and not just misspelt.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has(key) && !self.declaration.is_misspelt
+    }
+
     /// The value of a key with variables put in.
     pub fn node(&mut self, key: &str) -> Option<Node> {
         let (_, node) = self.declaration.fields.iter().find(|(k, _)| k.text == key)?;
