@@ -1,8 +1,7 @@
 //! `client.toml`: how this machine's client is set up.
 
-use engine::clock;
-use engine::config::{DurationValue, PORT_DEFAULT};
-use engine::ids::{HostName, HostNameError, Revision};
+use engine::config::{CLIENT_PORT, DurationValue, MASTER_PORT};
+use engine::ids::{HostName, HostNameError};
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
 use serde::Deserialize;
@@ -98,10 +97,10 @@ struct ConfigFile {
 }
 
 mod defaults {
-    use super::{Duration, DurationValue, LogLevel, PORT_DEFAULT, PathBuf};
+    use super::{Duration, DurationValue, LogLevel, MASTER_PORT, PathBuf};
 
     pub(super) fn port() -> u16 {
-        PORT_DEFAULT
+        MASTER_PORT
     }
     pub(super) fn state_dir() -> PathBuf {
         "/var/lib/drover-client".into()
@@ -270,7 +269,7 @@ impl Config {
             name,
             master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
             port: file.port,
-            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT))),
+            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT))),
             trusted_keys: TrustedKeys(trusted_keys),
             state_dir: file.state_dir,
             root: file.root,
@@ -296,7 +295,7 @@ impl Config {
     /// The file with the bytes of the last `SignedAssignment` that was accepted.
     #[must_use]
     pub fn assignment_path(&self) -> PathBuf {
-        self.state_dir.join("assignment")
+        assignment_path(&self.state_dir)
     }
 
     /// The last assignment that was accepted, its signature verified again. Expiry is not
@@ -325,42 +324,19 @@ impl Config {
         }
         Ok(assignment)
     }
-
-    /// Checks an assignment that arrived against the one held, and on success keeps it:
-    /// first on the disk, then in the answer.
-    ///
-    /// # Errors
-    /// The refusal, or the error of the disk, in words.
-    pub fn accept_assignment(
-        &self,
-        bytes: &[u8],
-        held: Revision,
-    ) -> Result<Assignment, AcceptError> {
-        let assignment = self.trusted_keys.accept(bytes, &self.name, held, clock::wall())?;
-        let path = self.assignment_path();
-        write_durably(&path, bytes).map_err(|source| AcceptError::Store { path, source })?;
-        Ok(assignment)
-    }
 }
 
-/// Why an assignment was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// It may not be used here.
-    #[error(transparent)]
-    Refused(#[from] AssignmentError),
-    /// It could not be kept.
-    #[error("cannot store the assignment in {path:?}: {source}")]
-    Store {
-        /// Where.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+/// The file of a state directory with the bytes of the last assignment that was accepted.
+#[must_use]
+pub fn assignment_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("assignment")
 }
 
 /// Replaces a file so that after a crash it is the old one or the new one, never a part.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The system's.
+pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temp = path.with_extension("new");
     let mut file = std::fs::File::create(&temp)?;
     io::Write::write_all(&mut file, bytes)?;

@@ -4,8 +4,10 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use std::fmt;
 use std::time::Duration;
 
-/// The TCP port of masters and clients, where the configuration names none.
-pub const PORT_DEFAULT: u16 = 7473;
+/// The TCP port on which a master listens, if nothing else is configured.
+pub const MASTER_PORT: u16 = 7400;
+/// The TCP port on which a client takes pushes, if nothing else is configured.
+pub const CLIENT_PORT: u16 = 7401;
 
 const DURATION_UNITS: [(&str, u64); 6] = [
     ("ms", 1),

@@ -5,6 +5,7 @@ pub mod unit;
 
 pub use error::ConfigError;
 
+use engine::config::{CLIENT_PORT, MASTER_PORT};
 use engine::ids::HostName;
 use engine::limits::Limits;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -96,13 +97,13 @@ impl Default for MasterConfig {
     fn default() -> Self {
         Self {
             name: machine_name(),
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7400)),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT)),
             control_socket: "control.sock".into(),
             state_dir: "state".into(),
             site_dir: "site".into(),
             signing_key: "keys/signing.key".into(),
             hosts_table: None,
-            client_port: 7401,
+            client_port: CLIENT_PORT,
             dial_in_flight_max: 256,
             dial_rate_per_host: 60,
             poll_interval: Duration::from_secs(10 * 60),

@@ -6,7 +6,7 @@ mod status;
 
 pub use status::{Activity, EnforcerStatus, LastRun, WatchState};
 
-use crate::config::Config;
+use crate::config::{Config, assignment_path, write_durably};
 use crate::executor::graph::Graph;
 use crate::executor::run::{Run, RunDone, explain, graph_of};
 use crate::executor::stop::StopSwitch;
@@ -132,6 +132,8 @@ pub enum ApplyError {
 /// The wishes of the other threads: the newest of each kind.
 #[derive(Debug, Default)]
 struct Wishes {
+    /// The bytes of an assignment that was accepted: to be kept before it is enforced.
+    keep: Option<Vec<u8>>,
     assigned: Option<(AssignedManifest, u8)>,
     check: bool,
 }
@@ -166,6 +168,13 @@ impl EnforcerHandle {
     pub fn enforce(&self, assigned: AssignedManifest, trigger: u8) {
         lock(&self.shared.wishes).assigned = Some((assigned, trigger));
         self.shared.wake();
+    }
+
+    /// Keeps an assignment that was accepted, first on the disk, and enforces it from now on.
+    /// `signed` is an encoded `SignedAssignment`.
+    pub fn accept(&self, signed: Vec<u8>, assigned: AssignedManifest) {
+        lock(&self.shared.wishes).keep = Some(signed);
+        self.enforce(assigned, trigger::ASSIGNMENT);
     }
 
     /// Looks at everything, now.
@@ -392,6 +401,9 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn work(mut self) {
         while !self.shared.stop.is_pulled() {
             let wishes = std::mem::take(&mut *lock(&self.shared.wishes));
+            if let Some(signed) = wishes.keep {
+                self.keep(&signed);
+            }
             if let Some((assigned, trigger)) = wishes.assigned {
                 self.on_assigned(assigned, trigger);
             } else if wishes.check {
@@ -452,6 +464,14 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.pending.resources.extend(noticed.resources);
         }
         Ok(())
+    }
+
+    /// A disk that does not take it costs a fetch after the next start, not the enforcement.
+    fn keep(&self, signed: &[u8]) {
+        let path = assignment_path(&self.applier.config.state_dir);
+        if let Err(error) = write_durably(&path, signed) {
+            log::error!("cannot keep the assignment in {path:?}: {error}; it is enforced until the client stops");
+        }
     }
 
     fn on_assigned(&mut self, assigned: AssignedManifest, trigger: u8) {
