@@ -24,7 +24,10 @@ mod reason;
 mod recv;
 mod send;
 mod signal;
+pub mod sim;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use mailbox::Mailbox;
 pub use metrics::Metrics;
