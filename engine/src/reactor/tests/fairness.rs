@@ -71,17 +71,18 @@ fn e1_accepting_pauses_at_the_limit_and_resumes_after_a_close<B: Backend>() {
     let limits = Limits { connections_max: 3, ..Limits::default() };
     let mut w = World::<B>::with(limits);
     let (addr, token) = (w.addr, Token(1 << 40));
-    let mut peers: Vec<_> = (0..5).map(|_| w.peers.connect(addr, None, token).unwrap()).collect();
-    w.until("three", |w| w.accepted().len() == 3);
+    let mut served: Vec<_> = (0..3).map(|_| w.connect().0).collect();
+    let _waiting: Vec<_> = (0..2).map(|_| w.peers.connect(addr, None, token).unwrap()).collect();
+    w.until("paused", |w| w.reactor.metrics().accept_pauses.value() == 1);
     w.settle();
     assert_eq!(w.accepted().len(), 3);
-    assert_eq!(w.reactor.metrics().accept_pauses.value(), 1);
+    assert!(w.reactor.metrics().accept_pauses.value() <= 2, "once, and again after 100 ms");
     let now = crate::clock::Clock::now(&w.backend.clock()).at;
     assert!(w.reactor.next_deadline(now).is_some_and(|at| at > now), "it would spin");
-    w.peers.close(peers.remove(0));
+    w.peers.close(served.remove(0));
     w.until("the fourth", |w| w.accepted().len() == 4);
     w.advance(SEC);
-    w.peers.close(peers.remove(0));
+    w.peers.close(served.remove(0));
     w.until("the fifth", |w| w.accepted().len() == 5);
 }
 
