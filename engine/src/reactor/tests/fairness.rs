@@ -8,7 +8,7 @@ use crate::reactor::poller::{Poller, Token};
 
 on_both! {
     e12_a_big_sender_does_not_starve_small_ones,
-    e13_a_million_posts_wake_once_and_lose_nothing,
+    e13_posts_from_the_loops_own_thread_neither_block_nor_are_lost,
     e1_accepting_pauses_at_the_limit_and_resumes_after_a_close,
     s1_29_mail_wakes_a_sleeping_loop,
     parked_frames_are_offered_again_in_order,
@@ -46,7 +46,7 @@ fn e12_a_big_sender_does_not_starve_small_ones<B: Backend>() {
     w.until("the big one is whole", |w| w.frames().last() == Some(&(big_id, 1)));
 }
 
-fn e13_a_million_posts_wake_once_and_lose_nothing<B: Backend>() {
+fn e13_posts_from_the_loops_own_thread_neither_block_nor_are_lost<B: Backend>() {
     let mut w = World::<B>::new();
     let mailbox = w.reactor.mailbox();
     // As many wakes as filled the first system's pipe many times over, from the loop's thread.
