@@ -17,3 +17,6 @@ pub use frame::{Frame, FrameBuf};
 pub use header::{FLAG_BEHIND, FLAG_NO_CRC, Header, Lane, MAGIC, VERSION};
 pub use kind::{Class, Kind};
 pub use route::{Route, RouteBuf};
+
+#[cfg(test)]
+mod tests;
