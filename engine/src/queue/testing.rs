@@ -98,8 +98,7 @@ impl OutboxRig {
     pub(super) fn new(config: OutboxConfig) -> Self {
         let store = MemoryStore::new(55);
         let config = Arc::new(config);
-        let outbox =
-            Outbox::restore(host("web1"), &store.state(), Arc::clone(&config), Epoch(9));
+        let outbox = Outbox::restore(host("web1"), &store.state(), Arc::clone(&config), Epoch(9));
         Self { outbox, store, config }
     }
 

@@ -32,11 +32,8 @@ fn s1_53_duplicates_are_removed() {
 #[test]
 fn s1_53_a_failed_commit_discards_what_was_gathered_after_it() {
     let mut rig = rig();
-    *rig.store.faults() = crate::queue::memory::Faults {
-        delay: 1,
-        failing_commits: 1,
-        ..Default::default()
-    };
+    *rig.store.faults() =
+        crate::queue::memory::Faults { delay: 1, failing_commits: 1, ..Default::default() };
     let (a, b) = (frame("a", 1, 1, b"a"), frame("b", 1, 1, b"b"));
     assert_eq!(rig.offer(1, &a, at(0)), Offer::Gathered);
     rig.turn(at(0));
@@ -166,9 +163,8 @@ fn s1_53_a_full_store_is_back_pressure() {
 #[test]
 fn the_longest_wait_is_ten_minutes() {
     let mut busy = busy::Busy::new(3);
-    let waits: Vec<_> = (0..100)
-        .map(|_| busy.appointment(at(0).at, Duration::from_secs(60), at(0).at))
-        .collect();
+    let waits: Vec<_> =
+        (0..100).map(|_| busy.appointment(at(0).at, Duration::from_secs(60), at(0).at)).collect();
     assert!(waits.iter().all(|w| *w <= Duration::from_secs(600)));
     let late: Vec<_> = waits.iter().filter(|w| **w >= Duration::from_secs(300)).collect();
     assert!(late.len() > 80 && late.iter().collect::<std::collections::HashSet<_>>().len() > 80);

@@ -113,10 +113,7 @@ fn a_commit_that_was_called_failed_is_written_over() {
     let (mut store, _) = open(dir.path());
     store.apply(&batch(1, 0, &[b"kept", b"failed, they said", b"this too"]));
     // The node goes on from the number that it was told had failed.
-    assert_eq!(
-        store.apply(&batch(2, 1, &[b"again"])),
-        [StoreEvent::Committed { upto: 2, run: 1 }]
-    );
+    assert_eq!(store.apply(&batch(2, 1, &[b"again"])), [StoreEvent::Committed { upto: 2, run: 1 }]);
     assert_eq!(read(&mut store, 0), [(1, b"kept".to_vec()), (2, b"again".to_vec())]);
     assert_eq!(store.bytes, 9);
 }
@@ -130,17 +127,20 @@ fn s1_53_the_quota_refuses_and_trimming_makes_room() {
     store.apply(&batch(1, 0, &[&record, &record]));
     let failed = store.apply(&batch(3, 0, &[&record]));
     assert!(
-        matches!(&failed[..], [StoreEvent::CommitFailed { from: 3, run: 0,
-            error: StoreError::QuotaFull { quota_bytes: 100, .. } }]),
+        matches!(
+            &failed[..],
+            [StoreEvent::CommitFailed {
+                from: 3,
+                run: 0,
+                error: StoreError::QuotaFull { quota_bytes: 100, .. }
+            }]
+        ),
         "{failed:?}"
     );
     // What follows of that run is dropped, even if it would fit.
     assert_eq!(store.apply(&batch(4, 0, &[b"x"])), []);
     trim(&mut store, 1);
-    assert_eq!(
-        store.apply(&batch(3, 1, &[&record])),
-        [StoreEvent::Committed { upto: 3, run: 1 }]
-    );
+    assert_eq!(store.apply(&batch(3, 1, &[&record])), [StoreEvent::Committed { upto: 3, run: 1 }]);
 }
 
 #[test]
@@ -320,8 +320,7 @@ fn write_until_killed(dir: &Path) {
     let (mut store, mut state) = open(dir);
     let mut rng = fastrand::Rng::with_seed(state.next);
     loop {
-        let records: Vec<_> =
-            (0..rng.u64(1..60)).map(|n| killed_record(state.next + n)).collect();
+        let records: Vec<_> = (0..rng.u64(1..60)).map(|n| killed_record(state.next + n)).collect();
         let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
         match store.apply(&batch(state.next, 0, &records))[..] {
             [StoreEvent::Committed { upto, .. }] => {
@@ -330,7 +329,7 @@ fn write_until_killed(dir: &Path) {
             }
             ref other => panic!("{other:?}"),
         }
-        if rng.u8(..) < 60 {
+        if rng.u8(..) < 120 {
             trim(&mut store, state.next.saturating_sub(rng.u64(1..400)));
         }
     }
@@ -345,15 +344,13 @@ fn s1_53_sigkill_loses_nothing_that_was_committed() {
     let mut rng = fastrand::Rng::with_seed(53);
     let mut acked = 0;
     for kill in 0..30 {
-        let mut process = child(
-            "s1_53_sigkill_loses_nothing_that_was_committed",
-            dir.path().to_str().unwrap(),
-        )
-        .spawn()
-        .unwrap();
+        let mut process =
+            child("s1_53_sigkill_loses_nothing_that_was_committed", dir.path().to_str().unwrap())
+                .spawn()
+                .unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         // After so many commits, and somewhere within the next.
-        let mut left = rng.u32(1..40);
+        let mut left = rng.u32(1..20);
         while left > 0 {
             let line = lines.next().expect("the child writes until it is killed").unwrap();
             if let Some(upto) = line.strip_prefix("committed ") {
@@ -434,13 +431,8 @@ fn small_disk(dir: &Path) {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         if libc::unshare(libc::CLONE_NEWNS) == 0
             && libc::mount(none, root, std::ptr::null(), private, std::ptr::null()) == 0
-            && libc::mount(
-                none,
-                target.as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                c"size=8m".as_ptr().cast(),
-            ) == 0
+            && libc::mount(none, target.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=8m".as_ptr().cast())
+                == 0
         {
             return;
         }
