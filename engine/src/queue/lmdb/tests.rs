@@ -297,7 +297,7 @@ fn the_map_is_halved_until_it_is_granted() {
         let (mut store, _) = open(Path::new(&dir));
         store.apply(&batch(1, 0, &[b"x"]));
         let map_size = store.open.as_ref().unwrap().env.info().map_size;
-        assert!(map_size < 1 << 30 && map_size >= MAP_BYTES_MIN);
+        assert!((MAP_BYTES_MIN..1 << 30).contains(&map_size));
         assert!(store.quota_bytes <= map_size as u64 / 2);
         return;
     }
