@@ -470,7 +470,9 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn keep(&self, signed: &[u8]) {
         let path = assignment_path(&self.applier.config.state_dir);
         if let Err(error) = write_durably(&path, signed) {
-            log::error!("cannot keep the assignment in {path:?}: {error}; it is enforced until the client stops");
+            log::error!(
+                "cannot keep the assignment in {path:?}: {error}; it is enforced until the client stops"
+            );
         }
     }
 

@@ -158,7 +158,9 @@ fn a_failed_batch_comes_back_with_a_longer_wait_each_time() {
     for _ in 0..12 {
         open.send(false).unwrap();
         thread.handle().append(records(5, 8));
-        let SinkEvent::AppendFailed { error, retry_after, .. } = told.recv().unwrap() else { panic!() };
+        let SinkEvent::AppendFailed { error, retry_after, .. } = told.recv().unwrap() else {
+            panic!()
+        };
         assert!(error.to_string().contains("free some space"));
         waits.push(retry_after.as_millis());
     }
