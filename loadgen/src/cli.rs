@@ -221,8 +221,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
             let written = identities.write_hosts_table(hosts_table, names.clients, names.port);
-            written
-                .map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
+            written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
         }
         Command::Check { journal, control, json } => {

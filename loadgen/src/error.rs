@@ -56,7 +56,9 @@ pub enum LoadError {
     #[error("the clients' names cannot end with this suffix: {0}")]
     Suffix(#[from] HostNameError),
     /// The clients' port is taken, or is not to be had.
-    #[error("cannot listen on port {port} for the master's dial-backs: {error}; choose another with --port")]
+    #[error(
+        "cannot listen on port {port} for the master's dial-backs: {error}; choose another with --port"
+    )]
     Listen {
         /// The port.
         port: u16,

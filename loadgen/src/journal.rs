@@ -47,7 +47,8 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         let open = || -> io::Result<File> {
             let mut options = OpenOptions::new();
-            let mut file = options.read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file =
+                options.read(true).write(true).create(true).truncate(false).open(path)?;
             let whole = end_of_last_line(&mut file)?;
             file.set_len(whole)?;
             file.seek(SeekFrom::End(0))?;

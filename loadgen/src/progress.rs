@@ -1,8 +1,8 @@
 //! How far a run has come, while it goes on: one line that is written over on a terminal, a
 //! line every two seconds elsewhere.
 
-use crate::swarm::Swarm;
 use crate::latency::Timed;
+use crate::swarm::Swarm;
 use engine::time::Instant;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};

@@ -161,7 +161,8 @@ impl Report {
             out.push_str("failures  none\n");
         }
         for (kind, count) in &self.failures {
-            let _ = writeln!(out, "failures  {}", paint.paint(Tone::Warn, &format!("{count} {kind}")));
+            let _ =
+                writeln!(out, "failures  {}", paint.paint(Tone::Warn, &format!("{count} {kind}")));
         }
         let g = &self.generator;
         let _ = writeln!(

@@ -22,8 +22,6 @@ const RESOURCES_CHECKED: u32 = 100;
 /// What all clients of a run do alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// No slot begins at or after this.
-    pub until: Instant,
     /// Reports that are due at each poll, beside the one for each new manifest.
     pub reports_per_poll: u32,
     /// What each client is to reach.
@@ -306,7 +304,13 @@ impl Role for LoadRole {
         }
     }
 
-    fn handle_request(&mut self, _: ConnId, _: &PeerAddr, _: Frame<'_>, _: &mut Cx<'_>) -> Option<()> {
+    fn handle_request(
+        &mut self,
+        _: ConnId,
+        _: &PeerAddr,
+        _: Frame<'_>,
+        _: &mut Cx<'_>,
+    ) -> Option<()> {
         None
     }
 
@@ -327,15 +331,13 @@ impl Role for LoadRole {
     }
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
-        while self.next_timeout().is_some()
-            && let Some(due) = self.slots.take_due(cx.now.at)
-        {
+        while let Some(due) = self.slots.take_due(cx.now.at) {
             self.on_slot(due, cx);
         }
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.slots.peek().filter(|slot| *slot < self.plan.until)
+        self.slots.peek()
     }
 
     fn is_finished(&self) -> bool {

@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::role::{Observation, Plan};
 use crate::swarm::{Swarm, SwarmConfig};
-use crate::truth::{InboxWait, Ledger, Truth};
+use crate::truth::{self, InboxWait, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};
 use engine::limits::Limits;
 use engine::node::io::{Listener, Request, Services};
@@ -109,10 +109,8 @@ impl<'a> Run<'a> {
             descriptors::reserve(2 * config.clients as usize + descriptors::BESIDE_CONNECTIONS);
         let connections_max = descriptors.saturating_sub(descriptors::BESIDE_CONNECTIONS).max(2);
         let target = Target::examine(config)?;
-        progress.say(&format!(
-            "{} clients for {}; {descriptors} descriptors",
-            config.clients, target
-        ));
+        progress
+            .say(&format!("{} clients for {}; {descriptors} descriptors", config.clients, target));
 
         let clock = SystemClock::start();
         let began = clock.now();
@@ -120,7 +118,6 @@ impl<'a> Run<'a> {
         let start = began.at + LEAD + Duration::from_micros(20) * config.clients;
         let until = start + config.workload.duration().unwrap_or(config.timeout);
         let plan = Plan {
-            until,
             reports_per_poll: config.workload.reports_per_poll(),
             goal: config.workload.goal(),
         };
@@ -133,6 +130,7 @@ impl<'a> Run<'a> {
             deliveries_max: config.deliveries_max.unwrap_or(connections_max / 2),
             plan: Arc::new(plan),
             start,
+            until,
             window: config.workload.window(),
             interval: config.workload.interval(),
             seed: config.seed,
@@ -263,6 +261,8 @@ impl<'a> Run<'a> {
 pub fn check_journal(journal: &Path, control: &Path) -> Result<Truth, LoadError> {
     let mut ledger = Ledger::default();
     crate::journal::read(journal, |report| ledger.acked(report))?;
+    // A master that is not there is not waited for, as it is after a load that killed it.
+    truth::status(control)?;
     let clock = SystemClock::start();
     let mut inbox = InboxWait::new(clock.now().at);
     while !inbox.ask(control, clock.now().at)? {

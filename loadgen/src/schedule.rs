@@ -26,14 +26,21 @@ impl Spread {
         Self { places, window }
     }
 
-    /// A client's slots, from the start of the run on.
+    /// A client's slots: the first in the window that begins at `start`, the others an
+    /// interval apart, none at or after `until`.
     #[must_use]
-    pub fn slots(&self, client: u32, start: Instant, interval: Option<Duration>) -> Slots {
+    pub fn slots(
+        &self,
+        client: u32,
+        start: Instant,
+        interval: Option<Duration>,
+        until: Instant,
+    ) -> Slots {
         let clients = self.places.len().max(1) as u128;
         let place = u128::from(self.places[client as usize]);
         let offset = self.window.as_nanos() * place / clients;
         let offset = Duration::from_nanos(u64::try_from(offset).unwrap_or(u64::MAX));
-        Slots { first: start + offset, interval, next: 0 }
+        Slots { first: start + offset, interval, until, next: 0 }
     }
 }
 
@@ -42,18 +49,20 @@ impl Spread {
 pub struct Slots {
     first: Instant,
     interval: Option<Duration>,
+    until: Instant,
     next: u32,
 }
 
 impl Slots {
-    /// The next slot; `None` after the only one.
+    /// The next slot; `None` after the last one.
     #[must_use]
     pub fn peek(&self) -> Option<Instant> {
-        match self.interval {
-            _ if self.next == 0 => Some(on_tick(self.first)),
-            Some(interval) => Some(on_tick(self.first + interval.saturating_mul(self.next))),
-            None => None,
-        }
+        let later = match self.interval {
+            _ if self.next == 0 => Duration::ZERO,
+            Some(interval) => interval.saturating_mul(self.next),
+            None => return None,
+        };
+        Some(self.first + later).filter(|slot| *slot < self.until).map(on_tick)
     }
 
     /// Takes the next slot if its time has come, however long ago that was.
@@ -77,10 +86,11 @@ mod tests {
     use std::collections::HashSet;
 
     const INTERVAL: Duration = Duration::from_secs(60);
+    const END: Instant = Instant(600_000_000_000);
 
     fn firsts(seed: u64) -> Vec<Instant> {
         let spread = Spread::new(1000, INTERVAL, seed);
-        (0..1000).map(|i| spread.slots(i, Instant(0), None).peek().unwrap()).collect()
+        (0..1000).map(|i| spread.slots(i, Instant(0), None, END).peek().unwrap()).collect()
     }
 
     #[test]
@@ -103,7 +113,7 @@ mod tests {
     #[test]
     fn a_late_generator_makes_up_for_every_slot() {
         let spread = Spread::new(1, INTERVAL, 1);
-        let mut slots = spread.slots(0, Instant(0), Some(INTERVAL));
+        let mut slots = spread.slots(0, Instant(0), Some(INTERVAL), END);
         let now = Instant(0) + INTERVAL * 3;
         let mut taken = Vec::new();
         while let Some(slot) = slots.take_due(now) {
@@ -111,12 +121,14 @@ mod tests {
         }
         assert_eq!(taken, [0, 60, 120, 180]);
         assert_eq!(slots.peek(), Some(Instant(0) + INTERVAL * 4));
+        while slots.take_due(END).is_some() {}
+        assert_eq!(slots.next, 10, "the end itself is no slot");
     }
 
     #[test]
     fn a_storm_has_one_slot_each() {
         let spread = Spread::new(2, Duration::ZERO, 1);
-        let mut slots = spread.slots(1, Instant(16_000_000), None);
+        let mut slots = spread.slots(1, Instant(16_000_000), None, END);
         assert_eq!(slots.take_due(Instant(16_000_000)), Some(Instant(16_000_000)));
         assert_eq!(slots.peek(), None);
     }

@@ -44,6 +44,8 @@ pub struct SwarmConfig {
     pub plan: Arc<Plan>,
     /// Slots begin here.
     pub start: Instant,
+    /// No slot lies at or after this.
+    pub until: Instant,
     /// First slots are spread over this.
     pub window: Duration,
     /// Slots recur so often; `None`: there is one each.
@@ -274,7 +276,7 @@ impl Client {
         rng: &mut fastrand::Rng,
         now: Now,
     ) -> Self {
-        let slots = spread.slots(index, config.start, config.interval);
+        let slots = spread.slots(index, config.start, config.interval, config.until);
         let name = config.identities.name(index);
         let store = MemoryStore::new(rng.u64(..));
         let memory_epoch = Epoch(rng.u64(..));

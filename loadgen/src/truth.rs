@@ -135,6 +135,14 @@ impl fmt::Display for Truth {
     }
 }
 
+/// Asks the daemon how it is.
+///
+/// # Errors
+/// It does not answer.
+pub fn status(control: &Path) -> Result<Status, CallError> {
+    ask(control, verb::STATUS, &NoArgs {})
+}
+
 /// How long the inbox may take to get emptier, or a master to start again.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -158,8 +166,7 @@ impl InboxWait {
     /// # Errors
     /// The inbox has not got emptier for long, or the daemon has not answered for long.
     pub fn ask(&mut self, control: &Path, now: Instant) -> Result<bool, LoadError> {
-        let status: Result<Status, CallError> = ask(control, verb::STATUS, &NoArgs {});
-        self.judge(status.map(|status| status.inbox_records), now)
+        self.judge(status(control).map(|status| status.inbox_records), now)
     }
 
     fn judge(&mut self, left: Result<u64, CallError>, now: Instant) -> Result<bool, LoadError> {
@@ -262,10 +269,7 @@ mod tests {
         assert!(matches!(inbox.judge(Ok(7), at(59)), Ok(false)));
         assert!(matches!(inbox.judge(Ok(6), at(118)), Ok(false)), "it gets emptier");
         assert!(matches!(inbox.judge(Ok(8), at(177)), Ok(false)));
-        assert!(matches!(
-            inbox.judge(Ok(8), at(178)),
-            Err(LoadError::InboxStuck { left: 8 })
-        ));
+        assert!(matches!(inbox.judge(Ok(8), at(178)), Err(LoadError::InboxStuck { left: 8 })));
         assert!(matches!(inbox.judge(Err(gone()), at(178)), Err(LoadError::Control(_))));
         assert!(matches!(inbox.judge(Ok(0), at(999)), Ok(true)));
     }

@@ -84,7 +84,10 @@ impl Run<'_> {
             return (Outcome::Violated, summary);
         }
         if self.is_interrupted() || matches!(checked, Checked::Interrupted) {
-            return (Outcome::Interrupted, format!("interrupted: {done} of {all} clients are done"));
+            return (
+                Outcome::Interrupted,
+                format!("interrupted: {done} of {all} clients are done"),
+            );
         }
         if done < all {
             // A master that has gone is another matter than one that is slow.
