@@ -80,7 +80,7 @@ fn line(elapsed: Duration, swarm: &Swarm) -> String {
     let standings = tally.standings;
     let (deliveries, waiting) = swarm.deliveries();
     format!(
-        "{:6.1} s  {} of {} bound, {} with a manifest, {} done; {} reports durable; {deliveries} deliveries, {waiting} waiting; {} failures",
+        "{:6.1} s  {} of {} bound, {} hold the release, {} done; {} reports durable; {deliveries} deliveries, {waiting} waiting; {} failures",
         elapsed.as_secs_f64(),
         standings.bound,
         swarm.len(),

@@ -136,7 +136,7 @@ impl Report {
         let Clients { all, bound, holding, done, .. } = &self.clients;
         let _ = writeln!(
             out,
-            "\nclients   {all}: {bound} bound, {holding} with a manifest, {done} done, in {:.1} s",
+            "\nclients   {all}: {bound} bound, {holding} hold the release, {done} done, in {:.1} s",
             self.elapsed_s
         );
         for name in &self.clients.unfinished_first {

@@ -26,6 +26,8 @@ pub struct Plan {
     pub reports_per_poll: u32,
     /// What each client is to reach.
     pub goal: Goal,
+    /// When the run began: what was published before is no push of this run.
+    pub began: WallMs,
 }
 
 /// What a client is to reach.
@@ -53,6 +55,8 @@ pub enum Observation {
         /// The report's number there.
         seq: u64,
     },
+    /// An older release came before the client had asked for it.
+    Unasked,
     /// The revision that the client holds came once more.
     Repeated,
     /// A report could not be queued: the master has taken none for long.
@@ -207,17 +211,18 @@ impl LoadRole {
             cx.effect(Observation::Repeated);
             return Handled::Taken;
         }
-        let took = match self.asked.take() {
+        match self.asked.take() {
             // What was published after the poll is no answer to it.
             Some((due, wall)) if assignment.issued_ms <= wall.0 => {
-                Observation::Took(Timed::Assignment, cx.now.at.since(due))
+                cx.effect(Observation::Took(Timed::Assignment, cx.now.at.since(due)));
             }
-            _ => {
+            _ if assignment.issued_ms >= self.plan.began.0 => {
                 let ms = cx.now.wall.0.saturating_sub(assignment.issued_ms);
-                Observation::Took(Timed::Push, Duration::from_millis(ms))
+                cx.effect(Observation::Took(Timed::Push, Duration::from_millis(ms)));
             }
-        };
-        cx.effect(took);
+            // A master that has just started brings it before anybody has asked.
+            _ => cx.effect(Observation::Unasked),
+        }
         self.held = assignment.revision;
         self.report(trigger::ASSIGNMENT, cx.now.at, cx);
         Handled::Taken

@@ -120,6 +120,7 @@ impl<'a> Run<'a> {
         let plan = Plan {
             reports_per_poll: config.workload.reports_per_poll(),
             goal: config.workload.goal(),
+            began: began.wall,
         };
         let resident_before = generator::resident_bytes();
         let swarm_config = SwarmConfig {
@@ -235,6 +236,7 @@ impl<'a> Run<'a> {
         // What is acked from here on is not part of the question.
         let mut ledger = std::mem::take(&mut self.ledger);
         let mut inbox = InboxWait::new(self.clock.now().at);
+        self.progress.say("waiting until the master's inbox is empty");
         let checked = loop {
             let now = self.turn(INBOX_INTERVAL)?.at;
             if self.is_interrupted() {

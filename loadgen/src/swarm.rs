@@ -320,6 +320,7 @@ fn observe(
         Observation::Acked { epoch, seq } => {
             acked.push(AckedReport { name: name.clone(), epoch, seq });
         }
+        Observation::Unasked => tally.unasked_manifests += 1,
         Observation::Repeated => tally.repeated_manifests += 1,
         Observation::OutboxFull => tally.failed("report", "outbox full"),
     }

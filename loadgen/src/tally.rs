@@ -16,6 +16,8 @@ pub struct Tally {
     pub polls: u64,
     /// Reports that were sent on their way.
     pub reports: u64,
+    /// Manifests of an older release that came before they were asked for.
+    pub unasked_manifests: u64,
     /// Manifests that came although their revision was held.
     pub repeated_manifests: u64,
     /// What failed, and how often.

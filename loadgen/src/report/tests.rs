@@ -54,7 +54,7 @@ fn one_screen_says_it_all() {
     let text = report().render(Paint { colour: false });
     for part in [
         "all 10000 clients reported",
-        "10000 bound, 9999 with a manifest, 9998 done, in 6.0 s",
+        "10000 bound, 9999 hold the release, 9998 done, in 6.0 s",
         "not done: lg-00007.load.test",
         "2 of 3 polls acked, 4 manifests (1 repeated), 5 of 6 reports durable",
         "failures  17 dial: refused",

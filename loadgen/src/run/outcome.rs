@@ -46,7 +46,7 @@ impl Run<'_> {
             messages: Messages {
                 polls: tally.polls,
                 polls_acked: count(Timed::Poll),
-                manifests: count(Timed::Assignment) + count(Timed::Push),
+                manifests: count(Timed::Assignment) + count(Timed::Push) + tally.unasked_manifests,
                 manifests_repeated: tally.repeated_manifests,
                 reports: tally.reports,
                 reports_acked: count(Timed::Report),

@@ -205,6 +205,19 @@ fn what_is_published_after_a_poll_is_no_answer_to_it() {
 }
 
 #[test]
+fn what_nobody_asked_for_is_neither_an_answer_nor_a_push() {
+    let mut bench = Bench::new(&config(4, 100 * S, None, Goal::Revision(1)));
+    bench.publish(1);
+    for client in 0..4 {
+        bench.dial_back(client, client, 1);
+    }
+    bench.run_for(200 * S);
+    let tally = bench.swarm.tally();
+    assert_eq!((tally.unasked_manifests, tally.standings.done), (4, 4));
+    assert_eq!(tally.latencies.count(Timed::Push) + tally.latencies.count(Timed::Assignment), 0);
+}
+
+#[test]
 fn a_client_is_small() {
     // Its node, role and memory store; the outbox and its name lie beside.
     assert!(Swarm::client_size() <= 1024, "{} bytes", Swarm::client_size());

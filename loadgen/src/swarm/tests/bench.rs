@@ -26,7 +26,7 @@ pub fn config(
     goal: Goal,
 ) -> SwarmConfig {
     let start = Instant(1_600_000_000);
-    let plan = Plan { reports_per_poll: 0, goal };
+    let plan = Plan { reports_per_poll: 0, goal, began: wall(start) };
     SwarmConfig {
         clients,
         identities: Identities::new(DEFAULT_SUFFIX).unwrap(),
