@@ -152,6 +152,26 @@ fn a_stall_has_the_p99_that_arithmetic_gives() {
     assert_eq!((tally.standings.bound, tally.standings.done), (1000, 1000));
 }
 
+/// `kill -STOP` for 3 s: the slots that fell into it are made up for, and count as late.
+#[test]
+fn a_generator_that_slept_counts_its_own_lateness() {
+    let mut config = config(100, 10 * S, Some(10 * S), Goal::Settled);
+    config.until = config.start + 20 * S;
+    let mut bench = Bench::new(&config);
+    bench.run_for(5 * S);
+    bench.sleep(3 * S);
+    bench.run_for(30 * S);
+    let latencies = &bench.swarm.tally().latencies;
+    for what in [Timed::Slip, Timed::Poll] {
+        let found = latencies.quantiles(what);
+        assert_eq!(found.count, 200, "{what}: no slot was left out");
+        assert!(found.max_us.abs_diff(3_000_000) < 150_000, "{what}: {} us", found.max_us);
+        // 30 of 200 slots fell into the 3 s: so many were late by up to that.
+        assert!(found.p90_us.abs_diff(1_000_000) < 150_000, "{what}: {} us", found.p90_us);
+        assert!(found.p50_us < 5_000, "{what}: {} us", found.p50_us);
+    }
+}
+
 #[test]
 fn polls_lost_with_the_master_are_made_up_for() {
     let interval = 10 * S;

@@ -186,6 +186,11 @@ impl Bench {
         self.downstream(target, &Manifest { assignment: encode(&signed) })
     }
 
+    /// The generator does nothing for so long.
+    pub fn sleep(&mut self, time: Duration) {
+        self.now = self.now + time;
+    }
+
     pub fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
