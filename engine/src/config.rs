@@ -118,6 +118,33 @@ impl<'de> Deserialize<'de> for SizeValue {
     }
 }
 
+/// For `#[serde(with = "…")]` on a [`Duration`].
+pub mod duration {
+    use serde::Deserializer;
+    use std::time::Duration;
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// As [`super::parse_duration`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        serde::Deserialize::deserialize(d).map(|super::DurationValue(duration)| duration)
+    }
+}
+
+/// For `#[serde(with = "…")]` on a number of bytes.
+pub mod size {
+    use serde::Deserializer;
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// As [`super::parse_size`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+        serde::Deserialize::deserialize(d).map(|super::SizeValue(bytes)| bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,10 +4,10 @@ use crate::commands::init::InitArgs;
 use crate::commands::{
     Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
 };
-use crate::config::unit::parse_duration;
 use crate::control::ReportsArgs;
 use crate::table::Paint;
 use clap::{Parser, Subcommand};
+use engine::config::parse_duration;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
