@@ -85,7 +85,7 @@ free_ports() {
 drover() { "$bin/drover" "$@"; }
 revision() { drover status --json | grep -o '"revision":[0-9]*' | head -n 1 | cut -d: -f2; }
 # Whether a host has applied this revision.
-applied() { drover hosts --json | grep -o "\"name\":\"$1\"[^}]*" | grep -q "\"applied\":$2[,}]\?"; }
+applied() { drover hosts --json | grep -o "\"name\":\"$1\"[^}]*" | grep -q "\"applied\":$2,"; }
 all_applied() { for host in "${hosts[@]}"; do applied "$host" "$1" || return 1; done; }
 root_of() { echo "$demo/${1%%.*}/root"; }
 has_line() { grep -qs "$1" "$2"; }
@@ -110,15 +110,14 @@ control_socket = "control.sock"
 hosts_table = "hosts"
 TOML
 
-# Who is where: the three clients, and the simulated ones, each with an address of its own.
-"$bin/loadgen" hosts --clients "$simulated" --hosts-table "$demo/hosts" --port $((port + 2)) \
-    >"$demo/log/hosts-table" 2>&1
+# Who is where: a table in place of a name service.
 for i in "${!hosts[@]}"; do
-    echo "${hosts[$i]} 127.0.0.$((i + 2)):$((port + 1))" >>"$demo/hosts"
-done
+    echo "${hosts[$i]} 127.0.0.$((i + 2)):$((port + 1))"
+done >"$demo/hosts"
 
 show drover publish
 start master "$bin/drover" master
+master=${pids[0]}
 await "the master answers" 10 drover status
 
 say "Three clients, each with a directory of its own in place of /"
@@ -176,24 +175,25 @@ show drover reports --host web-1.example
 # --- ten thousand more -----------------------------------------------------------------------
 
 say "$simulated simulated clients: a push of a new revision to all, and a report from each"
-sed -i 's/contact: .*/contact: day-shift@example.com/' "$demo/site/groups/everyone.yaml"
+"$bin/loadgen" hosts --clients "$simulated" --port $((port + 2)) --hosts-table "$demo/hosts.simulated"
+cat "$demo/hosts.simulated" >>"$demo/hosts"
+kill -HUP "$master" # it reads the table again
 next=$(($(revision) + 1))
-"$bin/loadgen" steady --clients "$simulated" --master "127.0.0.1:$port" --port $((port + 2)) \
-    --control "$demo/control.sock" --hosts-table "$demo/hosts.loadgen" --journal "$demo/acked" \
-    --interval 20s --expect-revision "$next" --until-all --timeout 60s \
-    >"$demo/log/loadgen" 2>&1 </dev/null &
-load=$!
-pids+=("$load")
-await "the simulated clients have polled" 40 has_line polled "$demo/log/loadgen"
+start loadgen "$bin/loadgen" steady --clients "$simulated" --interval 15s \
+    --master "127.0.0.1:$port" --port $((port + 2)) \
+    --control "$demo/control.sock" --journal "$demo/acked" \
+    --expect-revision "$next" --until-all --timeout 60s
+load=${pids[-1]}
+await "all simulated clients are bound" 60 has_line " $simulated of $simulated bound" "$demo/log/loadgen"
+sed -i 's/contact: .*/contact: day-shift@example.com/' "$demo/site/groups/everyone.yaml"
 began=$(date +%s%N)
 show drover publish
-goal="every simulated client has the revision and has reported it"
 status=0
 wait "$load" || status=$?
 push_ms=$(since "$began")
 unset 'pids[-1]'
-[ "$status" -eq 0 ] || fail "loadgen ended with status $status: $goal"
-sed 's/^/   /' "$demo/log/loadgen" | tail -n 30
+[ "$status" -eq 0 ] || fail "loadgen ended with status $status: not every simulated client has the revision and has reported it"
+grep -v ' bound, .* deliveries, ' "$demo/log/loadgen" | sed 's/^/   /'
 await "the three clients have it too" 20 all_applied "$next"
 
 # --- summary ---------------------------------------------------------------------------------
@@ -205,6 +205,6 @@ cat <<SUMMARY
    simulated clients    $simulated: pushed to, reported and compared in $push_ms ms
    truth                every acked report is in the result store, once
    result store         $(drover ids | wc -l) reports
-   master               $(grep -s VmRSS "/proc/${pids[0]}/status" | tr -s '\t ' ' ' | cut -d' ' -f2-) resident
+   master               $(grep -s VmRSS "/proc/$master/status" | tr -s '\t ' ' ' | cut -d' ' -f2-) resident
    everything           $((SECONDS - started)) s; logs in target/demo/log
 SUMMARY
