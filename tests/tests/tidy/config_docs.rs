@@ -14,7 +14,9 @@ struct Key {
 /// The fields of one struct.
 fn keys(path: &str, of: &str) -> Vec<Key> {
     let text = std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let from = text.find(&format!("struct {of} {{")).unwrap_or_else(|| panic!("{path} has no struct {of}"));
+    let from = text
+        .find(&format!("struct {of} {{"))
+        .unwrap_or_else(|| panic!("{path} has no struct {of}"));
     let (mut keys, mut comment) = (Vec::new(), String::new());
     for line in text[from..].lines().skip(1).map(str::trim).take_while(|line| *line != "}") {
         if let Some(words) = line.strip_prefix("///") {
@@ -61,7 +63,9 @@ fn compare(section: &str, keys: &[Key]) -> Vec<String> {
                 findings.push(format!("{section}: {name} lacks its default or its unit"));
             }
             Some((shown, _)) if default.as_ref().is_some_and(|d| *d != shown) => {
-                findings.push(format!("{section}: {name} has the default {shown}, the code says {default:?}"));
+                findings.push(format!(
+                    "{section}: {name} has the default {shown}, the code says {default:?}"
+                ));
             }
             Some(_) => {}
         }
@@ -75,10 +79,11 @@ fn every_key_of_the_master_is_listed() {
     let path = "master/src/config.rs";
     let mut all = keys(path, "MasterConfig");
     all.retain(|key| key.name != "limits");
-    all.extend(keys(path, "LimitsConfig").into_iter().map(|key| Key {
-        name: format!("limits.{}", key.name),
-        ..key
-    }));
+    all.extend(
+        keys(path, "LimitsConfig")
+            .into_iter()
+            .map(|key| Key { name: format!("limits.{}", key.name), ..key }),
+    );
     assert_none(&compare("## master.toml", &all), "docs/CONFIG.md and the code differ");
 }
 

@@ -96,26 +96,38 @@ fn every_licence_is_allowed() {
         .filter(|package| !is_allowed(text(package, "license")))
         .map(|p| format!("{} {}: {:?}", text(p, "name"), text(p, "version"), text(p, "license")))
         .collect();
-    assert_none(&foreign, "these licences are not allowed; take another crate, or decide on the list");
+    assert_none(
+        &foreign,
+        "these licences are not allowed; take another crate, or decide on the list",
+    );
 }
 
 #[test]
 fn no_direct_dependency_comes_in_two_versions() {
     let metadata = metadata();
-    let members: BTreeSet<&str> = list(&metadata["workspace_members"]).iter().filter_map(Value::as_str).collect();
+    let members: BTreeSet<&str> =
+        list(&metadata["workspace_members"]).iter().filter_map(Value::as_str).collect();
     let (mut direct, mut versions) = (BTreeSet::new(), BTreeMap::<&str, BTreeSet<&str>>::new());
     for package in list(&metadata["packages"]) {
         if members.contains(text(package, "id")) {
             direct.extend(list(&package["dependencies"]).iter().map(|d| text(d, "name")));
         }
-        versions.entry(text(package, "name")).or_default().insert(compatible(text(package, "version")));
+        versions
+            .entry(text(package, "name"))
+            .or_default()
+            .insert(compatible(text(package, "version")));
     }
     let doubled: Vec<String> = versions
         .iter()
         .filter(|(name, versions)| direct.contains(*name) && versions.len() > 1)
-        .map(|(name, versions)| format!("{name}: {}", Vec::from_iter(versions.iter().copied()).join(", ")))
+        .map(|(name, versions)| {
+            format!("{name}: {}", Vec::from_iter(versions.iter().copied()).join(", "))
+        })
         .collect();
-    assert_none(&doubled, "each of these is built twice; bring users to one version (`cargo tree -d`)");
+    assert_none(
+        &doubled,
+        "each of these is built twice; bring users to one version (`cargo tree -d`)",
+    );
 }
 
 /// The part of a version within which versions replace each other: `1`, `0.23`, `0.0.3`.
@@ -127,10 +139,14 @@ fn compatible(version: &str) -> &str {
 
 #[test]
 fn expressions_and_versions_are_read() {
-    for allowed in ["MIT", "MIT/Apache-2.0", "(MIT OR GPL-3.0) AND ISC", "Apache-2.0 WITH LLVM-exception"] {
+    for allowed in
+        ["MIT", "MIT/Apache-2.0", "(MIT OR GPL-3.0) AND ISC", "Apache-2.0 WITH LLVM-exception"]
+    {
         assert!(is_allowed(allowed), "{allowed}");
     }
-    for refused in ["", "GPL-3.0", "MIT AND GPL-3.0", "Apache-2.0 WITH other", "(GPL-3.0 OR AGPL-3.0)"] {
+    for refused in
+        ["", "GPL-3.0", "MIT AND GPL-3.0", "Apache-2.0 WITH other", "(GPL-3.0 OR AGPL-3.0)"]
+    {
         assert!(!is_allowed(refused), "{refused}");
     }
     assert_eq!(["1.2.3", "0.23.1", "0.0.3"].map(compatible), ["1", "0.23", "0.0.3"]);

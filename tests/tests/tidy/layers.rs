@@ -82,7 +82,10 @@ fn every_module_of_the_engine_has_a_layer() {
         .map(|inner| inner.split(['/', '.']).next().unwrap_or_default().to_owned())
         .filter(|module| module != "lib" && rank(module).is_none())
         .collect();
-    assert_none(&Vec::from_iter(modules), "give these a place in LAYERS and in docs/ARCHITECTURE.md");
+    assert_none(
+        &Vec::from_iter(modules),
+        "give these a place in LAYERS and in docs/ARCHITECTURE.md",
+    );
 }
 
 #[test]
@@ -104,11 +107,16 @@ fn no_modules_use_each_other_in_a_circle() {
         let (mut reached, mut todo) = (BTreeSet::new(), vec![used.clone()]);
         while let Some(module) = todo.pop() {
             if reached.insert(module.clone()) {
-                todo.extend(edges.keys().filter(|(from, _)| *from == module).map(|(_, to)| to.clone()));
+                todo.extend(
+                    edges.keys().filter(|(from, _)| *from == module).map(|(_, to)| to.clone()),
+                );
             }
         }
         if reached.contains(user) {
-            circles.push(format!("{}: {user} → {used} → … → {user}", edges[&(user.clone(), used.clone())]));
+            circles.push(format!(
+                "{}: {user} → {used} → … → {user}",
+                edges[&(user.clone(), used.clone())]
+            ));
         }
     }
     assert_none(&circles, "these modules use each other in a circle");

@@ -44,7 +44,8 @@ fn golden_frames() -> [(&'static str, Vec<u8>); 4] {
     };
     let mut refused = Header::new(Kind::NACK);
     place(Lane::Durable)(&mut refused);
-    let nack = Nack { reason: NackReason::Busy, highest: 1, retry_after: Duration::from_millis(1500) };
+    let nack =
+        Nack { reason: NackReason::Busy, highest: 1, retry_after: Duration::from_millis(1500) };
     let heartbeat = Heartbeat { revision: 3, checked: 42, wall_ms: 1_700_000_000_000 };
     let routed = RouteBuf::from(origin.clone());
     let answer = BindResp { nonce: 9, version: "0.1.0".into() };

@@ -140,7 +140,8 @@ fn without_tests(code: &str) -> String {
             Some(open) if open < semicolon => start + open + block_len(&rest[open..]),
             _ => start + (semicolon + 1).min(rest.len()),
         };
-        let blank: String = out[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        let blank: String =
+            out[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         out.replace_range(start..end, &blank);
     }
     out

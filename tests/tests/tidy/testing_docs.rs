@@ -1,7 +1,7 @@
 //! docs/TESTING.md lists every promise with a test, and every such test.
 
-use crate::{assert_none, document};
 use crate::source::{SourceFile, has_word, root};
+use crate::{assert_none, document};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The rows of the table: id → (promise, what stands in backquotes in the column of tests).
@@ -23,7 +23,8 @@ fn rows(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
 
 /// `S1-53`, `S2-11`, `E2`.
 fn is_id(id: &str) -> bool {
-    let number = id.strip_prefix("S1-").or_else(|| id.strip_prefix("S2-")).or_else(|| id.strip_prefix('E'));
+    let number =
+        id.strip_prefix("S1-").or_else(|| id.strip_prefix("S2-")).or_else(|| id.strip_prefix('E'));
     number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -46,7 +47,8 @@ fn tests_by_name() -> BTreeMap<String, BTreeSet<String>> {
             // A suite that runs on two backends is a macro or a generic function: the name
             // stands behind `fn` all the same.
             let Some((_, after)) = line.split_once("fn ") else { continue };
-            let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let name: String =
+                after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             if id_of(&name).is_some() {
                 tests.entry(name).or_default().insert(file.path.clone());
             }
