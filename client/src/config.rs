@@ -1,8 +1,7 @@
 //! `client.toml`: how this machine's client is set up.
 
-use engine::clock;
 use engine::config::{DurationValue, PORT_DEFAULT};
-use engine::ids::{HostName, HostNameError, Revision};
+use engine::ids::{HostName, HostNameError};
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
 use serde::Deserialize;
@@ -296,7 +295,7 @@ impl Config {
     /// The file with the bytes of the last `SignedAssignment` that was accepted.
     #[must_use]
     pub fn assignment_path(&self) -> PathBuf {
-        self.state_dir.join("assignment")
+        assignment_path(&self.state_dir)
     }
 
     /// The last assignment that was accepted, its signature verified again. Expiry is not
@@ -325,38 +324,19 @@ impl Config {
         }
         Ok(assignment)
     }
-
-    /// Checks an assignment that arrived against the one held, and on success keeps it:
-    /// first on the disk, then in the answer.
-    ///
-    /// # Errors
-    /// The refusal, or the error of the disk, in words.
-    pub fn accept_assignment(
-        &self,
-        bytes: &[u8],
-        held: Revision,
-    ) -> Result<Assignment, AcceptError> {
-        let assignment = self.trusted_keys.accept(bytes, &self.name, held, clock::wall())?;
-        let path = self.assignment_path();
-        write_durably(&path, bytes).map_err(|source| AcceptError::Store { path, source })?;
-        Ok(assignment)
-    }
 }
 
-/// Why an assignment was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// It may not be used here.
-    #[error(transparent)]
-    Refused(#[from] AssignmentError),
-    /// It could not be kept.
-    #[error("cannot store the assignment in {path:?}: {source}")]
-    Store {
-        /// Where.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
+/// Where the last accepted assignment is kept below a state directory.
+fn assignment_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("assignment")
+}
+
+/// Keeps the bytes of an assignment that was accepted, on the disk when this returns.
+///
+/// # Errors
+/// The system's; the one kept before is still there then.
+pub(crate) fn keep_assignment(state_dir: &Path, signed: &[u8]) -> io::Result<()> {
+    write_durably(&assignment_path(state_dir), signed)
 }
 
 /// Replaces a file so that after a crash it is the old one or the new one, never a part.

@@ -42,7 +42,7 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
             log::warn!("cannot write the status file: {e}");
         }
     })?;
-    handle.enforce(assigned, trigger::START);
+    handle.enforce(assigned, None, trigger::START);
     let signal = signals.wait().map_err(io::Error::from)?;
     log::info!("{signal}: stopping");
     handle.stop(config.stop_timeout);
