@@ -37,6 +37,14 @@ pub struct Limits {
     pub send_bytes_high: usize,
 }
 
+impl Limits {
+    /// Time that the slowest tolerated peer takes for this many bytes.
+    #[must_use]
+    pub fn time_for(&self, bytes: usize) -> Duration {
+        Duration::from_secs(bytes as u64 / self.rate_min.max(1))
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -1,12 +1,41 @@
-//! The daemon. Without a master it enforces the last assignment that was accepted.
+//! The daemon behind `drover-client run`: takes assignments, enforces them, and says what it
+//! did. Without a master it goes on enforcing the last one that it accepted.
+
+mod role;
+mod schedule;
+mod services;
+mod unsent;
+
+pub use role::{ClientOptions, ClientRole, Effect, RoleMail, VERSION};
+pub use schedule::PollSchedule;
+pub use services::ClientServices;
 
 use crate::cli::StatusFile;
 use crate::config::{Config, ConfigError};
 use crate::enforcer::{self, EnforcerConfig, EnforcerEvent};
-use crate::policy::{AssignedManifest, BlobError, Cache};
+use crate::policy::{AssignedManifest, Cache as PolicyCache};
+use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
+use engine::clock::{Clock, SystemClock};
+use engine::ids::Epoch;
+use engine::limits::Limits;
+use engine::node::io::{Listener, Mail};
+use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
+use engine::queue::lmdb::{LmdbConfig, machine_identity};
+use engine::queue::outbox::{Outbox, OutboxConfig};
+use engine::queue::store::StoreError;
+use engine::queue::thread::StoreHandle;
+use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
+use engine::resolver::{NameSettings, Resolver, Stub, StubConfig};
 use engine::wire::message::trigger;
-use nix::sys::signal::{SigSet, Signal};
 use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What tells this machine from a copy of its disk.
+const MACHINE_ID: &str = "/etc/machine-id";
+/// The threads beside the reactor answer within moments: a client has few connections.
+const CONNECTIONS_MAX: usize = 64;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -14,60 +43,167 @@ pub enum DaemonError {
     /// The configuration, or the stored assignment.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The manifest of the stored assignment.
+    /// The master's address in the configuration.
+    #[error("master: {0:?} is no host name and no address; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\"")]
+    Master(String),
+    /// The queue.
     #[error(transparent)]
-    Blob(#[from] BlobError),
+    Store(#[from] StoreError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The port where pushes are taken.
+    #[error("cannot listen on {addr}: {source}; is a client already running? set `listen` to another port otherwise")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The state directory.
+    #[error("cannot make {path:?}: {source}; run as a user who may write there, or set `state_dir`")]
+    StateDir {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The system has no thread or descriptor left.
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
 }
 
-/// Enforces until SIGTERM or SIGINT; running resources may then finish within
-/// `stop_timeout`, and a second signal ends them.
+/// The socket for `drover-client status`.
+#[must_use]
+pub fn control_socket(config: &Config) -> PathBuf {
+    config.state_dir.join("control.sock")
+}
+
+fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {
+    let bad = || DaemonError::Master(text.to_owned());
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return Ok(MasterAddr::Fixed(addr));
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return Ok(MasterAddr::Fixed(SocketAddr::new(ip, port)));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) => (name, port.parse().map_err(|_| bad())?),
+        None => (text, port),
+    };
+    Ok(MasterAddr::Name(name.parse().map_err(|_| bad())?, port))
+}
+
+/// Enforces, takes assignments and reports until SIGTERM or SIGINT; running resources may then
+/// finish within `stop_timeout`, and a second signal ends the process at once.
 ///
 /// # Errors
 /// [`DaemonError`].
 pub fn run(config: &Config) -> Result<(), DaemonError> {
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    // Before any other thread starts, so that all of them leave these signals to this one.
-    signals.thread_block().map_err(io::Error::from)?;
-    let assignment = config.stored_assignment()?;
-    let assigned = AssignedManifest::find(&Cache::new(&config.cache_dir()), &assignment)?;
-    let status_file = StatusFile::of(config);
-    let handle = enforcer::start(EnforcerConfig::from(config), move |event| {
-        log_event(&event);
-        if let EnforcerEvent::RunFinished { report, converged } = &event
-            && let Err(e) = status_file.write(report, *converged)
-        {
-            log::warn!("cannot write the status file: {e}");
-        }
-    })?;
-    handle.enforce(assigned, None, trigger::START);
-    let signal = signals.wait().map_err(io::Error::from)?;
-    log::info!("{signal}: stopping");
-    handle.stop(config.stop_timeout);
-    // From here on a second signal takes its default way.
-    signals.thread_unblock().map_err(io::Error::from)?;
-    handle.join();
-    Ok(())
+    start(config, true, |addr| log::info!("drover-client {VERSION} listens on {addr}"))
 }
 
-fn log_event(event: &EnforcerEvent) {
-    match event {
-        EnforcerEvent::RunFinished { report, converged } => {
-            let (revision, checked) = (report.revision, report.checked);
-            let state = if *converged { "converged" } else { "not converged" };
-            log::info!("revision {revision}: {checked} checked, {state}");
-            for result in report.results.iter().filter(|r| !r.error.is_empty()) {
-                log::warn!("{}: {}", String::from_utf8_lossy(&result.id), result.error);
-            }
+/// The same for a test that starts a client as a thread: without signals, told the address
+/// that it got.
+///
+/// # Errors
+/// [`DaemonError`].
+pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr)) -> Result<(), DaemonError> {
+    let made = std::fs::create_dir_all(&config.state_dir);
+    made.map_err(|source| DaemonError::StateDir { path: config.state_dir.clone(), source })?;
+    let poller = MioPoller::new()?;
+    let mailbox: Mailbox<RoleMail> = Mailbox::new(&poller);
+    let clock = SystemClock::start();
+    let now = clock.now();
+    let mut rng = fastrand::Rng::new();
+    let masters: Vec<MasterAddr> =
+        config.master.iter().map(|text| master_addr(text, config.port)).collect::<Result<_, _>>()?;
+
+    let held = match config.stored_assignment() {
+        Ok(assignment) => Some(assignment),
+        Err(ConfigError::NoAssignment { .. }) => None,
+        Err(error) => {
+            // Enforcing nothing is worse than waiting for the next poll with a clear word.
+            log::error!("{error}; it is not enforced, and a new one is awaited");
+            None
         }
-        EnforcerEvent::NotApplied { report } => log::error!("{}", report.note),
-        EnforcerEvent::BlobBroken(hash) => log::warn!("blob {hash} must be fetched again"),
-        EnforcerEvent::Watching { directories } => log::info!("{directories} directories watched"),
-        EnforcerEvent::WatchFallback { reason, check_interval } => {
-            log::warn!("{reason}: looking at everything each {check_interval:?} instead");
-        }
-        EnforcerEvent::Stopped => log::info!("stopped"),
+    };
+
+    let store_config = LmdbConfig {
+        identity: machine_identity(Path::new(MACHINE_ID)),
+        ..LmdbConfig::new(config.state_dir.join("outbox"))
+    };
+    let post = mailbox.clone();
+    let (store, state) = StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))?;
+    if state.set_aside > 0 {
+        log::warn!("this machine is a copy of another: {} reports of its queue are the other's, and were set aside", state.set_aside);
     }
+    let cache = Cache::open(&config.cache_dir(), config.fsync)?;
+    let post = mailbox.clone();
+    let blobs = BlobThread::start(cache, move |event| post.post(Mail::Blob(event)))?;
+    let stub = StubConfig {
+        hosts: config.hosts_file.clone(),
+        resolv_conf: config.resolv_conf.clone(),
+        ..StubConfig::default()
+    };
+    let post = mailbox.clone();
+    let resolver = Resolver::start(
+        None,
+        Stub::new(stub, rng.fork()),
+        NameSettings::default(),
+        SystemClock::start(),
+        move |name, answer| post.post(Mail::Resolved { name, answer }),
+    )?;
+    let (post, status_file) = (mailbox.clone(), StatusFile::of(config));
+    let enforcer = enforcer::start(EnforcerConfig::from(config), move |event| {
+        if let EnforcerEvent::RunFinished { report, converged } = &event
+            && let Err(error) = status_file.write(report, *converged)
+        {
+            log::warn!("cannot write the status file: {error}");
+        }
+        post.post_role(RoleMail::Enforcer(event));
+    })?;
+    if let Some(assignment) = &held {
+        match AssignedManifest::find(&PolicyCache::new(&config.cache_dir()), assignment) {
+            Ok(assigned) => enforcer.enforce(assigned, None, trigger::START),
+            Err(error) => log::error!("the assignment that is held cannot be enforced: {error}"),
+        }
+    }
+
+    let outbox = Outbox::restore(
+        config.name.clone(),
+        &state,
+        Arc::new(OutboxConfig::default()),
+        Epoch(rng.u64(..)),
+    );
+    // A client that holds nothing yet has nothing to wait for.
+    let splay = if held.is_some() { config.splay } else { config.splay.min(config.poll_interval / 10) };
+    let schedule = PollSchedule::new(config.poll_interval, splay, &mut rng, now);
+    let mut uplink = Uplink::new(masters, None, VERSION, outbox);
+    uplink.hold_off(schedule.next().since(now.at), now);
+    let mut parts = Parts::new(config.name.clone(), rng.fork());
+    parts.uplink = Some(Box::new(uplink));
+    parts.fetching = Some(Box::new(Fetching::new(Fetcher::new(FetchSettings::default(), rng.fork()), None)));
+    let options = ClientOptions { trusted_keys: config.trusted_keys.clone(), held };
+    let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));
+    let stop_timeout = config.stop_timeout;
+    let services = ClientServices { store, blobs, resolver, enforcer, stop_timeout, mailbox: mailbox.clone() };
+    let limits = Limits { connections_max: CONNECTIONS_MAX, listen_backlog: 128, ..Limits::default() };
+    let mut reactor = Reactor::new(poller, mailbox, node, services, clock, limits);
+    let metrics = reactor.metrics();
+    reactor.host_mut().with_role(now, |role, cx| role.start(metrics, cx));
+    if signals {
+        reactor.watch(Box::new(Signals::install()?))?;
+    }
+    let socket = control_socket(config);
+    reactor
+        .listen_unix(&socket)
+        .map_err(|source| io::Error::new(source.kind(), format!("the control socket {}: {source}", socket.display())))?;
+    let addr = reactor
+        .listen(Listener::Peers, config.listen)
+        .map_err(|source| DaemonError::Listen { addr: config.listen, source })?;
+    listening(addr);
+    reactor.run()?;
+    log::info!("stopped");
+    Ok(())
 }

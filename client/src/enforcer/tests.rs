@@ -156,6 +156,7 @@ fn s1_58_status_is_answered_during_a_long_action() {
     let flag = site.at("/began");
     handle.enforce(
         site.publish(3, vec![exec("long", &format!("touch {flag:?}; sleep 60"))]),
+        None,
         trigger::ASSIGNMENT,
     );
     until("the action begins", || flag.exists());
@@ -178,6 +179,7 @@ fn s1_27_a_stop_waits_for_the_action_and_its_result_is_told() {
     let flag = site.at("/began");
     handle.enforce(
         site.publish(3, vec![exec("action", &format!("touch {flag:?}; sleep 0.5; echo done"))]),
+        None,
         trigger::ASSIGNMENT,
     );
     until("the action begins", || flag.exists());

@@ -69,6 +69,32 @@ pub enum CloseReason {
     Os(i32),
 }
 
+impl CloseReason {
+    /// What happened, in words for an operator.
+    #[must_use]
+    pub fn describe(self) -> String {
+        let words = match self {
+            Self::Done => "closed",
+            Self::PeerClosed => "the peer closed the connection",
+            Self::Truncated => "the peer closed the connection within a frame",
+            Self::Reset => "the connection was reset",
+            Self::Refused => "connection refused: nobody listens there",
+            Self::Unreachable => "no way to that address",
+            Self::ConnectTimeout => "the connect timed out",
+            Self::FrameTimeout => "a frame did not arrive whole in time",
+            Self::SendTimeout => "the peer did not read in time",
+            Self::AnswerTimeout => "no answer came in time",
+            Self::IdleTimeout => "nothing came for too long",
+            Self::Protocol(error) => return error.to_string(),
+            Self::Exhausted => "no descriptor, port or memory left for it here",
+            Self::Handler => "a handler failed here; its log says why",
+            Self::Stopping => "the daemon is stopping",
+            Self::Os(errno) => return std::io::Error::from_raw_os_error(errno).to_string(),
+        };
+        words.to_owned()
+    }
+}
+
 /// What the consumer of a frame says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -143,7 +169,7 @@ pub enum Input<M> {
         reason: CloseReason,
     },
     /// All that was sent on a connection has gone to the operating system; told once after
-    /// each time that something had to wait or was sent with `tell_drained`.
+    /// each time that something had to wait for the peer, and after each `SendFile`.
     Drained {
         /// The connection.
         conn: ConnId,

@@ -1,3 +1,369 @@
 //! A node: what happens between frames in and frames out, without sockets, clocks or threads.
+//!
+//! [`Node`] owns its parts (the way up, the way down, inbox, fetching, serving) and its role.
+//! Each part is told what happened by `handle_*` and goes on in `advance`; what it asks of the
+//! world it appends to one list of [`io::Output`]s. `dispatch.rs` sorts incoming frames.
 
+mod backoff;
+mod bind;
+mod dispatch;
+mod downstream;
+mod fetching;
 pub mod io;
+mod parts;
+mod role;
+mod uplink;
+
+pub use backoff::Backoff;
+pub use bind::Binding;
+pub use downstream::{Downstream, DownstreamLimits};
+pub use fetching::Fetching;
+pub use parts::{Context, NodeCounters, Parts};
+pub use role::{DeliveryFailure, Handled, Message, NodeEvent, Outgoing, Role};
+pub use uplink::{MasterAddr, Uplink, UplinkEvent};
+
+use crate::ids::{ConnId, DialId};
+use crate::time::{Instant, Now};
+use crate::wire::Frame;
+use io::{CloseReason, Host, Input, Mail, Output, Request, Verdict};
+use parts::Link;
+use std::time::Duration;
+
+/// How long a node that stops waits for what is under way, before it exits all the same.
+/// Nothing durable depends on it: what is not acked is offered again.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Running,
+    Stopping { until: Option<Instant> },
+    Exited,
+}
+
+/// A node with its role.
+pub struct Node<R: Role> {
+    parts: Parts<R::Effect>,
+    role: R,
+    life: Life,
+    now: Now,
+}
+
+impl<R: Role> Node<R> {
+    /// A node of these parts.
+    #[must_use]
+    pub fn new(parts: Parts<R::Effect>, role: R) -> Self {
+        Self { parts, role, life: Life::Running, now: Now::default() }
+    }
+
+    /// Its role.
+    #[must_use]
+    pub fn role(&self) -> &R {
+        &self.role
+    }
+
+    /// Its parts.
+    #[must_use]
+    pub fn parts(&self) -> &Parts<R::Effect> {
+        &self.parts
+    }
+
+    /// Lets its role do something, from outside of any event.
+    pub fn with_role<T>(
+        &mut self,
+        now: Now,
+        act: impl FnOnce(&mut R, &mut Context<'_, R::Effect>) -> T,
+    ) -> T {
+        self.now = now;
+        act(&mut self.role, &mut Context { now, node: &mut self.parts })
+    }
+
+    fn tell(&mut self, event: NodeEvent) {
+        self.role.handle_event(event, &mut Context { now: self.now, node: &mut self.parts });
+    }
+
+    fn on_dialed(&mut self, dial: DialId, conn: ConnId) {
+        let parts = &mut self.parts;
+        if let Some(uplink) = &mut parts.uplink
+            && uplink.handle_dialed(dial, conn, self.now, &mut parts.out)
+        {
+            parts.links.insert(conn, Link::Uplink);
+        } else if let Some(fetching) = &mut parts.fetching
+            && fetching.handle_dialed(dial, conn)
+        {
+            parts.links.insert(conn, Link::Fetching);
+        } else if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_dialed(dial)) {
+            parts.links.insert(conn, Link::Downstream);
+            let mut cx = Context { now: self.now, node: &mut self.parts };
+            let messages = self.role.compose(&host, &mut cx);
+            let parts = &mut self.parts;
+            if let Some(downstream) = &mut parts.downstream
+                && downstream.send(&host, conn, messages, &mut parts.out)
+            {
+                parts.events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
+            }
+        } else if let Some(request) = parts.exchanges.dialed(dial, conn) {
+            parts.links.insert(conn, Link::Exchange);
+            parts.out.push_back(Output::Send { conn, frame: request });
+        } else {
+            // Whoever asked for it is gone.
+            parts.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+        }
+    }
+
+    fn on_dial_failed(&mut self, dial: DialId, reason: CloseReason) {
+        let (parts, now) = (&mut self.parts, self.now);
+        if let Some(uplink) = &mut parts.uplink
+            && let Some(event) = uplink.handle_dial_failed(dial, &mut parts.rng, now)
+        {
+            parts.events.push_back(event.into());
+        } else if let Some(fetching) = &mut parts.fetching
+            && fetching.handle_dial_failed(dial, now)
+        {
+        } else if let Some(host) =
+            parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial))
+        {
+            let result = Err(DeliveryFailure::Connection(reason));
+            parts.events.push_back(NodeEvent::Delivered { host, result });
+        } else if let Some(id) = parts.exchanges.dial_failed(dial) {
+            parts.events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId, reason: CloseReason) {
+        let (parts, now) = (&mut self.parts, self.now);
+        match parts.links.remove(&conn) {
+            Some(Link::Inbound(_)) => {
+                if let Some(inbox) = &mut parts.inbox {
+                    inbox.conn_closed(conn);
+                }
+                if let Some(server) = &mut parts.server {
+                    server.closed(conn);
+                }
+                parts.events.push_back(NodeEvent::Closed { conn });
+            }
+            Some(Link::Uplink) => {
+                if let Some(uplink) = &mut parts.uplink
+                    && let Some(event) = uplink.handle_closed(conn, reason, &mut parts.rng, now)
+                {
+                    parts.events.push_back(event.into());
+                }
+            }
+            Some(Link::Fetching) => {
+                if let Some(fetching) = &mut parts.fetching {
+                    fetching.handle_closed(conn, now);
+                }
+            }
+            Some(Link::Downstream) => {
+                if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_closed(conn)) {
+                    let result = Err(DeliveryFailure::Connection(reason));
+                    parts.events.push_back(NodeEvent::Delivered { host, result });
+                }
+            }
+            Some(Link::Exchange) => {
+                if let Some(id) = parts.exchanges.finished(conn) {
+                    parts.events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn on_mail(&mut self, mail: Mail<R::Mail>) {
+        let (parts, now) = (&mut self.parts, self.now);
+        match mail {
+            Mail::Resolved { name, answer } => {
+                if let Some(uplink) = &mut parts.uplink {
+                    let found = answer.as_deref().ok();
+                    uplink.handle_resolved(&name, found, &mut parts.rng, now);
+                }
+                if let Some(downstream) = &mut parts.downstream {
+                    match downstream.handle_resolved(
+                        &name,
+                        &answer,
+                        &mut parts.next_dial,
+                        &mut parts.rng,
+                    ) {
+                        Some(Ok((dial, addr))) => {
+                            parts.out.push_back(Output::Dial {
+                                dial,
+                                addr,
+                                from: None,
+                                timeout: None,
+                            });
+                        }
+                        Some(Err(failure)) => {
+                            let result = Err(failure);
+                            parts
+                                .events
+                                .push_back(NodeEvent::Delivered { host: name.clone(), result });
+                        }
+                        None => {}
+                    }
+                }
+                self.tell(NodeEvent::Resolved { name, answer });
+            }
+            Mail::Store(event) => {
+                // One log a node: a client's is its outbox, a master's its inbox.
+                if let Some(uplink) = &mut parts.uplink {
+                    uplink.outbox.handle_store(event, now);
+                } else if let Some(inbox) = &mut parts.inbox {
+                    inbox.handle_store(event, now);
+                }
+            }
+            Mail::Blob(event) => {
+                if let Some(fetching) = &mut parts.fetching {
+                    fetching.fetcher.handle_blob(&event);
+                }
+                if let Some(server) = &mut parts.server {
+                    server.handle_blob(&event, now);
+                }
+                self.tell(NodeEvent::Blob(event));
+            }
+            Mail::Stop if self.life == Life::Running => {
+                let until = self.role.stop_timeout().map(|wait| now.at + wait);
+                self.life = Life::Stopping { until };
+                parts.out.push_back(Output::StopListening);
+                self.tell(NodeEvent::Stop);
+            }
+            Mail::Stop => {}
+            Mail::Reload => self.tell(NodeEvent::Reload),
+            Mail::Role(mail) => {
+                self.role.handle_mail(mail, &mut Context { now, node: &mut self.parts });
+            }
+        }
+    }
+
+    /// Lets every part go on, until none has anything to say.
+    fn advance(&mut self) {
+        loop {
+            self.advance_parts();
+            let Some(event) = self.parts.events.pop_front() else { break };
+            if let NodeEvent::Delivered { result, .. } = &event {
+                let counters = &mut self.parts.counters;
+                *(if result.is_ok() {
+                    &mut counters.delivered
+                } else {
+                    &mut counters.deliveries_failed
+                }) += 1;
+            }
+            self.tell(event);
+        }
+        if let Life::Stopping { until } = self.life
+            && (self.is_settled() || until.is_some_and(|at| at <= self.now.at))
+        {
+            self.life = Life::Exited;
+            self.parts.out.push_back(Output::Exit);
+        }
+    }
+
+    fn advance_parts(&mut self) {
+        let (parts, now) = (&mut self.parts, self.now);
+        for conn in parts.acks_due.drain(..) {
+            if let Some(Link::Inbound(inbound)) = parts.links.get_mut(&conn) {
+                parts.out.extend(inbound.take_acks().map(|frame| Output::Send { conn, frame }));
+            }
+        }
+        if let Some(uplink) = &mut parts.uplink {
+            uplink.advance(&mut parts.next_dial, &mut parts.rng, now, &mut parts.out);
+        }
+        if let Some(fetching) = &mut parts.fetching {
+            let parent = parts.uplink.as_ref().and_then(|uplink| uplink.binding().parent());
+            let told = fetching.advance(parent, &mut parts.next_dial, now, &mut parts.out);
+            parts.events.extend(told.into_iter().map(NodeEvent::Fetched));
+        }
+        if let Some(downstream) = &mut parts.downstream {
+            let (resolve, failed) = downstream.advance(now);
+            parts
+                .out
+                .extend(resolve.into_iter().map(|name| Output::Request(Request::Resolve { name })));
+            let failed = failed.into_iter();
+            parts
+                .events
+                .extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
+        }
+        dispatch::advance_inbox(parts, now);
+        dispatch::advance_server(parts);
+    }
+
+    fn is_settled(&self) -> bool {
+        let parts = &self.parts;
+        self.role.is_finished()
+            && parts.inbox.as_ref().is_none_or(|inbox| inbox.is_idle())
+            && parts.uplink.as_ref().is_none_or(|uplink| uplink.outbox.is_committed())
+            && parts.downstream.as_ref().is_none_or(|downstream| downstream.in_flight() == 0)
+    }
+}
+
+impl<R: Role> Host for Node<R> {
+    type Mail = R::Mail;
+    type Effect = R::Effect;
+
+    fn handle_input(&mut self, input: Input<R::Mail>, now: Now) {
+        self.now = now;
+        match input {
+            Input::Accepted { conn, listener, peer, .. } => {
+                self.parts
+                    .links
+                    .insert(conn, Link::Inbound(crate::delivery::Inbound::new(peer, listener)));
+            }
+            Input::Dialed { dial, conn } => self.on_dialed(dial, conn),
+            Input::DialFailed { dial, reason } => self.on_dial_failed(dial, reason),
+            Input::Drained { conn } => {
+                if let Some(server) = &mut self.parts.server {
+                    server.drained(conn);
+                }
+            }
+            Input::Closed { conn, reason } => self.on_closed(conn, reason),
+            Input::Mail(mail) => self.on_mail(mail),
+        }
+    }
+
+    fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
+        self.now = now;
+        self.sort(conn, frame)
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        self.now = now;
+        if self.role.next_timeout().is_some_and(|at| at <= now.at) {
+            self.role.handle_timeout(&mut Context { now, node: &mut self.parts });
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let parts = &self.parts;
+        let life = match self.life {
+            Life::Stopping { until } => until,
+            _ => None,
+        };
+        [
+            life,
+            self.role.next_timeout(),
+            parts.uplink.as_ref().and_then(|uplink| uplink.next_timeout()),
+            parts.fetching.as_ref().and_then(|fetching| fetching.next_timeout()),
+            parts.inbox.as_ref().and_then(|inbox| inbox.next_timeout()),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn poll_output(&mut self) -> Option<Output<R::Effect>> {
+        if self.parts.out.is_empty() {
+            self.advance();
+        }
+        self.parts.out.pop_front()
+    }
+}
+
+impl From<UplinkEvent> for NodeEvent {
+    fn from(event: UplinkEvent) -> Self {
+        match event {
+            UplinkEvent::Behind => Self::Behind,
+            UplinkEvent::Acked { lane, epoch, seq } => Self::Acked { lane, epoch, seq },
+            UplinkEvent::Quarantined { seq, reason } => Self::Quarantined { seq, reason },
+            UplinkEvent::Unbound => Self::Unbound,
+            UplinkEvent::Bound { parent } => Self::Bound { parent },
+        }
+    }
+}

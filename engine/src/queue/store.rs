@@ -131,11 +131,17 @@ pub enum StoreEvent {
     Quarantined {
         /// Which.
         seq: u64,
+        /// Bytes that the log has lost by it; 0 if there was no such record.
+        bytes: u64,
     },
     /// The answer to `Trim`.
     Trimmed {
         /// From the command.
         upto: u64,
+        /// Records removed.
+        records: u64,
+        /// Their bytes.
+        bytes: u64,
     },
     /// `Trim` or `Quarantine` was not carried out; ask again later.
     TrimFailed {
@@ -201,10 +207,12 @@ pub enum StoreError {
 /// What a store holds when it is opened, for the node to begin with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StoreState {
-    /// Smallest number in the log; equals `next` if it is empty.
+    /// Smallest number in the log, at least 1; equals `next` if it is empty.
     pub first: u64,
     /// The number after the largest ever used.
     pub next: u64,
+    /// Records in the log: fewer than `next - first` where some were quarantined.
+    pub records: u64,
     /// Bytes of all records.
     pub bytes: u64,
     /// All metadata pages, by number.

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Names a source of readiness to the loop; carries a slab index and its generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +22,12 @@ pub struct Readiness {
     pub readable: bool,
     /// Writing may succeed; so it is too when a connect has ended either way.
     pub writable: bool,
+}
+
+/// Ends a wait of the loop from another thread.
+pub trait Wake: Send + Sync {
+    /// The next, or the present, [`Poller::poll`] returns at once.
+    fn wake(&self);
 }
 
 /// A network. Streams and listeners are non-blocking and edge-triggered: after an event the
@@ -42,6 +49,9 @@ pub trait Poller {
         now: Instant,
         deadline: Option<Instant>,
     ) -> io::Result<()>;
+
+    /// What wakes this poller; it outlives the poller, to no effect.
+    fn waker(&self) -> Arc<dyn Wake>;
 
     /// Listens on an address; port 0 takes any.
     ///

@@ -72,10 +72,12 @@ pub enum NackReason {
     Unsupported = 3,
     /// The body is damaged or not of its kind: settle the record.
     Damaged = 4,
-    /// The sender is not in the inventory, or the kind goes the other way.
+    /// The kind goes the other way, or the message is for another: settle the record.
     Refused = 5,
     /// It is shutting down: offer the same again later, or elsewhere.
     Stopping = 6,
+    /// The sender is not in the inventory: keep what you have, and offer it again later.
+    Unknown = 7,
 }
 
 /// The body of a `Nack`: 16 bytes. u16 reason, u16 highest known schema, u32 milliseconds to
@@ -117,6 +119,7 @@ impl Nack {
             4 => NackReason::Damaged,
             5 => NackReason::Refused,
             6 => NackReason::Stopping,
+            7 => NackReason::Unknown,
             _ => return Err(bad),
         };
         Ok(Self {

@@ -172,7 +172,9 @@ pub struct Manifest {
     pub assignment: Vec<u8>,
 }
 
-/// Asks for a blob.
+/// Asks for a piece of a blob: from `offset` up to the next multiple of
+/// [`crate::limits::CHUNK_SIZE_MAX`], or to its end. Answered by one chunk or a refusal, which
+/// bears the request's seq.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct FetchReq {
     /// Its name in the release; bytes, since paths are.

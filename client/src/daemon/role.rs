@@ -1,0 +1,492 @@
+//! The client's role: assignments in, blobs fetched, the enforcer told, reports out.
+
+use super::schedule::PollSchedule;
+use super::unsent::Unsent;
+use crate::enforcer::{EnforcerEvent, EnforcerStatus};
+use crate::policy::AssignedManifest;
+use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
+use engine::ids::{BlobHash, ConnId, HostName, Revision};
+use engine::node::io::PeerAddr;
+use engine::node::{Context, Handled, Message, NodeEvent, Role};
+use engine::reactor::Metrics;
+use engine::release::{Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode};
+use engine::time::Instant;
+use engine::wire::message::{Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger};
+use engine::wire::{Class, Frame, Kind, NackReason, access};
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// This program's version, as peers and operators see it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Bytes of a manifest: some hundred thousand files. A longer one is refused.
+const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// What the client asks of its enforcer.
+#[derive(Debug)]
+pub enum Effect {
+    /// Keep this assignment, and enforce it from now on.
+    Enforce {
+        /// The encoded `SignedAssignment`, to be kept.
+        signed: Vec<u8>,
+        /// What it assigns.
+        manifest: AssignedManifest,
+    },
+    /// Check everything now: a blob that was broken is whole again.
+    Check,
+    /// How it is; answered by [`RoleMail::Status`].
+    Status {
+        /// Who asks.
+        conn: ConnId,
+    },
+    /// Let running resources finish, then say `Stopped`.
+    Stop,
+}
+
+/// What the client's own threads tell it.
+#[derive(Debug)]
+pub enum RoleMail {
+    /// From the enforcer.
+    Enforcer(EnforcerEvent),
+    /// The answer to [`Effect::Status`].
+    Status {
+        /// Who asked.
+        conn: ConnId,
+        /// How the enforcer is.
+        status: Box<EnforcerStatus>,
+    },
+}
+
+/// An assignment that was accepted and whose blobs are on their way.
+#[derive(Debug)]
+struct Incoming {
+    assignment: Assignment,
+    signed: Vec<u8>,
+    /// `None` until the manifest itself is here.
+    manifest: Option<ManifestBlob>,
+    missing: HashSet<BlobHash>,
+}
+
+/// What the role is configured with.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Keys that may sign assignments.
+    pub trusted_keys: TrustedKeys,
+    /// The assignment that is being enforced already, from before the start.
+    pub held: Option<Assignment>,
+}
+
+/// The client.
+#[derive(Debug)]
+pub struct ClientRole {
+    name: HostName,
+    options: ClientOptions,
+    metrics: Arc<Metrics>,
+    schedule: PollSchedule,
+    held: Option<Assignment>,
+    applied: Revision,
+    last_error: String,
+    incoming: Option<Incoming>,
+    /// Blobs of the manifest in force that were found broken.
+    broken: HashSet<BlobHash>,
+    unsent: Unsent,
+    bound: Option<SocketAddr>,
+    poll_lost: bool,
+    behind: bool,
+    runs: u64,
+    started: Option<Instant>,
+    stopped: bool,
+}
+
+type Cx<'a> = Context<'a, Effect>;
+
+fn count(report: &Report, of: u8) -> u64 {
+    report.results.iter().filter(|r| r.outcome == of).count() as u64
+}
+
+impl ClientRole {
+    /// A client that polls for the first time when the schedule says.
+    #[must_use]
+    pub fn new(name: HostName, options: ClientOptions, schedule: PollSchedule) -> Self {
+        let held = options.held.clone();
+        Self {
+            name,
+            options,
+            metrics: Arc::default(),
+            schedule,
+            held,
+            applied: Revision(0),
+            last_error: String::new(),
+            incoming: None,
+            broken: HashSet::new(),
+            unsent: Unsent::default(),
+            bound: None,
+            poll_lost: false,
+            behind: false,
+            runs: 0,
+            started: None,
+            stopped: false,
+        }
+    }
+
+    /// The loop is about to turn; these are its counters.
+    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+        self.metrics = metrics;
+        self.started = Some(cx.now.at);
+    }
+
+    fn held_revision(&self) -> Revision {
+        Revision(self.held.as_ref().map_or(0, |a| a.revision))
+    }
+
+    fn poll(&mut self, cx: &mut Cx<'_>) {
+        let poll = Poll {
+            held: self.held_revision().0,
+            applied: self.applied.0,
+            wall_ms: cx.now.wall.0,
+            version: VERSION.to_owned(),
+            last_error: self.last_error.clone(),
+        };
+        if let Err(full) = cx.push_up(&poll) {
+            log::warn!("the poll waits for the next time: {full}");
+        }
+    }
+
+    fn on_manifest(&mut self, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Handled {
+        let Ok(message) = access::<Manifest>(frame) else { return Handled::Refused(NackReason::Damaged) };
+        let incoming = self.incoming.as_ref().map_or(0, |i| i.assignment.revision);
+        let held = self.held_revision().max(Revision(incoming));
+        match self.options.trusted_keys.accept(&message.assignment, &self.name, held, cx.now.wall) {
+            Ok(assignment) => {
+                log::info!("revision {} is assigned; fetching what is missing", assignment.revision);
+                self.behind = false;
+                let blob = manifest_blob(&assignment);
+                let signed = message.assignment.to_vec();
+                self.incoming = Some(Incoming { assignment, signed, manifest: None, missing: HashSet::new() });
+                cx.fetch([blob]);
+            }
+            // The same again is what a second answer to two polls looks like.
+            Err(AssignmentError::NotNewer { found, held }) if found == held => {}
+            Err(error) => {
+                log::warn!("{error}");
+                self.fail(format!("{error}"), cx);
+            }
+        }
+        Handled::Taken
+    }
+
+    /// Something that an operator must see went wrong outside of any run.
+    fn fail(&mut self, error: String, cx: &mut Cx<'_>) {
+        let repeated = self.last_error == error;
+        self.last_error = error;
+        if !repeated {
+            let report = Report {
+                revision: self.held_revision().0,
+                trigger: trigger::ASSIGNMENT,
+                started_ms: cx.now.wall.0,
+                duration_us: 0,
+                busy_us: 0,
+                checked: 0,
+                results: Vec::new(),
+                note: self.last_error.clone(),
+            };
+            self.report(report, cx);
+            self.poll(cx);
+        }
+    }
+
+    fn on_fetched(&mut self, event: FetchEvent, cx: &mut Cx<'_>) {
+        let (hash, failure) = match event {
+            FetchEvent::Stored { hash } => (hash, None),
+            FetchEvent::Refused { hash } => (hash, Some("the master does not serve it any more".to_owned())),
+            FetchEvent::Broken { hash, error } => (hash, Some(error)),
+            FetchEvent::Connect | FetchEvent::Hangup => return,
+        };
+        if self.broken.remove(&hash) && failure.is_none() && self.broken.is_empty() {
+            cx.effect(Effect::Check);
+        }
+        let Some(incoming) = &mut self.incoming else { return };
+        let is_manifest = hash == incoming.assignment.manifest_hash();
+        if !is_manifest && !incoming.missing.remove(&hash) {
+            return;
+        }
+        if let Some(why) = failure {
+            let revision = incoming.assignment.revision;
+            self.incoming = None;
+            self.fail(format!("revision {revision} cannot be fetched: blob {hash}: {why}"), cx);
+        } else if is_manifest && incoming.manifest.is_none() {
+            cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
+        } else {
+            self.enforce_if_whole(cx);
+        }
+    }
+
+    fn on_loaded(&mut self, hash: BlobHash, bytes: &[u8], cx: &mut Cx<'_>) {
+        let Some(manifest) = decode::<ManifestBlob>(bytes) else {
+            self.incoming.take_if(|i| i.assignment.manifest_hash() == hash);
+            self.fail(format!("the manifest {hash} is of a format that this version does not know"), cx);
+            return;
+        };
+        if let Some(incoming) = &mut self.incoming
+            && incoming.assignment.manifest_hash() == hash
+        {
+            let wanted: Vec<Blob> = blobs_of(&manifest).collect();
+            incoming.missing = wanted.iter().map(|blob| blob.hash).collect();
+            incoming.manifest = Some(manifest);
+            cx.fetch(wanted);
+            self.enforce_if_whole(cx);
+        } else if !self.broken.is_empty() {
+            let broken = &self.broken;
+            cx.fetch(blobs_of(&manifest).filter(|blob| broken.contains(&blob.hash)).collect::<Vec<_>>());
+        }
+    }
+
+    fn enforce_if_whole(&mut self, cx: &mut Cx<'_>) {
+        let whole = |i: &mut Incoming| i.manifest.is_some() && i.missing.is_empty();
+        let Some(incoming) = self.incoming.take_if(whole) else { return };
+        let Some(manifest) = incoming.manifest else { return };
+        let assignment = incoming.assignment;
+        let manifest_hash = assignment.manifest_hash();
+        cx.effect(Effect::Enforce {
+            signed: incoming.signed,
+            manifest: AssignedManifest {
+                revision: Revision(assignment.revision),
+                manifest: manifest_hash,
+                catalog: BlobHash(manifest.catalog),
+            },
+        });
+        self.held = Some(assignment);
+        self.last_error.clear();
+        // Nothing else is kept: what an earlier manifest needed goes.
+        let mut keep: Vec<BlobHash> = blobs_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
+        keep.sort_unstable();
+        keep.dedup();
+        cx.blob(BlobCommand::Collect { keep });
+        self.poll(cx);
+    }
+
+    fn on_enforcer(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
+        match event {
+            EnforcerEvent::RunFinished { report, converged } => self.on_run(report, converged, cx),
+            EnforcerEvent::NotApplied { report } => {
+                log::error!("{}", report.note);
+                self.last_error.clone_from(&report.note);
+                self.report(report, cx);
+                self.poll(cx);
+            }
+            EnforcerEvent::BlobBroken(hash) => {
+                log::warn!("blob {hash} in the cache is broken; it is fetched again");
+                if self.broken.insert(hash) {
+                    cx.blob(BlobCommand::Verify { hash });
+                }
+            }
+            EnforcerEvent::Watching { directories } => log::info!("{directories} directories are watched"),
+            EnforcerEvent::WatchFallback { reason, check_interval } => {
+                let secs = check_interval.as_secs();
+                self.fail(format!("{reason}: everything is looked at every {secs} s instead"), cx);
+            }
+            EnforcerEvent::Stopped => self.stopped = true,
+        }
+    }
+
+    fn on_run(&mut self, report: Report, converged: bool, cx: &mut Cx<'_>) {
+        let (revision, checked) = (report.revision, report.checked);
+        let state = if converged { "converged" } else { "not converged" };
+        log::info!(
+            "revision {revision}: {checked} checked, {} changed, {} failed, {state}",
+            count(&report, outcome::CHANGED),
+            count(&report, outcome::FAILED)
+        );
+        for result in report.results.iter().filter(|r| !r.error.is_empty()) {
+            log::warn!("{}: {}", String::from_utf8_lossy(&result.id), result.error);
+        }
+        self.runs += 1;
+        let first_of_revision = Revision(report.revision) > self.applied;
+        if first_of_revision {
+            self.applied = Revision(report.revision);
+        }
+        let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
+        self.last_error = failed.map_or_else(String::new, |r| {
+            format!("{}: {}", String::from_utf8_lossy(&r.id), r.error)
+        });
+        if first_of_revision || !report.results.is_empty() || !report.note.is_empty() {
+            self.report(report, cx);
+        } else {
+            let heartbeat =
+                Heartbeat { revision: report.revision, checked: report.checked, wall_ms: cx.now.wall.0 };
+            // The lane drops the oldest by itself: there is nothing to do about a full one.
+            cx.push_up(&heartbeat).ok();
+        }
+        if first_of_revision {
+            self.poll(cx);
+        }
+    }
+
+    fn report(&mut self, report: Report, cx: &mut Cx<'_>) {
+        if let Err(full) = cx.push_up(&report) {
+            log::warn!("{full}; this run is folded into one summary until there is room");
+            self.unsent.fold(&report);
+        }
+    }
+
+    fn status(&self, enforcer: &EnforcerStatus, cx: &Cx<'_>) -> StatusResp {
+        let last = enforcer.last_run.clone().unwrap_or_default();
+        let own = [
+            ("revision_assigned", enforcer.assigned_revision),
+            ("revision_applied", enforcer.applied_revision),
+            ("runs", self.runs),
+            ("heals", enforcer.heals),
+            ("unsettled", enforcer.unsettled as u64),
+            ("last_run_ms", last.started_ms),
+            ("last_checked", u64::from(last.checked)),
+            ("last_changed", last.changed as u64),
+            ("last_failed", last.failed as u64),
+            ("last_skipped", last.skipped as u64),
+            ("behind", u64::from(self.behind)),
+            ("reports_folded", self.unsent.reports()),
+        ];
+        let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
+        if let Some(uplink) = &cx.node.uplink {
+            let (records, bytes) = uplink.outbox.depth();
+            counters.extend([("outbox_records".to_owned(), records), ("outbox_bytes".to_owned(), bytes)]);
+        }
+        counters.extend(self.metrics.snapshot());
+        counters.extend(cx.node.counters.named().map(|(name, n)| (name.to_owned(), n)));
+        let uptime = self.started.map_or(Duration::ZERO, |started| cx.now.at.since(started));
+        StatusResp {
+            name: self.name.to_string(),
+            role: "client".to_owned(),
+            version: VERSION.to_owned(),
+            revision: self.held_revision().0,
+            bound: self.bound.map(|addr| addr.to_string()).unwrap_or_default(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            counters,
+        }
+    }
+}
+
+fn manifest_blob(assignment: &Assignment) -> Blob {
+    Blob { name: NAME_MANIFEST.to_vec(), hash: assignment.manifest_hash(), size: assignment.manifest_size }
+}
+
+fn blobs_of(manifest: &ManifestBlob) -> impl Iterator<Item = Blob> + '_ {
+    let catalog =
+        Blob { name: NAME_CATALOG.to_vec(), hash: BlobHash(manifest.catalog), size: manifest.catalog_size };
+    let files = manifest.files.iter();
+    let files = files.map(|f| Blob { name: f.name.clone(), hash: BlobHash(f.hash), size: f.size });
+    std::iter::once(catalog).chain(files)
+}
+
+impl Role for ClientRole {
+    type Mail = RoleMail;
+    type Effect = Effect;
+
+    fn accepts(&self, class: Class) -> bool {
+        class == Class::Downstream
+    }
+
+    fn knows(&self, _: &HostName) -> bool {
+        false
+    }
+
+    fn handle_message(&mut self, message: Message<'_>, cx: &mut Cx<'_>) -> Handled {
+        match message.frame.header.kind {
+            Kind::MANIFEST => self.on_manifest(&message.frame, cx),
+            _ => Handled::Refused(NackReason::Unsupported),
+        }
+    }
+
+    fn handle_request(&mut self, conn: ConnId, _: &PeerAddr, frame: Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
+        access::<StatusReq>(&frame).ok()?;
+        cx.effect(Effect::Status { conn });
+        Some(())
+    }
+
+    fn handle_mail(&mut self, mail: RoleMail, cx: &mut Cx<'_>) {
+        match mail {
+            RoleMail::Enforcer(event) => self.on_enforcer(event, cx),
+            RoleMail::Status { conn, status } => {
+                let status = self.status(&status, cx);
+                cx.reply(conn, &status);
+            }
+        }
+    }
+
+    fn handle_event(&mut self, event: NodeEvent, cx: &mut Cx<'_>) {
+        match event {
+            NodeEvent::Bound { parent } => {
+                log::info!("bound to {parent}");
+                self.bound = Some(parent);
+                // What the lost parent was asked went with it.
+                if std::mem::take(&mut self.poll_lost) {
+                    self.poll(cx);
+                }
+            }
+            NodeEvent::Unbound => {
+                log::warn!("the parent cannot be reached; what is assigned stays enforced");
+                self.bound = None;
+                self.poll_lost = true;
+            }
+            NodeEvent::Behind => {
+                if !self.behind {
+                    log::warn!("the master has a newer assignment, but cannot dial {}; check its name service and the firewall", self.name);
+                }
+                self.behind = true;
+            }
+            NodeEvent::Acked { .. } => {
+                if let Some(summary) = self.unsent.summary(self.held_revision())
+                    && cx.push_up(&summary).is_ok()
+                {
+                    self.unsent = Unsent::default();
+                }
+            }
+            NodeEvent::Quarantined { seq, reason } => {
+                log::error!("message {seq} was refused for good ({reason:?}) and set aside");
+            }
+            NodeEvent::Fetched(event) => self.on_fetched(event, cx),
+            NodeEvent::Blob(BlobEvent::Loaded { hash, bytes }) => self.on_loaded(hash, &bytes, cx),
+            NodeEvent::Blob(BlobEvent::Verified { hash, whole }) => {
+                if whole {
+                    self.broken.remove(&hash);
+                    cx.effect(Effect::Check);
+                } else if let Some(held) = &self.held {
+                    cx.blob(BlobCommand::Load { hash: held.manifest_hash(), size_max: MANIFEST_SIZE_MAX });
+                }
+            }
+            NodeEvent::Blob(BlobEvent::Missing { hash }) => {
+                let held = self.held.as_ref().filter(|held| held.manifest_hash() == hash);
+                if let Some(blob) = held.map(manifest_blob) {
+                    self.broken.insert(hash);
+                    cx.fetch([blob]);
+                }
+            }
+            NodeEvent::Blob(BlobEvent::Collected { removed, bytes }) if removed > 0 => {
+                log::info!("{removed} blobs of {bytes} bytes are not needed any more and were removed");
+            }
+            NodeEvent::Reload => self.schedule.now(cx.now),
+            NodeEvent::Stop => cx.effect(Effect::Stop),
+            _ => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        if self.schedule.advance(cx.now, cx.rng()) {
+            self.poll(cx);
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        Some(self.schedule.next())
+    }
+
+    /// The role's own stop timeout is the enforcer's, which ends what does not end by itself.
+    fn stop_timeout(&self) -> Option<Duration> {
+        None
+    }
+
+    fn is_finished(&self) -> bool {
+        self.stopped
+    }
+}

@@ -1,0 +1,10 @@
+//! The protocol state of one connection, without I/O: what a receiver owes in acks, what a
+//! sender has under way, and a request that awaits its response.
+
+mod exchange;
+mod inbound;
+mod outbound;
+
+pub use exchange::{Exchange, ExchangeId, Exchanges};
+pub use inbound::{Inbound, ack, nack};
+pub use outbound::{ANSWER_TIMEOUT, Outbound, Stage};

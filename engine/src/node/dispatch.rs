@@ -1,0 +1,287 @@
+//! Sorts frames: answers to what this node sent, messages from peers, requests. And the two
+//! parts that answer peers later: the inbox after its commit, the server chunk by chunk.
+
+use super::io::{CloseReason, Listener, Output, Request, Verdict};
+use super::parts::{Context, Link, Parts};
+use super::role::{Handled, Message, NodeEvent, Role};
+use super::{Life, Node};
+use crate::blob::ServeOutput;
+use crate::delivery::{ack, nack};
+use crate::ids::ConnId;
+use crate::queue::inbox::Offer;
+use crate::time::Now;
+use crate::wire::message::{BindResp, FetchReq};
+use crate::wire::{Class, Frame, Header, Kind, Lane, NackReason, WireError, access};
+use std::time::Duration;
+
+/// When a host that is not in the inventory may offer its durable messages again: nothing of
+/// it is lost should the operator add it.
+const UNKNOWN_RETRY: Duration = Duration::from_secs(600);
+
+impl<R: Role> Node<R> {
+    pub(super) fn sort(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
+        let (parts, now) = (&mut self.parts, self.now);
+        match parts.links.get(&conn) {
+            Some(Link::Inbound(_)) => self.on_inbound(conn, frame),
+            Some(Link::Uplink) => {
+                if let Some(uplink) = &mut parts.uplink {
+                    let events = uplink.handle_answer(&frame, now);
+                    parts.events.extend(events.into_iter().flatten().map(NodeEvent::from));
+                }
+                Verdict::Taken
+            }
+            Some(Link::Fetching) => {
+                match parts
+                    .fetching
+                    .as_mut()
+                    .map_or(Ok(()), |fetching| fetching.handle_frame(&frame))
+                {
+                    Ok(()) => Verdict::Taken,
+                    Err(error) => self.broken(conn, error),
+                }
+            }
+            Some(Link::Downstream) => {
+                if let Some((host, result)) = parts
+                    .downstream
+                    .as_mut()
+                    .and_then(|d| d.handle_answer(conn, &frame, &mut parts.out))
+                {
+                    parts.events.push_back(NodeEvent::Delivered { host, result });
+                }
+                Verdict::Taken
+            }
+            Some(Link::Exchange) => {
+                if let Some(id) = parts.exchanges.finished(conn) {
+                    let response = Ok(frame.bytes().to_vec());
+                    parts.events.push_back(NodeEvent::Exchanged { id, response });
+                    parts.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                }
+                Verdict::Taken
+            }
+            None => Verdict::Taken,
+        }
+    }
+
+    fn on_inbound(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
+        let class = frame.header.kind.class();
+        match class {
+            // An answer on a connection that we did not open answers nothing.
+            Class::Hop if frame.header.kind != Kind::HOLD => Verdict::Taken,
+            Class::Hop => self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO),
+            Class::Direct => self.on_request(conn, frame),
+            Class::Uplink | Class::Downstream if !self.role.accepts(class) => {
+                self.parts.counters.wrong_direction += 1;
+                self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO)
+            }
+            Class::Uplink | Class::Downstream => self.on_message(conn, frame),
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        conn: ConnId,
+        frame: &Frame<'_>,
+        reason: NackReason,
+        retry_after: Duration,
+    ) -> Verdict {
+        // A cumulative ack must not cover what was refused: no later durable frame is taken.
+        if frame.header.lane == Lane::Durable
+            && let Some(inbox) = &mut self.parts.inbox
+        {
+            inbox.refuse(conn);
+        }
+        let frame = nack(&frame.header, reason, retry_after);
+        self.parts.out.push_back(Output::Send { conn, frame });
+        Verdict::Taken
+    }
+
+    fn broken(&mut self, conn: ConnId, error: WireError) -> Verdict {
+        self.parts.counters.damaged += 1;
+        self.parts.out.push_back(Output::Close { conn, reason: CloseReason::Protocol(error) });
+        Verdict::Taken
+    }
+
+    fn on_message(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
+        let header = frame.header;
+        if header.lane == Lane::Durable
+            && self.parts.inbox.as_ref().is_some_and(|inbox| inbox.has_refused(conn))
+        {
+            return Verdict::Taken;
+        }
+        let origin = match frame.route().and_then(|route| route.origin()) {
+            Ok(origin) => origin,
+            Err(_) => {
+                self.parts.counters.malformed_origin += 1;
+                return self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO);
+            }
+        };
+        if header.kind.schema().is_none_or(|highest| header.schema > highest) {
+            self.parts.counters.unsupported += 1;
+            return self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO);
+        }
+        // Damage on the way is not the message's fault: the connection ends, and it comes again.
+        if let Err(error) = header.check_body(frame.body()) {
+            return self.broken(conn, error);
+        }
+        if header.kind.class() == Class::Downstream {
+            let target = frame.route().and_then(|route| route.target());
+            if !matches!(target, Ok(Some(name)) if name == self.parts.name) {
+                self.parts.counters.misdelivered += 1;
+                return self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO);
+            }
+        }
+        if header.lane == Lane::Durable {
+            return self.on_durable(conn, frame, &origin);
+        }
+        self.parts.counters.received += 1;
+        if header.kind == Kind::BIND_RESP {
+            return self.on_bind_resp(conn, frame);
+        }
+        let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) else {
+            return Verdict::Taken;
+        };
+        let peer = inbound.peer.clone();
+        let message = Message { frame, origin: &origin, conn, peer: &peer };
+        let mut cx = Context { now: self.now, node: &mut self.parts };
+        match self.role.handle_message(message, &mut cx) {
+            Handled::Taken => self.owe_ack(conn, &frame, false),
+            Handled::TakenBehind => self.owe_ack(conn, &frame, true),
+            Handled::Refused(reason) => {
+                self.parts.counters.damaged += u64::from(reason == NackReason::Damaged);
+                self.refuse(conn, &frame, reason, Duration::ZERO)
+            }
+        }
+    }
+
+    fn owe_ack(&mut self, conn: ConnId, frame: &Frame<'_>, behind: bool) -> Verdict {
+        if let Some(Link::Inbound(inbound)) = self.parts.links.get_mut(&conn)
+            && inbound.received(&frame.header, behind)
+        {
+            self.parts.acks_due.push(conn);
+        }
+        Verdict::Taken
+    }
+
+    fn on_bind_resp(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
+        let Ok(answer) = access::<BindResp>(&frame) else {
+            return self.refuse(conn, &frame, NackReason::Damaged, Duration::ZERO);
+        };
+        let (parts, now) = (&mut self.parts, self.now);
+        if let Some(uplink) = &mut parts.uplink
+            && let Some(event) = uplink.handle_bind_resp(answer.nonce.to_native(), now)
+        {
+            parts.events.push_back(event.into());
+        }
+        self.owe_ack(conn, &frame, false)
+    }
+
+    fn on_durable(
+        &mut self,
+        conn: ConnId,
+        frame: Frame<'_>,
+        origin: &crate::ids::Origin,
+    ) -> Verdict {
+        if self.life != Life::Running {
+            return self.refuse(conn, &frame, NackReason::Stopping, Duration::ZERO);
+        }
+        if !self.role.knows(&origin.name) {
+            self.parts.counters.unknown_host += 1;
+            return self.refuse(conn, &frame, NackReason::Unknown, UNKNOWN_RETRY);
+        }
+        let Some(inbox) = &mut self.parts.inbox else {
+            return self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO);
+        };
+        let Ok(route) = frame.route() else { return Verdict::Taken };
+        match inbox.offer(conn, &frame, route.hop_sender(), self.now) {
+            Offer::Gathered => {
+                self.parts.counters.gathered += 1;
+                let mut cx = Context { now: self.now, node: &mut self.parts };
+                self.role.handle_gathered(origin, frame.header.kind, &mut cx);
+                Verdict::Taken
+            }
+            Offer::Waiting => {
+                self.parts.counters.duplicates += 1;
+                Verdict::Taken
+            }
+            Offer::AckNow { epoch, seq } => {
+                self.parts.counters.duplicates += 1;
+                let frame = ack(Lane::Durable, epoch, seq, false);
+                self.parts.out.push_back(Output::Send { conn, frame });
+                Verdict::Taken
+            }
+            Offer::Full => Verdict::Park,
+            Offer::Busy { retry_after } => {
+                self.parts.counters.busy += 1;
+                self.refuse(conn, &frame, NackReason::Busy, retry_after)
+            }
+            Offer::Refused => Verdict::Taken,
+        }
+    }
+
+    fn on_request(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
+        let (peer, listener) = match self.parts.links.get(&conn) {
+            Some(Link::Inbound(inbound)) => (inbound.peer.clone(), inbound.listener),
+            _ => return Verdict::Taken,
+        };
+        if frame.header.kind == Kind::FETCH_REQ
+            && let Some(server) = &mut self.parts.server
+        {
+            return match access::<FetchReq>(&frame) {
+                Ok(request) => server.handle_request(conn, request, frame.header.seq, self.now),
+                Err(error) => self.broken(conn, error),
+            };
+        }
+        // Commands come through the Unix socket alone, whatever a peer sends.
+        let control = frame.header.kind == Kind::CONTROL_REQ;
+        let mut cx = Context { now: self.now, node: &mut self.parts };
+        let answered = (!control || listener == Listener::Control)
+            .then(|| self.role.handle_request(conn, &peer, frame, &mut cx))
+            .flatten();
+        if answered.is_none() {
+            self.parts.counters.unsupported += 1;
+            self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO);
+        }
+        Verdict::Taken
+    }
+}
+
+/// Carries what the inbox has to say to peers, store and consumer.
+pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
+    let Some(inbox) = &mut parts.inbox else { return };
+    while let Some((conn, epoch, seq)) = inbox.poll_ack() {
+        parts.out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
+    }
+    while let Some(conn) = inbox.poll_refused() {
+        parts.counters.commits_failed += 1;
+        let mut lane = Header::new(Kind::REPORT);
+        lane.lane = Lane::Durable;
+        let frame = nack(&lane, NackReason::Store, Duration::from_secs(1));
+        parts.out.push_back(Output::Send { conn, frame });
+    }
+    while let Some(conn) = inbox.poll_resume() {
+        parts.out.push_back(Output::Resume { conn });
+    }
+    while let Some(command) = inbox.poll_command(now) {
+        parts.out.push_back(Output::Request(Request::Store(command)));
+    }
+    while let Some(records) = inbox.poll_records() {
+        parts.events.push_back(NodeEvent::Records(records));
+    }
+}
+
+/// Carries what the server has to send, and asks of the blob thread.
+pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
+    let Some(server) = &mut parts.server else { return };
+    while let Some(output) = server.poll_output() {
+        parts.out.push_back(match output {
+            ServeOutput::Send { conn, frame } => Output::Send { conn, frame },
+            ServeOutput::SendFile { conn, frame, file, offset, len } => {
+                Output::SendFile { conn, frame, file, offset, len }
+            }
+            ServeOutput::Resume { conn } => Output::Resume { conn },
+        });
+    }
+    while let Some(command) = server.poll_command() {
+        parts.out.push_back(Output::Request(Request::Blob(command)));
+    }
+}

@@ -1,0 +1,235 @@
+//! What a node is made of, and what its role may ask of it.
+
+use super::downstream::Downstream;
+use super::fetching::Fetching;
+use super::io::{CloseReason, Output, Request};
+use super::role::{NodeEvent, Outgoing};
+use super::uplink::Uplink;
+use crate::blob::{Blob, BlobCommand, Server};
+use crate::delivery::{ExchangeId, Exchanges, Inbound};
+use crate::ids::{ConnId, DialId, HostName, Origin};
+use crate::queue::inbox::Inbox;
+use crate::queue::outbox::OutboxFull;
+use crate::time::Now;
+use crate::wire::{Body, FrameBuf};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a connection is for.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// A peer opened it.
+    Inbound(Inbound),
+    /// Our delivery to the parent.
+    Uplink,
+    /// Our delivery to a host.
+    Downstream,
+    /// Blobs come through it.
+    Fetching,
+    /// A request of our own.
+    Exchange,
+}
+
+/// Counters of a node: what happened, by name.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct NodeCounters {
+    /// Messages of a class that does not come this way.
+    pub wrong_direction: u64,
+    /// Messages that name no origin, or one that is no host name.
+    pub malformed_origin: u64,
+    /// Messages for another host than this.
+    pub misdelivered: u64,
+    /// Durable messages from hosts outside the inventory.
+    pub unknown_host: u64,
+    /// Kinds and schemas that are not known here.
+    pub unsupported: u64,
+    /// Bodies that are not what their kind says.
+    pub damaged: u64,
+    /// Durable messages refused because the inbox was full.
+    pub busy: u64,
+    /// Messages taken, of lanes that are not durable.
+    pub received: u64,
+    /// Messages taken into the inbox.
+    pub gathered: u64,
+    /// Durable messages that had come before.
+    pub duplicates: u64,
+    /// Commits that failed.
+    pub commits_failed: u64,
+    /// Downstream deliveries that succeeded.
+    pub delivered: u64,
+    /// Downstream deliveries that failed.
+    pub deliveries_failed: u64,
+}
+
+impl NodeCounters {
+    /// All of them with their names.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 13] {
+        [
+            ("wrong_direction", self.wrong_direction),
+            ("malformed_origin", self.malformed_origin),
+            ("misdelivered", self.misdelivered),
+            ("unknown_host", self.unknown_host),
+            ("unsupported", self.unsupported),
+            ("damaged", self.damaged),
+            ("busy", self.busy),
+            ("received", self.received),
+            ("gathered", self.gathered),
+            ("duplicates", self.duplicates),
+            ("commits_failed", self.commits_failed),
+            ("delivered", self.delivered),
+            ("deliveries_failed", self.deliveries_failed),
+        ]
+    }
+}
+
+/// A node without its role.
+pub struct Parts<E> {
+    /// This host's name.
+    pub name: HostName,
+    /// The way up, if there is one.
+    pub uplink: Option<Box<Uplink>>,
+    /// The way down, if there is one.
+    pub downstream: Option<Box<Downstream>>,
+    /// What was taken from others, if anything is.
+    pub inbox: Option<Box<Inbox>>,
+    /// The client's side of fetching, if it fetches.
+    pub fetching: Option<Box<Fetching>>,
+    /// The server's side of fetching, if it serves.
+    pub server: Option<Box<Server>>,
+    /// What happened.
+    pub counters: NodeCounters,
+    pub(super) exchanges: Exchanges,
+    pub(super) links: HashMap<ConnId, Link>,
+    pub(super) acks_due: Vec<ConnId>,
+    pub(super) out: VecDeque<Output<E>>,
+    pub(super) events: VecDeque<NodeEvent>,
+    pub(super) rng: fastrand::Rng,
+    pub(super) next_dial: u64,
+}
+
+impl<E> Parts<E> {
+    /// A node of this name that has no part yet; set those that its role needs.
+    #[must_use]
+    pub fn new(name: HostName, rng: fastrand::Rng) -> Self {
+        Self {
+            name,
+            uplink: None,
+            downstream: None,
+            inbox: None,
+            fetching: None,
+            server: None,
+            counters: NodeCounters::default(),
+            exchanges: Exchanges::default(),
+            links: HashMap::new(),
+            acks_due: Vec::new(),
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+            rng,
+            next_dial: 1,
+        }
+    }
+
+    pub(super) fn new_dial(&mut self) -> DialId {
+        let dial = DialId(self.next_dial);
+        self.next_dial += 1;
+        dial
+    }
+}
+
+/// What a role may do while it handles something.
+pub struct Context<'a, E> {
+    /// The time of what is being handled.
+    pub now: Now,
+    /// The node.
+    pub node: &'a mut Parts<E>,
+}
+
+impl<E> Context<'_, E> {
+    /// Queues a message for the parent, on its kind's lane.
+    ///
+    /// # Errors
+    /// [`OutboxFull`] if its lane is at its bound, or this node has no way up.
+    pub fn push_up<B: Body>(&mut self, body: &B) -> Result<Origin, OutboxFull> {
+        let now = self.now;
+        match &mut self.node.uplink {
+            Some(uplink) => uplink.outbox.push(Outgoing::of(body), now),
+            None => Err(OutboxFull { bytes: 0, limit: 0 }),
+        }
+    }
+
+    /// There is something for this host: dial it when its turn comes, and ask the role then.
+    pub fn want(&mut self, host: &HostName) {
+        if let Some(downstream) = &mut self.node.downstream {
+            downstream.want(host);
+        }
+    }
+
+    /// Answers a request.
+    pub fn reply<B: Body>(&mut self, conn: ConnId, body: &B) {
+        let frame = FrameBuf::message(None, body, |_| {});
+        self.node.out.push_back(Output::Send { conn, frame });
+    }
+
+    /// Closes a connection after what was sent on it.
+    pub fn close(&mut self, conn: ConnId) {
+        self.node.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+    }
+
+    /// Keeps a connection open although nothing comes: an answer takes this long at most.
+    pub fn expect(&mut self, conn: ConnId, within: Duration) {
+        let expect =
+            Output::Expect { conn, within: Some(within), reason: CloseReason::IdleTimeout };
+        self.node.out.push_back(expect);
+    }
+
+    /// A command for one of the role's own threads.
+    pub fn effect(&mut self, effect: E) {
+        self.node.out.push_back(Output::Request(Request::Role(effect)));
+    }
+
+    /// A command for the blob thread.
+    pub fn blob(&mut self, command: BlobCommand) {
+        self.node.out.push_back(Output::Request(Request::Blob(command)));
+    }
+
+    /// Fetches these blobs from the parent; each is told as [`NodeEvent::Fetched`].
+    pub fn fetch(&mut self, wanted: impl IntoIterator<Item = Blob>) {
+        if let Some(fetching) = &mut self.node.fetching {
+            fetching.fetcher.want(wanted);
+        }
+    }
+
+    /// Asks the resolver; told as [`NodeEvent::Resolved`].
+    pub fn resolve(&mut self, name: HostName) {
+        self.node.out.push_back(Output::Request(Request::Resolve { name }));
+    }
+
+    /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`].
+    pub fn exchange(
+        &mut self,
+        addr: SocketAddr,
+        request: FrameBuf,
+        timeout: Duration,
+    ) -> ExchangeId {
+        let dial = self.node.new_dial();
+        let id = ExchangeId(dial.0);
+        self.node.exchanges.dialing(id, dial, request);
+        self.node.out.push_back(Output::Dial { dial, addr, from: None, timeout: Some(timeout) });
+        id
+    }
+
+    /// The consumer has all records up to this number: they may go from the inbox.
+    pub fn consumed(&mut self, upto: u64) {
+        let now = self.now;
+        if let Some(inbox) = &mut self.node.inbox {
+            inbox.consumed(upto, now);
+        }
+    }
+
+    /// A random number source.
+    pub fn rng(&mut self) -> &mut fastrand::Rng {
+        &mut self.node.rng
+    }
+}

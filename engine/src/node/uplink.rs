@@ -1,0 +1,339 @@
+//! The way up: one outbox, one parent, one delivery at a time.
+
+use super::backoff::Backoff;
+use super::bind::Binding;
+use super::io::{CloseReason, Output, Request};
+use crate::delivery::{ANSWER_TIMEOUT, Outbound, Stage};
+use crate::ids::{ConnId, DialId, HostName};
+use crate::queue::lanes::Message as Outgoing;
+use crate::queue::outbox::Outbox;
+use crate::time::{Instant, Now};
+use crate::wire::message::{BindAck, BindReq};
+use crate::wire::{Body, FLAG_BEHIND, Frame, Kind, Lane, Nack, NackReason};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// Where a master is to be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MasterAddr {
+    /// By name, with the port for addresses that come without one.
+    Name(HostName, u16),
+    /// At this address.
+    Fixed(SocketAddr),
+}
+
+/// What happened on the way up, for the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkEvent {
+    /// An ack said that there is something for this host that could not be brought to it.
+    Behind,
+    /// The parent has all of a lane up to this number.
+    Acked {
+        /// The lane.
+        lane: Lane,
+        /// The outbox's incarnation.
+        epoch: crate::ids::Epoch,
+        /// The highest number.
+        seq: u64,
+    },
+    /// A message will never be taken, and was set aside.
+    Quarantined {
+        /// Its number.
+        seq: u64,
+        /// Why.
+        reason: NackReason,
+    },
+    /// The parent cannot be reached.
+    Unbound,
+    /// The parent has answered.
+    Bound {
+        /// Where it is.
+        parent: SocketAddr,
+    },
+}
+
+/// A client's way to its parent.
+#[derive(Debug)]
+pub struct Uplink {
+    masters: Box<[MasterAddr]>,
+    from: Option<IpAddr>,
+    version: Box<str>,
+    /// What waits to be delivered.
+    pub outbox: Outbox,
+    binding: Binding,
+    /// The name being resolved, and the port for addresses that come without one.
+    resolving: Option<(HostName, u16)>,
+    failed: Option<SocketAddr>,
+    delivery: Option<Outbound>,
+    backoff: Backoff,
+    /// Dial and ask no earlier than this.
+    not_before: Option<Instant>,
+}
+
+/// First and longest wait after a failed delivery.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(300));
+
+impl Uplink {
+    /// A way to one of these masters; `from` is the address to dial from, if it matters.
+    #[must_use]
+    pub fn new(
+        masters: Vec<MasterAddr>,
+        from: Option<IpAddr>,
+        version: &str,
+        outbox: Outbox,
+    ) -> Self {
+        Self {
+            masters: masters.into(),
+            from,
+            version: version.into(),
+            outbox,
+            binding: Binding::Unbound,
+            resolving: None,
+            failed: None,
+            delivery: None,
+            backoff: BACKOFF,
+            not_before: None,
+        }
+    }
+
+    /// Which parent it delivers to, and whether that one has answered.
+    #[must_use]
+    pub fn binding(&self) -> Binding {
+        self.binding
+    }
+
+    /// Waits at least this long before it dials: a splay, so that a crowd that was started
+    /// together does not dial together.
+    pub fn hold_off(&mut self, wait: Duration, now: Now) {
+        self.not_before = Some(now.at + wait);
+    }
+
+    /// Whether this connection is its delivery.
+    #[must_use]
+    pub fn owns(&self, conn: ConnId) -> bool {
+        self.delivery.is_some_and(|d| d.conn() == Some(conn))
+    }
+
+    /// The resolver has answered for this name.
+    pub fn handle_resolved(
+        &mut self,
+        name: &HostName,
+        answer: Option<&[SocketAddr]>,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) {
+        let Some((_, port)) = self.resolving.take_if(|(asked, _)| asked == name) else { return };
+        match answer {
+            Some(found) if !found.is_empty() => {
+                let with_port = |a: &SocketAddr| {
+                    SocketAddr::new(a.ip(), if a.port() == 0 { port } else { a.port() })
+                };
+                let found: Vec<_> = found.iter().map(with_port).collect();
+                self.ask(&found, rng, now);
+            }
+            _ => self.not_before = Some(now.at + self.backoff.failed(rng)),
+        }
+    }
+
+    fn ask(&mut self, addresses: &[SocketAddr], rng: &mut fastrand::Rng, now: Now) {
+        let Some(parent) = Binding::pick(addresses, self.failed, rng) else { return };
+        let (binding, nonce) = Binding::asked(parent, rng, now.at);
+        self.binding = binding;
+        self.outbox.rebound();
+        let request = BindReq { nonce, version: self.version.to_string() };
+        self.push_urgent(&request, now);
+    }
+
+    fn push_urgent<B: Body>(&mut self, body: &B, now: Now) {
+        let pushed = self.outbox.push(Outgoing::of(body), now);
+        debug_assert!(pushed.is_ok(), "only the durable lane can be full");
+    }
+
+    /// A `BindResp` has come.
+    pub fn handle_bind_resp(&mut self, nonce: u64, now: Now) -> Option<UplinkEvent> {
+        if !self.binding.answered(nonce) {
+            return None;
+        }
+        self.failed = None;
+        let parent = self.binding.parent()?;
+        self.push_urgent(&BindAck { nonce, parent: String::new() }, now);
+        Some(UplinkEvent::Bound { parent })
+    }
+
+    /// The dial has succeeded, if it is this one's.
+    pub fn handle_dialed<E>(
+        &mut self,
+        dial: DialId,
+        conn: ConnId,
+        now: Now,
+        out: &mut VecDeque<Output<E>>,
+    ) -> bool {
+        match &mut self.delivery {
+            Some(delivery) if delivery.stage() == Stage::Dialing(dial) => {
+                delivery.dialed(conn, now.at);
+                self.outbox.begin();
+                out.push_back(Output::Expect {
+                    conn,
+                    within: Some(ANSWER_TIMEOUT),
+                    reason: CloseReason::AnswerTimeout,
+                });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The dial has failed, if it is this one's: the parent is unreachable.
+    pub fn handle_dial_failed(
+        &mut self,
+        dial: DialId,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) -> Option<UplinkEvent> {
+        if self.delivery?.stage() != Stage::Dialing(dial) {
+            return None;
+        }
+        self.delivery = None;
+        Some(self.on_unreachable(rng, now))
+    }
+
+    /// The delivery's connection has ended.
+    pub fn handle_closed(
+        &mut self,
+        conn: ConnId,
+        reason: CloseReason,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) -> Option<UplinkEvent> {
+        if !self.owns(conn) {
+            return None;
+        }
+        self.delivery = None;
+        let unfinished = self.outbox.in_flight() > 0;
+        self.outbox.end();
+        if reason == CloseReason::Done && !unfinished {
+            return None;
+        }
+        // A parent that takes connections but acks nothing is as good as gone after a while.
+        if self.backoff.failures() >= 2 {
+            return Some(self.on_unreachable(rng, now));
+        }
+        self.not_before = Some(now.at + self.backoff.failed(rng));
+        None
+    }
+
+    fn on_unreachable(&mut self, rng: &mut fastrand::Rng, now: Now) -> UplinkEvent {
+        self.failed = self.binding.parent();
+        self.binding = Binding::Unbound;
+        self.outbox.handle_unreachable();
+        self.not_before = Some(now.at + self.backoff.failed(rng));
+        UplinkEvent::Unbound
+    }
+
+    /// An ack or nack on the delivery's connection.
+    pub fn handle_answer(&mut self, frame: &Frame<'_>, now: Now) -> [Option<UplinkEvent>; 2] {
+        let header = &frame.header;
+        match header.kind {
+            Kind::ACK => {
+                self.backoff.succeeded();
+                self.outbox.handle_ack(header.lane, header.epoch, header.seq);
+                let behind = header.flags & FLAG_BEHIND != 0;
+                let acked =
+                    UplinkEvent::Acked { lane: header.lane, epoch: header.epoch, seq: header.seq };
+                [Some(acked), behind.then_some(UplinkEvent::Behind)]
+            }
+            Kind::NACK => {
+                let Ok(nack) = Nack::decode(frame) else { return [None; 2] };
+                self.outbox.handle_nack(header.lane, header.epoch, header.seq, &nack, now);
+                if let Some(delivery) = &mut self.delivery {
+                    // What is under way before the refused frame may still be acked.
+                    delivery.drain();
+                }
+                let settled = matches!(
+                    nack.reason,
+                    NackReason::Unsupported | NackReason::Damaged | NackReason::Refused
+                );
+                [
+                    settled.then_some(UplinkEvent::Quarantined {
+                        seq: header.seq,
+                        reason: nack.reason,
+                    }),
+                    None,
+                ]
+            }
+            _ => [None; 2],
+        }
+    }
+
+    /// Goes on with whatever can go on: called after everything that happened.
+    pub fn advance<E>(
+        &mut self,
+        next_dial: &mut u64,
+        rng: &mut fastrand::Rng,
+        now: Now,
+        out: &mut VecDeque<Output<E>>,
+    ) {
+        while let Some(command) = self.outbox.poll_command(now) {
+            out.push_back(Output::Request(Request::Store(command)));
+        }
+        if self.not_before.is_some_and(|at| at <= now.at) {
+            self.not_before = None;
+        }
+        let waiting = self.not_before.is_some();
+        match self.binding {
+            Binding::Unbound if !waiting && self.resolving.is_none() => {
+                let failed = self.failed.map(MasterAddr::Fixed);
+                let fresh: Vec<_> =
+                    self.masters.iter().filter(|m| Some(*m) != failed.as_ref()).collect();
+                match rng.choice(fresh).or_else(|| rng.choice(&*self.masters)).cloned() {
+                    Some(MasterAddr::Name(name, port)) => {
+                        self.resolving = Some((name.clone(), port));
+                        out.push_back(Output::Request(Request::Resolve { name }));
+                    }
+                    Some(MasterAddr::Fixed(addr)) => self.ask(&[addr], rng, now),
+                    None => {}
+                }
+            }
+            Binding::Asked { parent, until, .. } if until <= now.at => {
+                self.ask(&[parent], rng, now)
+            }
+            _ => {}
+        }
+        match (&mut self.delivery, self.binding.parent()) {
+            (None, Some(addr)) if !waiting && self.outbox.is_due(now.at) => {
+                let dial = DialId(*next_dial);
+                *next_dial += 1;
+                self.delivery = Some(Outbound::dialing(dial, now.at));
+                out.push_back(Output::Dial { dial, addr, from: self.from, timeout: None });
+            }
+            (Some(delivery), _) => {
+                let Some(conn) = delivery.conn() else { return };
+                while delivery.may_send(now.at) {
+                    let Some(frame) = self.outbox.poll_frame(now) else { break };
+                    out.push_back(Output::Send { conn, frame });
+                }
+                let draining = matches!(delivery.stage(), Stage::Draining(_));
+                if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
+                    out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                    self.outbox.end();
+                    self.delivery = None;
+                }
+            }
+            _ => {}
+        }
+        while let Some(command) = self.outbox.poll_command(now) {
+            out.push_back(Output::Request(Request::Store(command)));
+        }
+    }
+
+    /// When to call [`Uplink::advance`] although nothing happened.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let asked = match self.binding {
+            Binding::Asked { until, .. } => Some(until),
+            _ => None,
+        };
+        [self.not_before, asked, self.outbox.next_timeout()].into_iter().flatten().min()
+    }
+}

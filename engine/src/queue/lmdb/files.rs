@@ -1,0 +1,107 @@
+//! What lies beside the database: the lock that keeps a second process out, and the reserve
+//! that is given up when the disk is full, so that trimming can go on.
+
+use crate::queue::store::StoreError;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Takes the lock of a queue's directory, until the file is dropped.
+pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
+    let path = dir.display().to_string();
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("owner.lock"));
+    let file = open.map_err(|error| io_error(&path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
+}
+
+/// Which of our errors the operating system's is.
+pub(super) fn io_error(path: &str, error: &io::Error) -> StoreError {
+    let path = path.to_owned();
+    match error.raw_os_error() {
+        // A quota, or a limit on the size of files, is a full disk to whoever meets it.
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => StoreError::DiskFull { path },
+        _ => StoreError::Io { path, detail: error.to_string() },
+    }
+}
+
+/// Space that is kept for the time when there is none.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    bytes: u64,
+    held: bool,
+}
+
+impl Reserve {
+    /// The reserve of a directory; it may be smaller than wanted after a crash.
+    pub(super) fn find(dir: &Path, bytes: u64) -> Self {
+        let path = dir.join("reserve");
+        let held = path.metadata().is_ok_and(|meta| meta.len() == bytes);
+        Self { path, bytes, held }
+    }
+
+    /// Sets the space aside again if four times as much is free.
+    pub(super) fn refill(&mut self) {
+        if self.held || self.bytes == 0 || free_bytes(&self.path) < 4 * self.bytes {
+            return;
+        }
+        match self.fill() {
+            Ok(()) => self.held = true,
+            Err(error) => {
+                log::warn!("no space can be kept in reserve in {}: {error}", self.path.display());
+                self.release();
+            }
+        }
+    }
+
+    fn fill(&self) -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        // Written, not only sized: a hole reserves nothing.
+        let zeros = vec![0; 1 << 20];
+        let mut left = self.bytes;
+        while left > 0 {
+            let piece = usize::try_from(left).unwrap_or(usize::MAX).min(zeros.len());
+            file.write_all(&zeros[..piece])?;
+            left -= piece as u64;
+        }
+        file.sync_all()
+    }
+
+    /// Gives the space up; whether there was any.
+    pub(super) fn release(&mut self) -> bool {
+        self.held = false;
+        std::fs::remove_file(&self.path).is_ok()
+    }
+}
+
+/// Bytes that the file system of this path's directory has left for us; 0 if it does not say.
+fn free_bytes(path: &Path) -> u64 {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let Ok(dir) = std::ffi::CString::new(dir.as_os_str().as_bytes()) else { return 0 };
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `dir` is a C string and `stat` has room for what is written; std has no call for it.
+    #[allow(unsafe_code)]
+    let stat = unsafe {
+        if libc::statvfs(dir.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return 0;
+        }
+        stat.assume_init()
+    };
+    stat.f_bavail.saturating_mul(stat.f_frsize)
+}

@@ -1,0 +1,155 @@
+//! What the commands `queue stat` and `queue dump` show: a look at a store, also while its
+//! owner runs. Debian's own LMDB tools cannot open a running one.
+
+use super::{Databases, LmdbConfig, check_file, files, io_error, store_error};
+use crate::queue::store::{Record, StoreError};
+use crate::time::WallMs;
+use heed::byteorder::BigEndian;
+use heed::types::{Bytes, U64};
+use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, WithoutTls};
+use std::path::Path;
+
+/// What a store holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueStat {
+    /// Smallest number in the log; equals `next` if it is empty.
+    pub first: u64,
+    /// The number that the next record gets.
+    pub next: u64,
+    /// Records in the log.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Arrival of the oldest.
+    pub oldest: Option<WallMs>,
+    /// Records in the quarantine.
+    pub quarantined: u64,
+    /// Its incarnation.
+    pub epoch: u64,
+    /// Bytes of its file.
+    pub file_bytes: u64,
+}
+
+/// A record's value in the quarantine: length of the reason, the reason, the value as it was.
+pub(super) fn encode_quarantined(reason: &str, value: &[u8]) -> Vec<u8> {
+    let reason = &reason.as_bytes()[..reason.len().min(1024)];
+    let len = u16::try_from(reason.len()).expect("it was just cut");
+    [&len.to_le_bytes()[..], reason, value].concat()
+}
+
+fn decode_quarantined(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<2>()?;
+    let (reason, value) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some((String::from_utf8_lossy(reason).into_owned(), value))
+}
+
+/// Looks at a store.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn stat(dir: &Path) -> Result<QueueStat, StoreError> {
+    look(dir, |open, env| {
+        let txn = env.read_txn()?;
+        let state = open.state(&txn)?;
+        let oldest = open
+            .log
+            .first(&txn)?
+            .and_then(|(_, value)| Some(WallMs(u64::from_le_bytes(*value.first_chunk()?))));
+        Ok(QueueStat {
+            first: state.first,
+            next: state.next,
+            records: state.records,
+            bytes: state.bytes,
+            oldest,
+            quarantined: open.quarantine.len(&txn)?,
+            epoch: state.epoch,
+            file_bytes: env.real_disk_size()?,
+        })
+    })
+}
+
+/// Shows records from a number on, in lots that are copied out, until `show` says false; with
+/// `quarantined` those in the quarantine, with the reason.
+///
+/// # Errors
+/// There is no store, or it cannot be read.
+pub fn dump(
+    dir: &Path,
+    quarantined: bool,
+    from: u64,
+    mut show: impl FnMut(Record, Option<String>) -> bool,
+) -> Result<(), StoreError> {
+    look(dir, |open, env| {
+        let mut from = from;
+        loop {
+            let mut lot = Vec::new();
+            let txn = env.read_txn()?;
+            let database = if quarantined { open.quarantine } else { open.log };
+            for record in database.range(&txn, &(from..))?.take(100) {
+                let (seq, value) = record?;
+                let (reason, value) = match quarantined.then(|| decode_quarantined(value)).flatten()
+                {
+                    Some((reason, value)) => (Some(reason), value),
+                    None => (None, value),
+                };
+                let (arrived, frame) = value.split_at(value.len().min(super::VALUE_HEAD));
+                let arrived = WallMs(arrived.try_into().map_or(0, u64::from_le_bytes));
+                lot.push((Record { seq, arrived, frame: frame.to_vec() }, reason));
+            }
+            // The owner's trims must not wait for a terminal.
+            drop(txn);
+            let Some((last, _)) = lot.last() else { return Ok(()) };
+            from = last.seq.saturating_add(1);
+            for (record, reason) in lot {
+                if !show(record, reason) {
+                    return Ok(());
+                }
+            }
+        }
+    })
+}
+
+fn look<T>(
+    dir: &Path,
+    work: impl FnOnce(&Databases, &Env<WithoutTls>) -> Result<T, heed::Error>,
+) -> Result<T, StoreError> {
+    let path = dir.display().to_string();
+    std::fs::metadata(dir.join("data.mdb")).map_err(|error| io_error(&path, &error))?;
+    // Pages change under a check while the owner runs; and whoever runs has checked them.
+    if let Ok(_lock) = files::lock(dir) {
+        check_file(dir)?;
+    }
+    let wrap = |error| store_error(&path, 0, error);
+    let open = open_readonly(dir).map_err(wrap)?;
+    let Some(open) = open else {
+        let detail = "it has none of a queue's tables".into();
+        return Err(StoreError::Corrupt { path, detail });
+    };
+    work(&open, &open.env).map_err(wrap)
+}
+
+fn open_readonly(dir: &Path) -> Result<Option<Databases>, heed::Error> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(LmdbConfig::new(dir).map_bytes).max_dbs(4).max_readers(16);
+    // SAFETY: opened for reading, with LMDB's own lock file, which the owner uses too.
+    #[allow(unsafe_code)]
+    let env = unsafe { options.flags(EnvFlags::READ_ONLY).open(dir)? };
+    let txn = env.read_txn()?;
+    let opened = env.open_databases_and_commit(txn, |opener, txn| {
+        let log = opener.open_database::<U64<BigEndian>, Bytes>(txn, Some("log"))?;
+        let meta = opener.open_database::<Bytes, Bytes>(txn, Some("meta"))?;
+        let quarantine = opener.open_database::<U64<BigEndian>, Bytes>(txn, Some("quarantine"))?;
+        Ok::<_, heed::Error>(match (log, meta, quarantine) {
+            (Some(log), Some(meta), Some(quarantine)) => {
+                CommitOrAbort::Commit((log, meta, quarantine))
+            }
+            _ => CommitOrAbort::Abort(()),
+        })
+    })?;
+    Ok(match opened {
+        CommitOrAbort::Commit((log, meta, quarantine)) => {
+            Some(Databases { env, log, meta, quarantine })
+        }
+        CommitOrAbort::Abort(()) => None,
+    })
+}

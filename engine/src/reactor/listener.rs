@@ -1,0 +1,152 @@
+//! Listening, and accepting within bounds.
+
+use super::conn::{Conn, Phase, token};
+use super::poller::{Poller, Token};
+use super::{Reactor, reason};
+use crate::clock::Clock;
+use crate::node::io::{CloseReason, Host, Input, Listener, Services};
+use crate::time::{Instant, Now};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// After this, accepting is tried again even if no connection has ended.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Between two log lines about the same trouble.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A listening socket.
+#[derive(Debug)]
+pub(super) struct Listening<L> {
+    pub(super) socket: L,
+    pub(super) role: Listener,
+    /// Accepting may succeed.
+    pub(super) ready: bool,
+}
+
+/// Whether accepting goes on.
+#[derive(Debug, Default)]
+pub(super) struct Accepting {
+    /// It pauses until then, or until a connection ends.
+    pub(super) paused_until: Option<Instant>,
+    logged: Option<Instant>,
+}
+
+impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
+    /// Listens on an address, and returns the one it got: port 0 takes any.
+    ///
+    /// # Errors
+    /// The address is in use, is not of this machine, needs rights, …
+    pub fn listen(&mut self, role: Listener, addr: SocketAddr) -> io::Result<SocketAddr> {
+        let socket = self.poller.listen(addr, self.limits.listen_backlog, self.listener_token())?;
+        let bound = self.poller.listen_addr(&socket).unwrap_or(addr);
+        self.listeners.push(Listening { socket, role, ready: false });
+        Ok(bound)
+    }
+
+    /// Listens on a Unix socket for commands of this machine ([`Listener::Control`]); only its
+    /// owner may connect.
+    ///
+    /// # Errors
+    /// Somebody listens there already, the path is too long or not writable.
+    pub fn listen_unix(&mut self, path: &Path) -> io::Result<()> {
+        let socket = self.poller.listen_unix(path, self.listener_token())?;
+        self.listeners.push(Listening { socket, role: Listener::Control, ready: false });
+        Ok(())
+    }
+
+    fn listener_token(&self) -> Token {
+        Token(self.listeners.len() as u64)
+    }
+
+    pub(super) fn close_listeners(&mut self) {
+        for listening in self.listeners.drain(..) {
+            self.poller.close_listener(listening.socket);
+        }
+    }
+
+    /// Whether there is something to accept now.
+    pub(super) fn may_accept(&self) -> bool {
+        self.accepting.paused_until.is_none() && self.listeners.iter().any(|l| l.ready)
+    }
+
+    /// Accepts what has come, at most `events_max` connections.
+    pub(super) fn accept(&mut self, now: Now) {
+        if self.accepting.paused_until.is_some_and(|until| until <= now.at) {
+            self.accepting.paused_until = None;
+        }
+        for _ in 0..self.limits.events_max {
+            if !self.may_accept() {
+                return;
+            }
+            if self.conns.len() >= self.limits.connections_max {
+                self.pause_accepting(now, "connections_max is reached");
+                return;
+            }
+            // The one after the last served comes first, so that none starves another.
+            let count = self.listeners.len();
+            let first = self.listener_next;
+            let Some(index) =
+                (0..count).map(|i| (first + i) % count).find(|i| self.listeners[*i].ready)
+            else {
+                return;
+            };
+            self.listener_next = index + 1;
+            self.accept_one(index, now);
+        }
+    }
+
+    fn accept_one(&mut self, index: usize, now: Now) {
+        let listening = &mut self.listeners[index];
+        let role = listening.role;
+        let (mut stream, peer) = match self.poller.accept(&listening.socket) {
+            Ok(accepted) => accepted,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                listening.ready = false;
+                return;
+            }
+            Err(e) if reason::exhausted(&e) => {
+                self.pause_accepting(now, &e.to_string());
+                return;
+            }
+            // It concerns that one connection alone: aborted before it was taken, and the like.
+            Err(e) => {
+                self.metrics.accept_errors.bump();
+                self.log_accepting(
+                    now,
+                    &format!("a connection was lost while it was accepted: {e}"),
+                );
+                return;
+            }
+        };
+        let id = self.conns.next_id();
+        if let Err(e) = self.poller.register(&mut stream, token(id)) {
+            self.metrics.accept_errors.bump();
+            self.poller.close(stream);
+            self.pause_accepting(now, &e.to_string());
+            return;
+        }
+        let local = self.poller.local_addr(&stream);
+        let deadline = now.at + self.limits.idle_timeout;
+        self.conns.insert(Conn::new(stream, Phase::Open, deadline, CloseReason::IdleTimeout));
+        self.arm(id);
+        self.metrics.accepted.bump();
+        self.metrics.connections.set(self.conns.len() as u64);
+        self.host.handle_input(Input::Accepted { conn: id, listener: role, local, peer }, now);
+        self.drain_outputs(now);
+    }
+
+    fn pause_accepting(&mut self, now: Now, why: &str) {
+        self.accepting.paused_until = Some(now.at + PAUSE);
+        self.metrics.accept_pauses.bump();
+        self.log_accepting(now, &format!("accepting pauses: {why}"));
+    }
+
+    fn log_accepting(&mut self, now: Now, line: &str) {
+        if self.accepting.logged.is_none_or(|last| now.at.since(last) >= LOG_INTERVAL) {
+            self.accepting.logged = Some(now.at);
+            log::warn!("{line} ({} connections)", self.conns.len());
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading: from bytes that have come to frames in the host's hands.
+
+use super::Reactor;
+use super::conn::{Flags, Phase};
+use super::metrics::Metrics;
+use super::poller::Poller;
+use crate::clock::Clock;
+use crate::ids::ConnId;
+use crate::node::io::{CloseReason, Host, Services, Verdict};
+use crate::time::Now;
+use crate::wire::{Decoder, Flow, WireError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What a piece of input came to.
+struct Fed {
+    flow: Result<Flow, WireError>,
+    frames: usize,
+    failed: bool,
+}
+
+/// Cuts input into frames and hands them to the host. A host that panics loses that one
+/// connection, not the loop.
+fn feed<H: Host>(
+    host: &mut H,
+    decoder: &mut Decoder,
+    metrics: &Metrics,
+    id: ConnId,
+    input: &[u8],
+    now: Now,
+) -> Fed {
+    let (mut frames, mut failed) = (0, false);
+    let flow = decoder.feed(input, |frame| {
+        let kind = frame.header.kind;
+        match catch_unwind(AssertUnwindSafe(|| host.handle_frame(id, frame, now))) {
+            Ok(Verdict::Taken) => {
+                frames += 1;
+                metrics.frames_in[usize::from(kind.0)].bump();
+                Flow::Next
+            }
+            Ok(Verdict::Park) => Flow::Park,
+            Err(_) => {
+                log::error!("{id:?}: the handler failed on a {kind}; the connection is closed");
+                metrics.handler_failures.bump();
+                failed = true;
+                Flow::Stop
+            }
+        }
+    });
+    Fed { flow, frames, failed }
+}
+
+impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
+    /// Serves the connections on the ready list, each once and within its budget; those that
+    /// have more go to its end.
+    pub(super) fn serve_ready(&mut self, now: Now) {
+        for _ in 0..self.ready.len().min(self.limits.events_max) {
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(conn) = self.conns.of(id) else { continue };
+            conn.flags.clear(Flags::QUEUED);
+            if conn.phase == Phase::Dialing {
+                self.finish_dial(id, now);
+            } else {
+                if conn.flags.take(Flags::WRITABLE) && conn.flags.take(Flags::BLOCKED) {
+                    self.mark_dirty(id);
+                }
+                self.read(id, now);
+            }
+            self.drain_outputs(now);
+        }
+    }
+
+    /// Puts a connection on the ready list.
+    pub(super) fn queue(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.of(id)
+            && !conn.flags.has(Flags::QUEUED)
+        {
+            conn.flags.set(Flags::QUEUED);
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Offers what was parked, then reads until there is nothing more, the host parks, or the
+    /// budget of this turn is spent.
+    pub(super) fn read(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.of(id) else { return };
+        match conn.phase {
+            Phase::Dialing => return,
+            Phase::Closing | Phase::Lingering => return self.discard(id, now),
+            Phase::Open => {}
+        }
+        let high = self.limits.send_bytes_high;
+        let mut budget = self.limits.read_budget;
+        // What was parked, or stood behind it, is offered before anything new is read.
+        let mut offer_kept = conn.decoder.buffered() > 0;
+        let (mut heard, mut parked) = (false, false);
+        let ended = loop {
+            // A peer that does not read its answers is not read either.
+            if conn.flags.has(Flags::PARKED) || conn.unsent() > high {
+                break None;
+            }
+            let read = if std::mem::take(&mut offer_kept) {
+                0
+            } else if !conn.flags.has(Flags::READABLE) || budget == 0 {
+                break None;
+            } else {
+                let room = self.scratch.len().min(budget);
+                match self.poller.read(&mut conn.stream, &mut self.scratch[..room]) {
+                    Ok(0) if conn.decoder.buffered() == 0 => break Some(CloseReason::PeerClosed),
+                    Ok(0) => break Some(CloseReason::Truncated),
+                    Ok(n) => n,
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                        conn.flags.clear(Flags::READABLE);
+                        break None;
+                    }
+                    Err(e) => break Some(CloseReason::of_open(&e)),
+                }
+            };
+            budget -= read;
+            self.metrics.bytes_in.add(read as u64);
+            let input = &self.scratch[..read];
+            let fed = feed(&mut self.host, &mut conn.decoder, &self.metrics, id, input, now);
+            heard |= fed.frames > 0;
+            match fed.flow {
+                Err(error) => break Some(CloseReason::Protocol(error)),
+                Ok(_) if fed.failed => break Some(CloseReason::Handler),
+                Ok(Flow::Park) => {
+                    conn.flags.set(Flags::PARKED);
+                    parked = true;
+                }
+                Ok(Flow::Next | Flow::Stop) => {}
+            }
+        };
+        match ended {
+            Some(reason) => self.finish(id, reason, now),
+            None => {
+                self.on_input(id, heard, parked, now);
+                let more = self.conns.of(id).is_some_and(|conn| {
+                    conn.flags.has(Flags::READABLE)
+                        && !conn.flags.has(Flags::PARKED)
+                        && conn.unsent() <= high
+                });
+                if more {
+                    self.queue(id);
+                }
+            }
+        }
+    }
+
+    /// Moves the deadline of what is awaited after input has come.
+    fn on_input(&mut self, id: ConnId, heard: bool, parked: bool, now: Now) {
+        let Some(conn) = self.conns.of(id) else { return };
+        let within_frame = conn.decoder.buffered() > 0 && !conn.flags.has(Flags::PARKED);
+        if heard || parked {
+            // A parked peer is kept as long as an idle one: its host may never come back to it.
+            conn.flags.clear(Flags::SIZED);
+            conn.reason = CloseReason::IdleTimeout;
+            conn.deadline = now.at + self.limits.idle_timeout;
+        }
+        if within_frame {
+            // Its clock starts with its first byte, and progress does not put it back.
+            if conn.reason != CloseReason::FrameTimeout {
+                conn.reason = CloseReason::FrameTimeout;
+                conn.deadline = now.at + self.limits.frame_timeout;
+                conn.flags.clear(Flags::SIZED);
+            }
+            if let Some(size) = conn.decoder.awaited()
+                && !conn.flags.has(Flags::SIZED)
+            {
+                conn.flags.set(Flags::SIZED);
+                conn.deadline = conn.deadline + self.limits.time_for(size);
+            }
+        }
+        self.arm(id);
+    }
+
+    /// Throws away what comes on a connection that its host has closed, up to its end.
+    fn discard(&mut self, id: ConnId, now: Now) {
+        let Some(conn) = self.conns.of(id) else { return };
+        let mut budget = self.limits.read_budget;
+        while conn.flags.has(Flags::READABLE) && budget > 0 {
+            let room = self.scratch.len().min(budget);
+            match self.poller.read(&mut conn.stream, &mut self.scratch[..room]) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    conn.flags.clear(Flags::READABLE);
+                    return;
+                }
+                // Its own end while ours is not sent yet: what waits may still be read there.
+                Ok(0) if conn.phase == Phase::Closing => {
+                    conn.flags.clear(Flags::READABLE);
+                    return;
+                }
+                Ok(0) | Err(_) => {
+                    let reason = conn.reason;
+                    return self.finish(id, reason, now);
+                }
+                Ok(n) => {
+                    budget -= n;
+                    self.metrics.bytes_in.add(n as u64);
+                }
+            }
+        }
+        if conn.flags.has(Flags::READABLE) {
+            self.queue(id);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The command line of `drover`.
+
+use crate::commands::init::InitArgs;
+use crate::commands::{
+    Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
+};
+use crate::config::unit::parse_duration;
+use crate::control::{QueueDumpArgs, ReportsArgs};
+use crate::table::Paint;
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Keeps tens of thousands of machines configured.
+#[derive(Debug, Parser)]
+#[command(
+    name = "drover",
+    version,
+    about = "Keeps tens of thousands of machines configured",
+    after_help = "\
+Examples:
+  drover init /srv/drover                  keys, configuration and an empty site
+  drover master --config /srv/drover/master.toml
+  drover publish                           compile, sign and push the site
+  drover status                            how the master is, and what to look at
+  drover hosts --silent                    who has not been heard
+
+Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the master cannot be
+reached, 4 some hosts failed, 130 interrupted."
+)]
+struct Cli {
+    /// The master's configuration [default: $DROVER_CONFIG, or ./master.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make keys, configuration files and an empty site
+    #[command(after_help = "\
+Examples:
+  drover init /srv/drover
+  drover init . --site edge
+
+It overwrites nothing. Keep keys/signing.key secret: who has it decides what every host does.")]
+    Init {
+        /// The directory to fill
+        dir: PathBuf,
+        /// The site's id [default: the directory's name]
+        #[arg(long, value_name = "ID")]
+        site: Option<String>,
+    },
+    /// Compile, sign and push a site
+    #[command(after_help = "\
+Examples:
+  drover publish                  the site_dir of the configuration
+  drover publish ./site --dry-run what would change, and for which hosts; writes nothing
+  drover publish --force          renew the assignments though nothing has changed
+
+A running master takes the release and pushes it at once; one that is down does so when it is
+started.")]
+    Publish {
+        /// The site's directory [default: site_dir of the configuration]
+        site: Option<PathBuf>,
+        /// Only say what would change; write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Publish even if nothing has changed
+        #[arg(long)]
+        force: bool,
+        /// Take at least this revision: after a lost state directory, above what clients hold
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        revision_min: u64,
+    },
+    /// Run the daemon in the foreground
+    #[command(after_help = "\
+Examples:
+  drover master --config /etc/drover/master.toml
+  drover master --log debug
+
+SIGTERM stops it after what is under way is finished; a second one stops it at once. SIGHUP
+makes it read the hosts table again.")]
+    Master {
+        /// What to log: error, warn, info, debug or trace
+        #[arg(long, default_value = "info", value_name = "LEVEL")]
+        log: log::LevelFilter,
+    },
+    /// Dial hosts with their assignment now, rather than wait for their polls
+    #[command(after_help = "\
+Examples:
+  drover push                 every host
+  drover push web1.example    one host
+  drover push 'web*'          all that match a glob
+
+Ctrl-C cancels it. Hosts that are not reached catch up at their next poll.
+Exit status 4: some hosts were not reached.")]
+    Push {
+        /// A host's name or a glob [default: every host]
+        #[arg(default_value = "", hide_default_value = true)]
+        selector: String,
+    },
+    /// Show how the master is, and what to look at
+    #[command(after_help = "\
+Examples:
+  drover status
+  drover status --json | jq '.warnings[]'")]
+    Status,
+    /// Show the hosts: last seen, revision, last run, last error
+    #[command(after_help = "\
+Examples:
+  drover hosts
+  drover hosts --silent       not heard for `silent_after`, or never
+  drover hosts --json | jq -r '.hosts[] | select(.last_error != \"\") | .name'")]
+    Hosts {
+        /// Only hosts that have not been heard for `silent_after`, or never
+        #[arg(long)]
+        silent: bool,
+    },
+    /// Show what runs on the hosts did, newest first
+    #[command(after_help = "\
+Examples:
+  drover reports --failed --since 1d
+  drover reports --host web1.example --limit 5
+  drover report 4711          one of them, resource by resource")]
+    Reports {
+        /// Only this host's, in the order of its own numbers
+        #[arg(long)]
+        host: Option<String>,
+        /// Only runs in which a resource failed or was interrupted
+        #[arg(long)]
+        failed: bool,
+        /// Most rows
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Only those that arrived in the last 30m, 12h, 7d, …
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        since: Option<Duration>,
+    },
+    /// Show one run, resource by resource
+    #[command(after_help = "\
+Example:
+  drover report 4711          the number is the first column of `drover reports`")]
+    Report {
+        /// Its number
+        id: i64,
+    },
+    /// List the ids of all stored reports: host, epoch, number
+    #[command(after_help = "\
+Example:
+  drover ids | sort | uniq -d    nothing: every report is stored once")]
+    Ids,
+    /// Try the way to a host, and name the step that fails: resolve, dial, version, revision
+    #[command(after_help = "\
+Example:
+  drover probe web1.example")]
+    Probe {
+        /// The host's name
+        host: String,
+    },
+    /// Look into the queue of reports that wait for the result store
+    #[command(subcommand)]
+    Queue(QueueCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// Show how full it is
+    #[command(after_help = "\
+Example:
+  drover queue stat")]
+    Stat,
+    /// Show what is in it, oldest first
+    #[command(after_help = "\
+Examples:
+  drover queue dump --limit 20
+  drover queue dump --from 812345")]
+    Dump {
+        /// Begin at this log number
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Most records
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+}
+
+/// Runs the program with these arguments, the first of which is its own name.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come here too, with status 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    let context = Context {
+        config_path: cli
+            .config
+            .or_else(|| std::env::var_os("DROVER_CONFIG").filter(|v| !v.is_empty()).map(Into::into))
+            .unwrap_or_else(|| "master.toml".into()),
+        json: cli.json,
+        paint: Paint::for_stdout(),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let ended = run(cli.command, &context, &mut out)
+        .and_then(|exit| out.flush().map(|()| exit).map_err(Failure::from));
+    let exit = match ended {
+        Ok(exit) => exit,
+        Err(failure) => {
+            // What was printed before the failure is worth reading.
+            let _ = out.flush();
+            if failure.exit != Exit::Done {
+                let _ = writeln!(io::stderr(), "drover: {failure}");
+            }
+            failure.exit
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let now = engine::clock::wall();
+    match command {
+        Command::Init { dir, site } => site::init(context, &InitArgs { dir, site }, out),
+        Command::Publish { site, dry_run, force, revision_min } => {
+            let wish = site::PublishWish { site, dry_run, force, revision_min };
+            site::publish(context, wish, now, out)
+        }
+        Command::Master { log } => master::run(context, log),
+        Command::Push { selector } => push::run(context, &selector, out),
+        Command::Status => status::run(context, now, out),
+        Command::Hosts { silent } => hosts::run(context, silent, now, out),
+        Command::Reports { host, failed, limit, since } => {
+            let since_ms = since.map(|since| {
+                now.0.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            });
+            reports::list(context, &ReportsArgs { host, failed, limit, since_ms }, out)
+        }
+        Command::Report { id } => reports::one(context, id, out),
+        Command::Ids => reports::ids(context, out),
+        Command::Probe { host } => probe::run(context, &host, out),
+        Command::Queue(QueueCommand::Stat) => queue::stat(context, now, out),
+        Command::Queue(QueueCommand::Dump { from, limit }) => {
+            queue::dump(context, QueueDumpArgs { from, records_max: limit as usize }, out)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! `drover hosts [--silent]`.
+
+use super::{Context, Exit, Failure, print_json};
+use crate::control::{HostRow, HostsArgs, HostsPage, verb};
+use crate::table::words::ago;
+use crate::table::{Cell, Paint, Table, Tone};
+use engine::time::WallMs;
+use std::io::Write;
+
+/// Prints the hosts, all or only the silent ones.
+///
+/// # Errors
+/// No answer from the daemon.
+pub fn run(
+    context: &Context,
+    silent: bool,
+    now: WallMs,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let mut all = HostsPage::default();
+    let mut args = HostsArgs { silent, after: None };
+    loop {
+        let page: HostsPage = context.ask(verb::HOSTS, &args)?;
+        all.hosts.extend(page.hosts);
+        args.after = page.next;
+        if args.after.is_none() {
+            break;
+        }
+    }
+    if context.json {
+        print_json(out, &all)?;
+    } else {
+        out.write_all(render(&all.hosts, now, context.paint).as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Hosts for people.
+#[must_use]
+pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
+    let mut table = Table::new(&[
+        "HOST",
+        "LAST SEEN",
+        ">HELD",
+        ">APPLIED",
+        "VERSION",
+        "LAST RUN",
+        "LAST ERROR",
+    ]);
+    for host in hosts {
+        let revision = |r: Option<u64>| r.map_or("-".to_owned(), |r| r.to_string());
+        let behind = host.applied < host.held;
+        table.row([
+            Cell::from(&host.name),
+            Cell::new(
+                ago(host.last_seen_ms, now),
+                if host.silent { Tone::Bad } else { Tone::Plain },
+            ),
+            Cell::from(revision(host.held)),
+            Cell::new(revision(host.applied), if behind { Tone::Warn } else { Tone::Plain }),
+            Cell::from(host.version.as_deref().unwrap_or("-")),
+            Cell::from(host.last_result.as_deref().unwrap_or("-")),
+            Cell::new(&host.last_error, Tone::Bad),
+        ]);
+    }
+    let silent = hosts.iter().filter(|h| h.silent).count();
+    format!("{}{} hosts, {silent} silent\n", table.render(paint), hosts.len())
+}

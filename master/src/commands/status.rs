@@ -1,0 +1,73 @@
+//! `drover status`.
+
+use super::{Context, Exit, Failure, print_json};
+use crate::control::{NoArgs, Status, verb};
+use crate::table::words::{duration_us, printable, size, span, utc};
+use crate::table::{Paint, Table, Tone};
+use engine::time::WallMs;
+use std::io::Write;
+
+/// Prints how the daemon is.
+///
+/// # Errors
+/// No answer from the daemon.
+pub fn run(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let status: Status = context.ask(verb::STATUS, &NoArgs {})?;
+    if context.json {
+        print_json(out, &status)?;
+    } else {
+        out.write_all(render(&status, now, context.paint).as_bytes())?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A status for people.
+#[must_use]
+pub fn render(status: &Status, now: WallMs, paint: Paint) -> String {
+    let mut table = Table::new(&["MASTER", ""]);
+    let mut line = |key: &str, value: String| table.row([key.into(), value.into()]);
+    line("name", status.name.clone());
+    line("version", status.version.clone());
+    line("up", span(status.uptime_ms));
+    line(
+        "revision",
+        if status.revision == 0 {
+            "none published yet: `drover publish`".to_owned()
+        } else {
+            let left = status.expires_ms.saturating_sub(now.0);
+            format!(
+                "{}, published {}, may be accepted for another {}",
+                status.revision,
+                utc(status.issued_ms),
+                span(left)
+            )
+        },
+    );
+    line(
+        "hosts",
+        format!(
+            "{} known, {} current, {} silent",
+            status.hosts_known, status.hosts_current, status.hosts_silent
+        ),
+    );
+    line(
+        "inbox",
+        format!(
+            "{} reports, {}; stored up to {}",
+            status.inbox_records,
+            size(status.inbox_bytes),
+            status.sink_cursor
+        ),
+    );
+    line("connections", status.connections.to_string());
+    line("loop lag p99", duration_us(status.loop_lag_p99_us));
+    for (name, count) in &status.counters {
+        line(name, count.to_string());
+    }
+    let mut text = table.render(paint);
+    for warning in &status.warnings {
+        text += &paint.paint(Tone::Warn, &format!("warning: {}", printable(warning)));
+        text.push('\n');
+    }
+    text
+}

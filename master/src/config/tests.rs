@@ -1,0 +1,130 @@
+use super::*;
+
+fn parse(text: &str) -> Result<MasterConfig, ConfigError> {
+    MasterConfig::parse(text, Path::new("/etc/drover/master.toml"))
+}
+
+#[test]
+fn an_empty_file_is_the_defaults_beside_it() {
+    let config = parse("").unwrap();
+    let wanted = MasterConfig {
+        control_socket: "/etc/drover/control.sock".into(),
+        state_dir: "/etc/drover/state".into(),
+        site_dir: "/etc/drover/site".into(),
+        signing_key: "/etc/drover/keys/signing.key".into(),
+        ..MasterConfig::default()
+    };
+    assert_eq!(config, wanted);
+    assert_eq!(config.limits.limits(), Limits::default());
+    assert_eq!(config.results_path(), Path::new("/etc/drover/state/results.sqlite"));
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(
+        r#"
+        name = "Master.Example"
+        listen = "[::]:7500"
+        control_socket = "/run/drover.sock"
+        state_dir = "s"
+        site_dir = "../site"
+        signing_key = "k"
+        hosts_table = "hosts"
+        client_port = 7501
+        dial_in_flight_max = 16
+        dial_rate_per_host = 6
+        poll_interval = "90s"
+        silent_after = "1h"
+        inbox_bytes_high = "64MiB"
+        inbox_bytes_low = "32 MiB"
+        queue_quota_bytes = "80MiB"
+        keep_days = 0
+        dns_servers = ["127.0.0.53", "::1"]
+        stop_timeout = "1500ms"
+        [limits]
+        connections_max = 100
+        listen_backlog = 10
+        connect_timeout = "1s"
+        frame_timeout = "2s"
+        send_timeout = "3s"
+        idle_timeout = "4s"
+        "#,
+    )
+    .unwrap();
+    let wanted = MasterConfig {
+        name: "master.example".parse().unwrap(),
+        listen: "[::]:7500".parse().unwrap(),
+        control_socket: "/run/drover.sock".into(),
+        state_dir: "/etc/drover/s".into(),
+        site_dir: "/etc/drover/../site".into(),
+        signing_key: "/etc/drover/k".into(),
+        hosts_table: Some("/etc/drover/hosts".into()),
+        client_port: 7501,
+        dial_in_flight_max: 16,
+        dial_rate_per_host: 6,
+        poll_interval: Duration::from_secs(90),
+        silent_after: Duration::from_secs(3600),
+        inbox_bytes_high: 64 << 20,
+        inbox_bytes_low: 32 << 20,
+        queue_quota_bytes: 80 << 20,
+        keep_days: 0,
+        dns_servers: vec!["127.0.0.53".parse().unwrap(), "::1".parse().unwrap()],
+        stop_timeout: Duration::from_millis(1500),
+        limits: LimitsConfig {
+            connections_max: 100,
+            listen_backlog: 10,
+            connect_timeout: Duration::from_secs(1),
+            frame_timeout: Duration::from_secs(2),
+            send_timeout: Duration::from_secs(3),
+            idle_timeout: Duration::from_secs(4),
+        },
+    };
+    assert_eq!(config, wanted);
+}
+
+#[test]
+fn mistakes_name_line_and_remedy() {
+    for (text, said) in [
+        ("\nlisten_on = \"x\"", "master.toml:2: unknown key `listen_on`: did you mean `listen`?"),
+        ("keep_day = 3", "master.toml:1: unknown key `keep_day`: did you mean `keep_days`?"),
+        (
+            "[limits]\n\nconection_max = 3",
+            "master.toml:3: unknown key `conection_max`: did you mean `connections_max`?",
+        ),
+        ("zzzzzzzzzzzz = 1", "unknown key `zzzzzzzzzzzz`; docs/CONFIG.md lists the keys"),
+        ("a = 1\nb = = 2", "master.toml:2: "),
+        ("client_port = 70000", "master.toml:1: "),
+        ("name = \"a..b\"", "has an empty label"),
+        (
+            "poll_interval = \"10\"",
+            "\"10\" is no duration: write a whole number and ms, s, m, h or d",
+        ),
+        ("\npoll_interval = 600", "master.toml:2: invalid type"),
+        ("inbox_bytes_high = \"1MB\"", "\"1MB\" is no size: write a whole number and B, KiB"),
+        ("inbox_bytes_high = \"99999999TiB\"", "is no size"),
+        (
+            "inbox_bytes_low = \"1GiB\"",
+            "inbox_bytes_low = 1073741824 must be less than inbox_bytes_high",
+        ),
+        ("queue_quota_bytes = \"1GiB\"", "at most four fifths of queue_quota_bytes"),
+        ("silent_after = \"5m\"", "silent_after = 300s must be longer than poll_interval = 600s"),
+        ("client_port = 0", "client_port = 0 is too small: write at least 1"),
+        ("stop_timeout = \"0s\"", "stop_timeout = \"0s\" is too short"),
+        ("[limits]\nconnections_max = 0", "limits.connections_max = 0 is too small"),
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.starts_with("/etc/drover/master.toml:"), "{text:?}: {error}");
+        assert!(error.contains(said), "{text:?}: {error:?} should contain {said:?}");
+    }
+    let long = format!("control_socket = \"/{}\"", "x".repeat(120));
+    assert!(parse(&long).unwrap_err().to_string().contains("at most 107"));
+}
+
+#[test]
+fn a_missing_file_says_how_to_make_one() {
+    let error = MasterConfig::load(Path::new("/nonexistent/master.toml")).unwrap_err().to_string();
+    assert!(
+        error.contains("/nonexistent/master.toml") && error.contains("drover init DIR"),
+        "{error}"
+    );
+}

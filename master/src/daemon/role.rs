@@ -1,0 +1,535 @@
+//! The master's role: polls and binding requests in, assignments out, reports to the sink,
+//! answers to the operator.
+
+use super::hosts::{Hosts, Polled};
+use super::probe::{self, Probe};
+use super::published::Published;
+use super::push::Push;
+use super::status;
+use crate::control::{
+    ControlError, HostsArgs, IdsArgs, NoArgs, ProbeArgs, Published as PublishedAnswer, PublishedArgs, PushArgs,
+    PushPiece, ReportArgs, ReportsArgs, verb,
+};
+use crate::sink::{Answer, HostUpdates, Query, Record, SinkEvent};
+use engine::ids::{ConnId, HostName, Origin, Revision};
+use engine::reactor::Metrics;
+use engine::node::io::PeerAddr;
+use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
+use engine::release::Pattern;
+use engine::time::{Instant, WallMs};
+use engine::wire::message::{
+    BindReq, BindResp, ControlReq, ControlResp, Heartbeat, Poll, StatusReq, StatusResp,
+};
+use engine::wire::{Body, Class, Frame, Kind, NackReason, access};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// This program's version, as peers and operators see it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The result store is told of hosts at most this often.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
+/// An operator's connection waits this long for its answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(600);
+/// Why a batch that the sink refused is offered again only later.
+const SINK_RETRY: Duration = Duration::from_secs(1);
+
+/// What the master asks of its own threads.
+#[derive(Debug)]
+pub enum Effect {
+    /// For the sink: store these records.
+    Append(Vec<Record>),
+    /// For the sink: this was learned of hosts.
+    UpdateHosts(HostUpdates),
+    /// For the sink: an operator's question.
+    Query {
+        /// Echoed in the answer.
+        id: u64,
+        /// The question.
+        query: Query,
+    },
+    /// Load the release that was published last; the hosts table is read again too.
+    Load,
+}
+
+/// What its own threads tell the master.
+#[derive(Debug)]
+pub enum RoleMail {
+    /// From the sink.
+    Sink(SinkEvent),
+    /// The release and the names of the hosts table, or why they cannot be read.
+    Loaded(Result<(Published, Vec<HostName>), String>),
+}
+
+/// What the role is configured with.
+#[derive(Debug, Clone)]
+pub struct MasterOptions {
+    /// A host not heard for this long is silent.
+    pub silent_after: Duration,
+    /// Port of clients whose address comes without one.
+    pub client_port: u16,
+    /// Most hosts that are known at once.
+    pub hosts_max: usize,
+    /// How long a stop may take.
+    pub stop_timeout: Duration,
+}
+
+/// The master.
+#[derive(Debug)]
+pub struct MasterRole {
+    options: MasterOptions,
+    metrics: Arc<Metrics>,
+    hosts: Hosts,
+    pushes: Vec<Push>,
+    probes: Vec<Probe>,
+    queries: HashMap<u64, ConnId>,
+    next_query: u64,
+    /// Who waits to hear that a release was loaded.
+    loading: Vec<ConnId>,
+    update_at: Option<Instant>,
+    /// A batch that the sink did not take, and when to offer it again.
+    refused: Option<(Vec<Record>, Instant)>,
+    pub(super) sink_cursor: u64,
+    pub(super) sink_error: String,
+    started: Option<Instant>,
+    stopping: bool,
+}
+
+type Cx<'a> = Context<'a, Effect>;
+
+impl MasterRole {
+    /// A master that has no release yet; send it [`RoleMail::Loaded`].
+    #[must_use]
+    pub fn new(options: MasterOptions) -> Self {
+        let hosts = Hosts::new(options.hosts_max);
+        Self {
+            options,
+            metrics: Arc::default(),
+            hosts,
+            pushes: Vec::new(),
+            probes: Vec::new(),
+            queries: HashMap::new(),
+            next_query: 1,
+            loading: Vec::new(),
+            update_at: None,
+            refused: None,
+            sink_cursor: 0,
+            sink_error: String::new(),
+            started: None,
+            stopping: false,
+        }
+    }
+
+    /// The loop is about to turn; these are its counters.
+    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+        self.metrics = metrics;
+        self.started = Some(cx.now.at);
+    }
+
+    /// What it knows of hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        &self.hosts
+    }
+
+    /// The same, to be told what the result store remembers.
+    pub fn hosts_mut(&mut self) -> &mut Hosts {
+        &mut self.hosts
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub(super) fn silent_since(&self, now: WallMs) -> WallMs {
+        let after = u64::try_from(self.options.silent_after.as_millis()).unwrap_or(u64::MAX);
+        WallMs(now.0.saturating_sub(after))
+    }
+
+    pub(super) fn uptime(&self, now: Instant) -> Duration {
+        self.started.map_or(Duration::ZERO, |started| now.since(started))
+    }
+
+    fn on_poll(&mut self, message: &Message<'_>, cx: &mut Cx<'_>) -> Handled {
+        let Ok(poll) = access::<Poll>(&message.frame) else { return Handled::Refused(NackReason::Damaged) };
+        let name = &message.origin.name;
+        let polled = Polled {
+            held: Revision(poll.held.to_native()),
+            applied: Revision(poll.applied.to_native()),
+            wall: WallMs(poll.wall_ms.to_native()),
+            version: &poll.version,
+            last_error: &poll.last_error,
+        };
+        self.hosts.polled(name, polled, cx.now);
+        let behind = self.hosts.is_behind(name);
+        if self.hosts.lacks(name) {
+            cx.want(name);
+        }
+        if behind { Handled::TakenBehind } else { Handled::Taken }
+    }
+
+    fn on_bind_req(&mut self, message: &Message<'_>, cx: &mut Cx<'_>) -> Handled {
+        let Ok(request) = access::<BindReq>(&message.frame) else { return Handled::Refused(NackReason::Damaged) };
+        self.hosts.asked_to_bind(&message.origin.name, request.nonce.to_native());
+        cx.want(&message.origin.name);
+        Handled::Taken
+    }
+
+    fn note_updates(&mut self, cx: &Cx<'_>) {
+        if self.update_at.is_none() && self.hosts.has_updates() {
+            self.update_at = Some(cx.now.at + UPDATE_INTERVAL);
+        }
+    }
+
+    fn tell_hosts(&mut self, cx: &mut Cx<'_>) {
+        self.update_at = None;
+        if self.hosts.has_updates() {
+            cx.effect(Effect::UpdateHosts(self.hosts.take_updates()));
+        }
+    }
+
+    fn on_sink(&mut self, event: SinkEvent, cx: &mut Cx<'_>) {
+        match event {
+            SinkEvent::Appended(appended) => {
+                self.sink_cursor = appended.upto;
+                self.sink_error.clear();
+                cx.consumed(appended.upto);
+            }
+            SinkEvent::AppendFailed { records, error, retry_after } => {
+                self.sink_error = error.to_string();
+                self.refused = Some((records, cx.now.at + retry_after.max(SINK_RETRY)));
+            }
+            SinkEvent::Answered { id, answer } => {
+                let Some(conn) = self.queries.remove(&id) else { return };
+                match answer {
+                    Ok(answer) => reply_answer(cx, conn, &answer),
+                    Err(error) => {
+                        let hint = "see the master's log";
+                        reply_error(cx, conn, &ControlError::new(error.to_string(), hint));
+                    }
+                }
+            }
+            SinkEvent::Ended => {
+                if !self.stopping {
+                    log::error!("the result store's thread has ended; reports wait in the inbox until a restart");
+                    self.sink_error = "the result store's thread has ended: restart the master".to_owned();
+                }
+            }
+        }
+    }
+
+    /// A release has been read, or cannot be.
+    pub fn handle_loaded(&mut self, loaded: Result<(Published, Vec<HostName>), String>, cx: &mut Cx<'_>) {
+        let waiting = std::mem::take(&mut self.loading);
+        let (mut published, tabled) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                log::error!("the release cannot be loaded: {error}");
+                let hint = "the release that was in force before stays in force; publish again";
+                let error = ControlError::new(error, hint);
+                waiting.into_iter().for_each(|conn| reply_error(cx, conn, &error));
+                return;
+            }
+        };
+        let revision = published.revision;
+        if let Some(server) = &mut cx.node.server {
+            server.listing_replaced(published.take_listing());
+        }
+        self.hosts.publish(Arc::new(published), tabled);
+        let targets: Vec<HostName> = self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
+        log::info!("revision {revision} is in force; {} hosts lack it", targets.len());
+        targets.iter().for_each(|name| cx.want(name));
+        let answer = PublishedAnswer { revision: revision.0, targets: targets.len() as u64 };
+        waiting.into_iter().for_each(|conn| reply_json(cx, conn, &answer));
+        self.note_updates(cx);
+    }
+
+    fn query(&mut self, conn: ConnId, query: Query, cx: &mut Cx<'_>) {
+        // What was learned of hosts belongs into the answer.
+        self.tell_hosts(cx);
+        let id = self.next_query;
+        self.next_query += 1;
+        self.queries.insert(id, conn);
+        cx.effect(Effect::Query { id, query });
+    }
+
+    fn on_control(&mut self, conn: ConnId, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
+        let request = access::<ControlReq>(frame).ok()?;
+        cx.expect(conn, ANSWER_WAIT);
+        if let Err(error) = self.command(conn, &request.verb, &request.arguments, cx) {
+            reply_error(cx, conn, &error);
+        }
+        Some(())
+    }
+
+    fn command(&mut self, conn: ConnId, verb: &str, arguments: &[u8], cx: &mut Cx<'_>) -> Result<(), ControlError> {
+        match verb {
+            verb::STATUS => {
+                let NoArgs {} = parse(arguments)?;
+                let answer = status::answer(self, cx);
+                reply_json(cx, conn, &answer);
+            }
+            verb::HOSTS => {
+                let HostsArgs { silent, after } = parse(arguments)?;
+                let silent_before = self.silent_since(cx.now.wall);
+                self.query(conn, Query::Hosts { silent_before, silent_only: silent, after }, cx);
+            }
+            verb::REPORTS => self.query(conn, Query::Reports(parse::<ReportsArgs>(arguments)?), cx),
+            verb::REPORT => self.query(conn, Query::Report { id: parse::<ReportArgs>(arguments)?.id }, cx),
+            verb::IDS => self.query(conn, Query::Ids { after: parse::<IdsArgs>(arguments)?.after }, cx),
+            verb::PUBLISHED => {
+                let PublishedArgs { revision } = parse(arguments)?;
+                log::info!("revision {revision} has been published");
+                self.loading.push(conn);
+                cx.effect(Effect::Load);
+            }
+            verb::PUSH => self.on_push(conn, &parse::<PushArgs>(arguments)?.selector, cx)?,
+            verb::PROBE => {
+                let host = parse::<ProbeArgs>(arguments)?.host;
+                let name: HostName = host.parse().map_err(|error| {
+                    ControlError::new(format!("{error}"), "give the host's name as hosts.yaml has it")
+                })?;
+                if !self.hosts.knows(&name) {
+                    let hint = "add it to hosts.yaml and publish; `drover hosts` lists those that are known";
+                    return Err(ControlError::new(format!("the inventory has no host {name}"), hint));
+                }
+                cx.resolve(name.clone());
+                self.probes.push(Probe::new(conn, name));
+            }
+            other => {
+                let hint = "the command and the daemon are of different versions; restart the daemon";
+                return Err(ControlError::new(format!("the daemon does not know the command {other:?}"), hint));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_push(&mut self, conn: ConnId, selector: &str, cx: &mut Cx<'_>) -> Result<(), ControlError> {
+        let pattern = if selector.is_empty() { "*" } else { selector };
+        let pattern = Pattern::parse(pattern)
+            .map_err(|error| ControlError::new(error.to_string(), "give a host's name or a glob such as 'web-*'"))?;
+        let revision = self.hosts.published().revision;
+        if revision == Revision(0) {
+            return Err(ControlError::new("nothing has been published yet", "run `drover publish`"));
+        }
+        let chosen: Vec<HostName> = self.hosts.names().filter(|name| pattern.matches(name)).cloned().collect();
+        if chosen.is_empty() {
+            let hint = "`drover hosts` lists the hosts that are known";
+            return Err(ControlError::new(format!("no known host matches {:?}", pattern.as_str()), hint));
+        }
+        let all = chosen.len();
+        let lacking: HashSet<HostName> = chosen.into_iter().filter(|name| self.hosts.lacks(name)).collect();
+        lacking.iter().for_each(|name| cx.want(name));
+        let current = (all - lacking.len()) as u64;
+        self.pushes.push(Push::new(conn, revision, lacking, current, cx.now.at));
+        self.tell_pushes(cx);
+        Ok(())
+    }
+
+    fn tell_pushes(&mut self, cx: &mut Cx<'_>) {
+        let in_flight = cx.node.downstream.as_ref().map_or(0, |down| down.in_flight());
+        self.pushes.retain_mut(|push| {
+            let Some(piece) = push.poll_piece(in_flight, cx.now.at) else { return true };
+            let last = matches!(piece, PushPiece::Result(_));
+            reply_piece(cx, push.conn, &piece, last);
+            !last
+        });
+    }
+
+    fn on_closed(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
+        self.queries.retain(|_, asker| *asker != conn);
+        self.loading.retain(|asker| *asker != conn);
+        self.probes.retain(|probe| probe.conn != conn);
+        let Some(at) = self.pushes.iter().position(|push| push.conn == conn) else { return };
+        let push = self.pushes.swap_remove(at);
+        log::info!("a push was cancelled");
+        let others = &self.pushes;
+        if let Some(downstream) = &mut cx.node.downstream {
+            downstream.cancel(|host| push.awaits(host) && !others.iter().any(|other| other.awaits(host)));
+        }
+    }
+
+    fn finish_probe(&mut self, at: usize, cx: &mut Cx<'_>) {
+        let probe = self.probes.swap_remove(at);
+        reply_json(cx, probe.conn, &probe.finish());
+    }
+}
+
+fn parse<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, ControlError> {
+    serde_json::from_slice(arguments).map_err(|error| {
+        let hint = "the command and the daemon are of different versions; restart the daemon";
+        ControlError::new(format!("the arguments are not understood: {error}"), hint)
+    })
+}
+
+fn send(cx: &mut Cx<'_>, conn: ConnId, last: bool, ok: bool, body: &impl Serialize) {
+    let (ok, body) = match serde_json::to_vec(body) {
+        Ok(body) => (ok, body),
+        Err(error) => (false, format!("{{\"error\":\"{error}\"}}").into_bytes()),
+    };
+    cx.reply(conn, &ControlResp { last, ok, body });
+}
+
+fn reply_piece(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize, last: bool) {
+    send(cx, conn, last, true, body);
+}
+
+fn reply_json(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize) {
+    send(cx, conn, true, true, body);
+}
+
+fn reply_error(cx: &mut Cx<'_>, conn: ConnId, error: &ControlError) {
+    send(cx, conn, true, false, error);
+}
+
+fn reply_answer(cx: &mut Cx<'_>, conn: ConnId, answer: &Answer) {
+    match answer {
+        Answer::Hosts(page) => reply_json(cx, conn, page),
+        Answer::Reports(page) => reply_json(cx, conn, page),
+        Answer::Report(Some(detail)) => reply_json(cx, conn, &**detail),
+        Answer::Report(None) => {
+            let hint = "`drover reports` lists those that are stored";
+            reply_error(cx, conn, &ControlError::new("there is no report of that number", hint));
+        }
+        Answer::Ids(page) => reply_json(cx, conn, page),
+        Answer::Counts(_) => {}
+    }
+}
+
+impl Role for MasterRole {
+    type Mail = RoleMail;
+    type Effect = Effect;
+
+    fn accepts(&self, class: Class) -> bool {
+        class == Class::Uplink
+    }
+
+    fn knows(&self, host: &HostName) -> bool {
+        self.hosts.knows(host)
+    }
+
+    fn handle_message(&mut self, message: Message<'_>, cx: &mut Cx<'_>) -> Handled {
+        let source = match message.peer {
+            PeerAddr::Tcp(addr) => Some(addr.ip()),
+            PeerAddr::Unix { .. } => None,
+        };
+        if !self.hosts.heard(&message.origin.name, source, cx.now) {
+            cx.node.counters.unknown_host += 1;
+            return Handled::Refused(NackReason::Unknown);
+        }
+        let handled = match message.frame.header.kind {
+            Kind::POLL => self.on_poll(&message, cx),
+            Kind::BIND_REQ => self.on_bind_req(&message, cx),
+            Kind::HEARTBEAT if access::<Heartbeat>(&message.frame).is_err() => {
+                Handled::Refused(NackReason::Damaged)
+            }
+            _ => Handled::Taken,
+        };
+        self.note_updates(cx);
+        handled
+    }
+
+    fn handle_request(&mut self, conn: ConnId, _: &PeerAddr, frame: Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
+        match frame.header.kind {
+            Kind::CONTROL_REQ => self.on_control(conn, &frame, cx),
+            Kind::STATUS_REQ => {
+                access::<StatusReq>(&frame).ok()?;
+                let status: StatusResp = status::public(self, cx);
+                cx.reply(conn, &status);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn handle_gathered(&mut self, origin: &Origin, _: Kind, cx: &mut Cx<'_>) {
+        self.hosts.heard(&origin.name, None, cx.now);
+        self.note_updates(cx);
+    }
+
+    fn handle_mail(&mut self, mail: RoleMail, cx: &mut Cx<'_>) {
+        match mail {
+            RoleMail::Sink(event) => self.on_sink(event, cx),
+            RoleMail::Loaded(loaded) => self.handle_loaded(loaded, cx),
+        }
+    }
+
+    fn handle_event(&mut self, event: NodeEvent, cx: &mut Cx<'_>) {
+        match event {
+            NodeEvent::Delivered { host, result } => {
+                if let Err(why) = &result {
+                    log::debug!("{host}: {why}");
+                }
+                self.hosts.delivered(&host, result.is_ok());
+                self.pushes.iter_mut().for_each(|push| push.delivered(&host, &result));
+                self.tell_pushes(cx);
+            }
+            NodeEvent::Records(records) => {
+                cx.effect(Effect::Append(records));
+            }
+            NodeEvent::Resolved { name, answer } => {
+                let asked = |p: &Probe| p.host == name && p.exchange.is_none();
+                while let Some(at) = self.probes.iter().position(asked) {
+                    let probe = &mut self.probes[at];
+                    match probe.resolved(&answer, self.options.client_port) {
+                        Some(addr) => {
+                            let request = StatusReq { detail: 0 };
+                            let frame = engine::wire::FrameBuf::message(None, &request, |_| {});
+                            probe.exchange = Some(cx.exchange(addr, frame, probe::TIMEOUT));
+                        }
+                        None => self.finish_probe(at, cx),
+                    }
+                }
+            }
+            NodeEvent::Exchanged { id, response } => {
+                if let Some(at) = self.probes.iter().position(|p| p.exchange == Some(id)) {
+                    let published = self.hosts.published().revision;
+                    self.probes[at].answered(response.as_deref().map_err(|reason| *reason), published);
+                    self.finish_probe(at, cx);
+                }
+            }
+            NodeEvent::Closed { conn } => self.on_closed(conn, cx),
+            NodeEvent::Reload => cx.effect(Effect::Load),
+            NodeEvent::Stop => {
+                self.stopping = true;
+                self.tell_hosts(cx);
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
+        if self.update_at.is_some_and(|at| at <= cx.now.at) {
+            self.tell_hosts(cx);
+        }
+        if let Some((records, _)) = self.refused.take_if(|(_, at)| *at <= cx.now.at) {
+            cx.effect(Effect::Append(records));
+        }
+        self.tell_pushes(cx);
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let pushes = self.pushes.iter().map(Push::next_timeout).min();
+        let refused = self.refused.as_ref().map(|(_, at)| *at);
+        [self.update_at, refused, pushes].into_iter().flatten().min()
+    }
+
+    fn compose(&mut self, host: &HostName, _: &mut Cx<'_>) -> Vec<Outgoing> {
+        let bind = self.hosts.take_bind_nonce(host);
+        let bind = bind.map(|nonce| Outgoing::of(&BindResp { nonce, version: VERSION.to_owned() }));
+        bind.into_iter().chain(self.hosts.due(host)).collect()
+    }
+
+    fn stop_timeout(&self) -> Option<Duration> {
+        Some(self.options.stop_timeout)
+    }
+
+    fn is_finished(&self) -> bool {
+        // What the sink has not taken waits in the inbox: nothing of it is lost by leaving.
+        true
+    }
+}
+
+const _: () = assert!(Poll::SCHEMA == 1, "on_poll reads schema 1");

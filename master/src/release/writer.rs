@@ -1,0 +1,165 @@
+//! Writing a release.
+
+use super::error::StoreError;
+use super::index::Release;
+use super::intake::{Blob, Intake, IntakeError, PIECE_SIZE, measure, read_piece};
+use super::store::{
+    PublishLock, ReleaseStore, encode_index, make_dir, replace, sync_dir, write_synced,
+};
+use engine::ids::{BlobHash, Revision};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Takes in the blobs of one release and, when all are there, puts it in force. Dropped before
+/// that, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    store: &'a ReleaseStore,
+    _lock: &'a PublishLock,
+    staged: BTreeMap<BlobHash, u64>,
+    piece: Vec<u8>,
+}
+
+impl<'a> Writer<'a> {
+    /// Begins a release; what an interrupted one had staged is removed.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn begin(store: &'a ReleaseStore, lock: &'a PublishLock) -> Result<Self, StoreError> {
+        remove_dir(&store.staging_dir())?;
+        make_dir(&store.staging_dir())?;
+        Ok(Self { store, _lock: lock, staged: BTreeMap::new(), piece: vec![0; PIECE_SIZE] })
+    }
+
+    /// Blobs that the store did not have, and their bytes.
+    #[must_use]
+    pub fn staged(&self) -> (u64, u64) {
+        (self.staged.len() as u64, self.staged.values().sum())
+    }
+
+    /// Puts the release in force.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the release in force is then the one before, or, if only the last sync
+    /// failed, this one; never a part of one.
+    pub fn publish(self, release: &Release) -> Result<(), StoreError> {
+        let mut dirs = BTreeSet::new();
+        for hash in self.staged.keys() {
+            let path = self.store.blob_path(*hash);
+            let dir = path.parent().map(Path::to_owned).unwrap_or_default();
+            if !dirs.contains(&dir) {
+                make_dir(&dir)?;
+            }
+            dirs.insert(dir);
+            let staged = self.staged_path(*hash);
+            fs::rename(&staged, &path).map_err(StoreError::io("rename into place", &path))?;
+        }
+        for dir in &dirs {
+            sync_dir(dir)?;
+        }
+        sync_dir(&self.store.blobs_dir())?;
+        self.write_index(release)?;
+        replace(&self.store.current_path(), format!("{}\n", release.revision).as_bytes())
+    }
+
+    fn write_index(&self, release: &Release) -> Result<(), StoreError> {
+        let beside = self.store.releases_dir().join("new");
+        remove_dir(&beside)?;
+        make_dir(&beside)?;
+        write_synced(&beside.join("index"), |file| file.write_all(&encode_index(release)))?;
+        sync_dir(&beside)?;
+        let path = self.store.release_dir(Revision(release.revision));
+        fs::rename(&beside, &path).map_err(StoreError::io("rename into place", &path))?;
+        sync_dir(&self.store.releases_dir())
+    }
+
+    fn staged_path(&self, hash: BlobHash) -> PathBuf {
+        self.store.staging_dir().join(hash.to_hex())
+    }
+
+    /// A blob of another size than it must have is damaged, and is replaced.
+    fn has(&self, blob: Blob) -> bool {
+        self.staged.contains_key(&blob.hash)
+            || fs::metadata(self.store.blob_path(blob.hash)).is_ok_and(|m| m.len() == blob.size)
+    }
+
+    fn stage(&mut self, blob: Blob, bytes: &[u8]) -> Result<Blob, StoreError> {
+        if !self.has(blob) {
+            write_synced(&self.staged_path(blob.hash), |file| file.write_all(bytes))?;
+            self.staged.insert(blob.hash, blob.size);
+        }
+        Ok(blob)
+    }
+
+    /// Copies a large file and hashes what it copies: if the file changes meanwhile, hash and
+    /// bytes still belong together.
+    fn copy(&mut self, file: &mut File) -> Result<Blob, IntakeError> {
+        let path = self.store.staging_dir().join("copy");
+        let mut copy = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(StoreError::io("create", &path))?;
+        let blob = measure(&mut *file, &mut self.piece, |piece| {
+            copy.write_all(piece).map_err(StoreError::io("write", &path))
+        })?;
+        copy.sync_all().map_err(StoreError::io("sync", &path))?;
+        let staged = self.staged_path(blob.hash);
+        fs::rename(&path, &staged).map_err(StoreError::io("rename", &staged))?;
+        self.staged.insert(blob.hash, blob.size);
+        Ok(blob)
+    }
+}
+
+impl Intake for Writer<'_> {
+    fn file(&mut self, path: &Path) -> Result<Blob, IntakeError> {
+        let mut file = File::open(path).map_err(IntakeError::Source)?;
+        let mut piece = std::mem::take(&mut self.piece);
+        let read = read_piece(&mut file, &mut piece);
+        let small = match read {
+            Ok(n) if n < piece.len() => {
+                Some(self.stage(Blob::of(&piece[..n]), &piece[..n]).map_err(IntakeError::from))
+            }
+            Ok(_) => None,
+            Err(e) => Some(Err(e)),
+        };
+        self.piece = piece;
+        if let Some(done) = small {
+            return done;
+        }
+        // Large: read once to see whether the store has it, and copied only if it does not.
+        file.rewind().map_err(IntakeError::Source)?;
+        let blob = measure(&mut file, &mut self.piece, |_| Ok(()))?;
+        if self.has(blob) {
+            return Ok(blob);
+        }
+        file.rewind().map_err(IntakeError::Source)?;
+        self.copy(&mut file)
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<Blob, IntakeError> {
+        Ok(self.stage(Blob::of(bytes), bytes)?)
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next writer.
+        if let Err(e) = remove_dir(&self.store.staging_dir()) {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// Removes a directory with all in it, if it is there.
+pub(super) fn remove_dir(dir: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", dir)(e)),
+        _ => Ok(()),
+    }
+}
