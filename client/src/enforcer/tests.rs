@@ -167,7 +167,7 @@ fn s1_58_status_is_answered_during_a_long_action() {
     assert_eq!(status.assigned_revision, 3);
     assert!(matches!(status.activity, Activity::Running { .. }), "{status:?}");
     handle.stop(Duration::ZERO);
-    assert_eq!(handle.status().activity, Activity::Stopping);
+    assert!(matches!(handle.status().activity, Activity::Stopping | Activity::Stopped));
     let (report, converged) = next_run(&events);
     assert!(!converged && report.results[0].outcome == outcome::INTERRUPTED, "{report:?}");
 }
