@@ -326,17 +326,21 @@ impl Config {
     }
 }
 
-/// The file of a state directory with the bytes of the last assignment that was accepted.
-#[must_use]
-pub fn assignment_path(state_dir: &Path) -> PathBuf {
+/// Where the last accepted assignment is kept below a state directory.
+fn assignment_path(state_dir: &Path) -> PathBuf {
     state_dir.join("assignment")
 }
 
-/// Replaces a file so that after a crash it is the old one or the new one, never a part.
+/// Keeps the bytes of an assignment that was accepted, on the disk when this returns.
 ///
 /// # Errors
-/// The system's.
-pub fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// The system's; the one kept before is still there then.
+pub(crate) fn keep_assignment(state_dir: &Path, signed: &[u8]) -> io::Result<()> {
+    write_durably(&assignment_path(state_dir), signed)
+}
+
+/// Replaces a file so that after a crash it is the old one or the new one, never a part.
+fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temp = path.with_extension("new");
     let mut file = std::fs::File::create(&temp)?;
     io::Write::write_all(&mut file, bytes)?;

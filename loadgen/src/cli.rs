@@ -7,7 +7,7 @@ use crate::progress::Progress;
 use crate::run;
 use clap::{Args, Parser, Subcommand};
 use engine::reactor::Signals;
-use master::config::unit::parse_duration;
+use engine::config::parse_duration;
 use master::table::Paint;
 use std::ffi::OsString;
 use std::io::{self, Write};

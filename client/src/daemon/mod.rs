@@ -182,7 +182,7 @@ pub fn start(
     })?;
     if let Some(assignment) = &held {
         match AssignedManifest::find(&PolicyCache::new(&config.cache_dir()), assignment) {
-            Ok(assigned) => enforcer.enforce(assigned, trigger::START),
+            Ok(assigned) => enforcer.enforce(assigned, None, trigger::START),
             Err(error) => log::error!("the assignment that is held cannot be enforced: {error}"),
         }
     }

@@ -7,6 +7,7 @@ use engine::node::io::{Request, Services};
 use engine::queue::thread::StoreHandle;
 use engine::reactor::Mailbox;
 use engine::resolver::Resolver;
+use engine::wire::message::trigger;
 use std::time::Duration;
 
 /// Hands requests to their threads; the answers come by mail.
@@ -32,7 +33,7 @@ impl Services<Effect> for ClientServices {
             Request::Blob(command) => self.blobs.submit(command),
             Request::Resolve { name } => self.resolver.handle().resolve(name),
             Request::Role(Effect::Enforce { signed, manifest }) => {
-                self.enforcer.accept(signed, manifest);
+                self.enforcer.enforce(manifest, Some(signed), trigger::ASSIGNMENT);
             }
             Request::Role(Effect::Check) => self.enforcer.check_now(),
             Request::Role(Effect::Status { conn }) => {

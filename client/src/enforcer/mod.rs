@@ -6,7 +6,7 @@ mod status;
 
 pub use status::{Activity, EnforcerStatus, LastRun, WatchState};
 
-use crate::config::{Config, assignment_path, write_durably};
+use crate::config::{Config, keep_assignment};
 use crate::executor::graph::Graph;
 use crate::executor::run::{Run, RunDone, explain, graph_of};
 use crate::executor::stop::StopSwitch;
@@ -129,12 +129,19 @@ pub enum ApplyError {
     Stopped,
 }
 
+/// An assignment to take on.
+#[derive(Debug)]
+struct Wanted {
+    assigned: AssignedManifest,
+    /// Its signed bytes, where they are not on the disk yet.
+    keep: Option<Vec<u8>>,
+    trigger: u8,
+}
+
 /// The wishes of the other threads: the newest of each kind.
 #[derive(Debug, Default)]
 struct Wishes {
-    /// The bytes of an assignment that was accepted: to be kept before it is enforced.
-    keep: Option<Vec<u8>>,
-    assigned: Option<(AssignedManifest, u8)>,
+    assigned: Option<Wanted>,
     check: bool,
 }
 
@@ -163,18 +170,12 @@ pub struct EnforcerHandle {
 }
 
 impl EnforcerHandle {
-    /// Enforces another assignment from now on. `trigger` is one of
+    /// Enforces another assignment from now on. `keep` has its signed bytes, which are stored
+    /// before anything of it is applied; `None` if they are stored already. `trigger` is one of
     /// `engine::wire::message::trigger`, for the report. Of several that wait the last counts.
-    pub fn enforce(&self, assigned: AssignedManifest, trigger: u8) {
-        lock(&self.shared.wishes).assigned = Some((assigned, trigger));
+    pub fn enforce(&self, assigned: AssignedManifest, keep: Option<Vec<u8>>, trigger: u8) {
+        lock(&self.shared.wishes).assigned = Some(Wanted { assigned, keep, trigger });
         self.shared.wake();
-    }
-
-    /// Keeps an assignment that was accepted, first on the disk, and enforces it from now on.
-    /// `signed` is an encoded `SignedAssignment`.
-    pub fn accept(&self, signed: Vec<u8>, assigned: AssignedManifest) {
-        lock(&self.shared.wishes).keep = Some(signed);
-        self.enforce(assigned, trigger::ASSIGNMENT);
     }
 
     /// Looks at everything, now.
@@ -353,7 +354,7 @@ struct Enforcer<F> {
     on_event: F,
     held: Option<Held>,
     /// What could not be taken on yet, because its catalog could not be read.
-    waiting: Option<(AssignedManifest, u8)>,
+    waiting: Option<Wanted>,
     pending: Noticed,
     next_check: Option<Instant>,
     pace: Pace,
@@ -401,11 +402,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn work(mut self) {
         while !self.shared.stop.is_pulled() {
             let wishes = std::mem::take(&mut *lock(&self.shared.wishes));
-            if let Some(signed) = wishes.keep {
-                self.keep(&signed);
-            }
-            if let Some((assigned, trigger)) = wishes.assigned {
-                self.on_assigned(assigned, trigger);
+            if let Some(wanted) = wishes.assigned {
+                self.on_assigned(wanted);
             } else if wishes.check {
                 self.on_check(trigger::COMMAND);
             } else if !self.turn() {
@@ -466,27 +464,25 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         Ok(())
     }
 
-    /// A disk that does not take it costs a fetch after the next start, not the enforcement.
-    fn keep(&self, signed: &[u8]) {
-        let path = assignment_path(&self.applier.config.state_dir);
-        if let Err(error) = write_durably(&path, signed) {
-            log::error!(
-                "cannot keep the assignment in {path:?}: {error}; it is enforced until the client stops"
-            );
-        }
-    }
-
-    fn on_assigned(&mut self, assigned: AssignedManifest, trigger: u8) {
+    fn on_assigned(&mut self, wanted: Wanted) {
+        let Wanted { assigned, trigger, .. } = wanted;
         let planned = self.applier.load(assigned.catalog).map(|(loaded, _)| plan(&loaded));
         let (targets, needs_interval) = match planned {
             Ok(planned) => planned,
             // What was enforced before goes on being so.
             Err(error) => {
-                self.waiting = Some((assigned, trigger));
+                self.waiting = Some(wanted);
                 return self.on_not_applied(&assigned, trigger, &error);
             }
         };
         self.waiting = None;
+        if let Some(signed) = &wanted.keep
+            && let Err(e) = keep_assignment(&self.applier.config.state_dir, signed)
+        {
+            // It was accepted and can be applied; only a restart falls back to the one before,
+            // until the next poll.
+            log::error!("cannot store the assignment in the state directory: {e}");
+        }
         self.applier.signatures.clear();
         self.pending = Noticed::default();
         let (watch, is_blind) = match Watch::new(targets) {
@@ -504,7 +500,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
 
     fn on_check(&mut self, trigger: u8) {
         match self.waiting.take() {
-            Some((assigned, trigger)) => self.on_assigned(assigned, trigger),
+            Some(wanted) => self.on_assigned(wanted),
             None => self.run(None, trigger),
         }
     }
