@@ -18,7 +18,7 @@ fn no_path_of_a_machine_is_in_the_repository() {
         for (number, line) in file.text.lines().enumerate() {
             let line = examples.iter().fold(line.to_owned(), |line, path| line.replace(path, ""));
             let named =
-                |place: &&String| line.match_indices(*place).any(|(at, _)| begins_path(line, at));
+                |place: &&String| line.match_indices(*place).any(|(at, _)| begins_path(&line, at));
             if let Some(place) = places.iter().find(named) {
                 found.push(format!("{}:{}: {place}", file.path, number + 1));
             }
