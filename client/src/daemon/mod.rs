@@ -44,7 +44,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The master's address in the configuration.
-    #[error("master: {0:?} is no host name and no address; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\"")]
+    #[error(
+        "master: {0:?} is no host name and no address; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\""
+    )]
     Master(String),
     /// The queue.
     #[error(transparent)]
@@ -53,7 +55,9 @@ pub enum DaemonError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The port where pushes are taken.
-    #[error("cannot listen on {addr}: {source}; is a client already running? set `listen` to another port otherwise")]
+    #[error(
+        "cannot listen on {addr}: {source}; is a client already running? set `listen` to another port otherwise"
+    )]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -61,7 +65,9 @@ pub enum DaemonError {
         source: io::Error,
     },
     /// The state directory.
-    #[error("cannot make {path:?}: {source}; run as a user who may write there, or set `state_dir`")]
+    #[error(
+        "cannot make {path:?}: {source}; run as a user who may write there, or set `state_dir`"
+    )]
     StateDir {
         /// Its path.
         path: PathBuf,
@@ -108,7 +114,11 @@ pub fn run(config: &Config) -> Result<(), DaemonError> {
 ///
 /// # Errors
 /// [`DaemonError`].
-pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr)) -> Result<(), DaemonError> {
+pub fn start(
+    config: &Config,
+    signals: bool,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), DaemonError> {
     let made = std::fs::create_dir_all(&config.state_dir);
     made.map_err(|source| DaemonError::StateDir { path: config.state_dir.clone(), source })?;
     let poller = MioPoller::new()?;
@@ -116,8 +126,11 @@ pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr))
     let clock = SystemClock::start();
     let now = clock.now();
     let mut rng = fastrand::Rng::new();
-    let masters: Vec<MasterAddr> =
-        config.master.iter().map(|text| master_addr(text, config.port)).collect::<Result<_, _>>()?;
+    let masters: Vec<MasterAddr> = config
+        .master
+        .iter()
+        .map(|text| master_addr(text, config.port))
+        .collect::<Result<_, _>>()?;
 
     let held = match config.stored_assignment() {
         Ok(assignment) => Some(assignment),
@@ -134,9 +147,13 @@ pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr))
         ..LmdbConfig::new(config.state_dir.join("outbox"))
     };
     let post = mailbox.clone();
-    let (store, state) = StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))?;
+    let (store, state) =
+        StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))?;
     if state.set_aside > 0 {
-        log::warn!("this machine is a copy of another: {} reports of its queue are the other's, and were set aside", state.set_aside);
+        log::warn!(
+            "this machine is a copy of another: {} reports of its queue are the other's, and were set aside",
+            state.set_aside
+        );
     }
     let cache = Cache::open(&config.cache_dir(), config.fsync)?;
     let post = mailbox.clone();
@@ -177,18 +194,22 @@ pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr))
         Epoch(rng.u64(..)),
     );
     // A client that holds nothing yet has nothing to wait for.
-    let splay = if held.is_some() { config.splay } else { config.splay.min(config.poll_interval / 10) };
+    let splay =
+        if held.is_some() { config.splay } else { config.splay.min(config.poll_interval / 10) };
     let schedule = PollSchedule::new(config.poll_interval, splay, &mut rng, now);
     let mut uplink = Uplink::new(masters, None, VERSION, outbox);
     uplink.hold_off(schedule.next().since(now.at), now);
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.uplink = Some(Box::new(uplink));
-    parts.fetching = Some(Box::new(Fetching::new(Fetcher::new(FetchSettings::default(), rng.fork()), None)));
+    parts.fetching =
+        Some(Box::new(Fetching::new(Fetcher::new(FetchSettings::default(), rng.fork()), None)));
     let options = ClientOptions { trusted_keys: config.trusted_keys.clone(), held };
     let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));
     let stop_timeout = config.stop_timeout;
-    let services = ClientServices { store, blobs, resolver, enforcer, stop_timeout, mailbox: mailbox.clone() };
-    let limits = Limits { connections_max: CONNECTIONS_MAX, listen_backlog: 128, ..Limits::default() };
+    let services =
+        ClientServices { store, blobs, resolver, enforcer, stop_timeout, mailbox: mailbox.clone() };
+    let limits =
+        Limits { connections_max: CONNECTIONS_MAX, listen_backlog: 128, ..Limits::default() };
     let mut reactor = Reactor::new(poller, mailbox, node, services, clock, limits);
     let metrics = reactor.metrics();
     reactor.host_mut().with_role(now, |role, cx| role.start(metrics, cx));
@@ -196,9 +217,9 @@ pub fn start(config: &Config, signals: bool, listening: impl FnOnce(SocketAddr))
         reactor.watch(Box::new(Signals::install()?))?;
     }
     let socket = control_socket(config);
-    reactor
-        .listen_unix(&socket)
-        .map_err(|source| io::Error::new(source.kind(), format!("the control socket {}: {source}", socket.display())))?;
+    reactor.listen_unix(&socket).map_err(|source| {
+        io::Error::new(source.kind(), format!("the control socket {}: {source}", socket.display()))
+    })?;
     let addr = reactor
         .listen(Listener::Peers, config.listen)
         .map_err(|source| DaemonError::Listen { addr: config.listen, source })?;

@@ -9,9 +9,13 @@ use engine::ids::{BlobHash, ConnId, HostName, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role};
 use engine::reactor::Metrics;
-use engine::release::{Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode};
+use engine::release::{
+    Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode,
+};
 use engine::time::Instant;
-use engine::wire::message::{Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger};
+use engine::wire::message::{
+    Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger,
+};
 use engine::wire::{Class, Frame, Kind, NackReason, access};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -155,16 +159,22 @@ impl ClientRole {
     }
 
     fn on_manifest(&mut self, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Handled {
-        let Ok(message) = access::<Manifest>(frame) else { return Handled::Refused(NackReason::Damaged) };
+        let Ok(message) = access::<Manifest>(frame) else {
+            return Handled::Refused(NackReason::Damaged);
+        };
         let incoming = self.incoming.as_ref().map_or(0, |i| i.assignment.revision);
         let held = self.held_revision().max(Revision(incoming));
         match self.options.trusted_keys.accept(&message.assignment, &self.name, held, cx.now.wall) {
             Ok(assignment) => {
-                log::info!("revision {} is assigned; fetching what is missing", assignment.revision);
+                log::info!(
+                    "revision {} is assigned; fetching what is missing",
+                    assignment.revision
+                );
                 self.behind = false;
                 let blob = manifest_blob(&assignment);
                 let signed = message.assignment.to_vec();
-                self.incoming = Some(Incoming { assignment, signed, manifest: None, missing: HashSet::new() });
+                self.incoming =
+                    Some(Incoming { assignment, signed, manifest: None, missing: HashSet::new() });
                 cx.fetch([blob]);
             }
             // The same again is what a second answer to two polls looks like.
@@ -200,7 +210,9 @@ impl ClientRole {
     fn on_fetched(&mut self, event: FetchEvent, cx: &mut Cx<'_>) {
         let (hash, failure) = match event {
             FetchEvent::Stored { hash } => (hash, None),
-            FetchEvent::Refused { hash } => (hash, Some("the master does not serve it any more".to_owned())),
+            FetchEvent::Refused { hash } => {
+                (hash, Some("the master does not serve it any more".to_owned()))
+            }
             FetchEvent::Broken { hash, error } => (hash, Some(error)),
             FetchEvent::Connect | FetchEvent::Hangup => return,
         };
@@ -226,7 +238,10 @@ impl ClientRole {
     fn on_loaded(&mut self, hash: BlobHash, bytes: &[u8], cx: &mut Cx<'_>) {
         let Some(manifest) = decode::<ManifestBlob>(bytes) else {
             self.incoming.take_if(|i| i.assignment.manifest_hash() == hash);
-            self.fail(format!("the manifest {hash} is of a format that this version does not know"), cx);
+            self.fail(
+                format!("the manifest {hash} is of a format that this version does not know"),
+                cx,
+            );
             return;
         };
         if let Some(incoming) = &mut self.incoming
@@ -239,7 +254,9 @@ impl ClientRole {
             self.enforce_if_whole(cx);
         } else if !self.broken.is_empty() {
             let broken = &self.broken;
-            cx.fetch(blobs_of(&manifest).filter(|blob| broken.contains(&blob.hash)).collect::<Vec<_>>());
+            cx.fetch(
+                blobs_of(&manifest).filter(|blob| broken.contains(&blob.hash)).collect::<Vec<_>>(),
+            );
         }
     }
 
@@ -260,7 +277,8 @@ impl ClientRole {
         self.held = Some(assignment);
         self.last_error.clear();
         // Nothing else is kept: what an earlier manifest needed goes.
-        let mut keep: Vec<BlobHash> = blobs_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
+        let mut keep: Vec<BlobHash> =
+            blobs_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
         keep.sort_unstable();
         keep.dedup();
         cx.blob(BlobCommand::Collect { keep });
@@ -282,7 +300,9 @@ impl ClientRole {
                     cx.blob(BlobCommand::Verify { hash });
                 }
             }
-            EnforcerEvent::Watching { directories } => log::info!("{directories} directories are watched"),
+            EnforcerEvent::Watching { directories } => {
+                log::info!("{directories} directories are watched")
+            }
             EnforcerEvent::WatchFallback { reason, check_interval } => {
                 let secs = check_interval.as_secs();
                 self.fail(format!("{reason}: everything is looked at every {secs} s instead"), cx);
@@ -314,8 +334,11 @@ impl ClientRole {
         if first_of_revision || !report.results.is_empty() || !report.note.is_empty() {
             self.report(report, cx);
         } else {
-            let heartbeat =
-                Heartbeat { revision: report.revision, checked: report.checked, wall_ms: cx.now.wall.0 };
+            let heartbeat = Heartbeat {
+                revision: report.revision,
+                checked: report.checked,
+                wall_ms: cx.now.wall.0,
+            };
             // The lane drops the oldest by itself: there is nothing to do about a full one.
             cx.push_up(&heartbeat).ok();
         }
@@ -350,7 +373,10 @@ impl ClientRole {
         let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
         if let Some(uplink) = &cx.node.uplink {
             let (records, bytes) = uplink.outbox.depth();
-            counters.extend([("outbox_records".to_owned(), records), ("outbox_bytes".to_owned(), bytes)]);
+            counters.extend([
+                ("outbox_records".to_owned(), records),
+                ("outbox_bytes".to_owned(), bytes),
+            ]);
         }
         counters.extend(self.metrics.snapshot());
         counters.extend(cx.node.counters.named().map(|(name, n)| (name.to_owned(), n)));
@@ -368,12 +394,19 @@ impl ClientRole {
 }
 
 fn manifest_blob(assignment: &Assignment) -> Blob {
-    Blob { name: NAME_MANIFEST.to_vec(), hash: assignment.manifest_hash(), size: assignment.manifest_size }
+    Blob {
+        name: NAME_MANIFEST.to_vec(),
+        hash: assignment.manifest_hash(),
+        size: assignment.manifest_size,
+    }
 }
 
 fn blobs_of(manifest: &ManifestBlob) -> impl Iterator<Item = Blob> + '_ {
-    let catalog =
-        Blob { name: NAME_CATALOG.to_vec(), hash: BlobHash(manifest.catalog), size: manifest.catalog_size };
+    let catalog = Blob {
+        name: NAME_CATALOG.to_vec(),
+        hash: BlobHash(manifest.catalog),
+        size: manifest.catalog_size,
+    };
     let files = manifest.files.iter();
     let files = files.map(|f| Blob { name: f.name.clone(), hash: BlobHash(f.hash), size: f.size });
     std::iter::once(catalog).chain(files)
@@ -398,7 +431,13 @@ impl Role for ClientRole {
         }
     }
 
-    fn handle_request(&mut self, conn: ConnId, _: &PeerAddr, frame: Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
+    fn handle_request(
+        &mut self,
+        conn: ConnId,
+        _: &PeerAddr,
+        frame: Frame<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Option<()> {
         access::<StatusReq>(&frame).ok()?;
         cx.effect(Effect::Status { conn });
         Some(())
@@ -431,7 +470,10 @@ impl Role for ClientRole {
             }
             NodeEvent::Behind => {
                 if !self.behind {
-                    log::warn!("the master has a newer assignment, but cannot dial {}; check its name service and the firewall", self.name);
+                    log::warn!(
+                        "the master has a newer assignment, but cannot dial {}; check its name service and the firewall",
+                        self.name
+                    );
                 }
                 self.behind = true;
             }
@@ -452,7 +494,10 @@ impl Role for ClientRole {
                     self.broken.remove(&hash);
                     cx.effect(Effect::Check);
                 } else if let Some(held) = &self.held {
-                    cx.blob(BlobCommand::Load { hash: held.manifest_hash(), size_max: MANIFEST_SIZE_MAX });
+                    cx.blob(BlobCommand::Load {
+                        hash: held.manifest_hash(),
+                        size_max: MANIFEST_SIZE_MAX,
+                    });
                 }
             }
             NodeEvent::Blob(BlobEvent::Missing { hash }) => {
@@ -463,7 +508,9 @@ impl Role for ClientRole {
                 }
             }
             NodeEvent::Blob(BlobEvent::Collected { removed, bytes }) if removed > 0 => {
-                log::info!("{removed} blobs of {bytes} bytes are not needed any more and were removed");
+                log::info!(
+                    "{removed} blobs of {bytes} bytes are not needed any more and were removed"
+                );
             }
             NodeEvent::Reload => self.schedule.now(cx.now),
             NodeEvent::Stop => cx.effect(Effect::Stop),

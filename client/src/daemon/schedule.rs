@@ -61,7 +61,10 @@ mod tests {
                 assert!(!schedule.advance(Now { at: Instant(due.0 - 1), ..start }, &mut rng));
                 assert!(schedule.advance(Now { at: due, ..start }, &mut rng));
                 let wait = schedule.next().since(due);
-                assert!(wait >= Duration::from_secs(540) && wait <= Duration::from_secs(660), "{wait:?}");
+                assert!(
+                    wait >= Duration::from_secs(540) && wait <= Duration::from_secs(660),
+                    "{wait:?}"
+                );
             }
         }
         // A thousand clients over 600 s: no tenth of it has more than 150 of them.

@@ -84,6 +84,10 @@ mod tests {
         }
         let summary = unsent.summary(Revision(3)).unwrap();
         assert_eq!((summary.started_ms, summary.duration_us), (1000, 1_000_000));
-        assert!(summary.note.starts_with("2 runs had no room in the queue: 2 resources changed and 2 failed"));
+        assert!(
+            summary
+                .note
+                .starts_with("2 runs had no room in the queue: 2 resources changed and 2 failed")
+        );
     }
 }
