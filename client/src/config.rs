@@ -1,6 +1,6 @@
 //! `client.toml`: how this machine's client is set up.
 
-use engine::config::{DurationValue, PORT_DEFAULT};
+use engine::config::{CLIENT_PORT, DurationValue, MASTER_PORT};
 use engine::ids::{HostName, HostNameError};
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
@@ -97,10 +97,10 @@ struct ConfigFile {
 }
 
 mod defaults {
-    use super::{Duration, DurationValue, LogLevel, PORT_DEFAULT, PathBuf};
+    use super::{Duration, DurationValue, LogLevel, MASTER_PORT, PathBuf};
 
     pub(super) fn port() -> u16 {
-        PORT_DEFAULT
+        MASTER_PORT
     }
     pub(super) fn state_dir() -> PathBuf {
         "/var/lib/drover-client".into()
@@ -269,7 +269,7 @@ impl Config {
             name,
             master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
             port: file.port,
-            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT))),
+            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT))),
             trusted_keys: TrustedKeys(trusted_keys),
             state_dir: file.state_dir,
             root: file.root,

@@ -4,8 +4,10 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use std::fmt;
 use std::time::Duration;
 
-/// The TCP port of masters and clients, where the configuration names none.
-pub const PORT_DEFAULT: u16 = 7473;
+/// The TCP port on which a master listens, if nothing else is configured.
+pub const MASTER_PORT: u16 = 7400;
+/// The TCP port on which a client takes pushes, if nothing else is configured.
+pub const CLIENT_PORT: u16 = 7401;
 
 const DURATION_UNITS: [(&str, u64); 6] = [
     ("ms", 1),
@@ -113,6 +115,33 @@ impl<'de> Deserialize<'de> for SizeValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_size(&text).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// For `#[serde(with = "…")]` on a [`Duration`].
+pub mod duration {
+    use serde::Deserializer;
+    use std::time::Duration;
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// As [`super::parse_duration`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+        serde::Deserialize::deserialize(d).map(|super::DurationValue(duration)| duration)
+    }
+}
+
+/// For `#[serde(with = "…")]` on a number of bytes.
+pub mod size {
+    use serde::Deserializer;
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// As [`super::parse_size`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
+        serde::Deserialize::deserialize(d).map(|super::SizeValue(bytes)| bytes)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Longest host name in bytes (RFC 1035, section 2.3.4, without the trailing dot).
@@ -154,6 +155,27 @@ impl fmt::Debug for ConnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "conn {}.{}", self.index(), self.generation())
     }
+}
+
+/// Which of a node's listeners a connection came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Listener {
+    /// The TCP port for peers.
+    Peers,
+    /// The Unix socket for commands of this machine.
+    Control,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A process of this machine, by its user.
+    Unix {
+        /// Its effective user id.
+        uid: u32,
+    },
 }
 
 /// One attempt to dial, named by the node that asked for it; never reused by that node.

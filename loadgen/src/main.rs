@@ -1,2 +1,5 @@
-//! loadgen
-fn main() {}
+//! `loadgen`: thousands of simulated clients.
+
+fn main() -> std::process::ExitCode {
+    loadgen::cli::main(std::env::args_os())
+}

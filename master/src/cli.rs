@@ -4,10 +4,10 @@ use crate::commands::init::InitArgs;
 use crate::commands::{
     Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
 };
-use crate::config::unit::parse_duration;
-use crate::control::{QueueDumpArgs, ReportsArgs};
+use crate::control::ReportsArgs;
 use crate::table::Paint;
 use clap::{Parser, Subcommand};
+use engine::config::parse_duration;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -251,7 +251,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         Command::Probe { host } => probe::run(context, &host, out),
         Command::Queue(QueueCommand::Stat) => queue::stat(context, now, out),
         Command::Queue(QueueCommand::Dump { from, limit }) => {
-            queue::dump(context, QueueDumpArgs { from, records_max: limit as usize }, out)
+            queue::dump(context, from, limit as usize, out)
         }
     }
 }

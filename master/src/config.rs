@@ -1,10 +1,10 @@
 //! The master's configuration file, `master.toml`. `docs/CONFIG.md` lists its keys.
 
 mod error;
-pub mod unit;
 
 pub use error::ConfigError;
 
+use engine::config::{CLIENT_PORT, MASTER_PORT, duration, size};
 use engine::ids::HostName;
 use engine::limits::Limits;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -42,27 +42,27 @@ pub struct MasterConfig {
     pub dial_rate_per_host: u32,
     /// How often clients poll; only for warnings, the clients' own configuration decides.
     /// Default: `10m`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub poll_interval: Duration,
     /// A host not heard for this long is silent. Default: `30m`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub silent_after: Duration,
     /// Bytes in the inbox at which clients are told to keep their reports. Default: `1GiB`.
-    #[serde(with = "unit::size")]
+    #[serde(with = "size")]
     pub inbox_bytes_high: u64,
     /// Bytes in the inbox at which they are taken again. Default: `768MiB`.
-    #[serde(with = "unit::size")]
+    #[serde(with = "size")]
     pub inbox_bytes_low: u64,
     /// Bytes that the inbox's files may take; a fifth of it is kept for removing records.
     /// Default: `2GiB`.
-    #[serde(with = "unit::size")]
+    #[serde(with = "size")]
     pub queue_quota_bytes: u64,
     /// Days for which reports are kept; 0 keeps them for ever. Default: 90.
     pub keep_days: u32,
     /// Name servers. Default: the system's.
     pub dns_servers: Vec<IpAddr>,
     /// How long SIGTERM waits for what is under way. Default: `20s`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub stop_timeout: Duration,
     /// Bounds that peers can run into.
     pub limits: LimitsConfig,
@@ -77,16 +77,16 @@ pub struct LimitsConfig {
     /// Connections that may wait to be accepted. Default: 4096.
     pub listen_backlog: u32,
     /// A connect must be done after this. Default: `10s`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub connect_timeout: Duration,
     /// A frame that has begun must be whole after this. Default: `30s`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub frame_timeout: Duration,
     /// Bytes that wait for a slow reader must be gone after this. Default: `30s`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub send_timeout: Duration,
     /// A connection on which nothing is expected lives this long. Default: `60s`.
-    #[serde(with = "unit::duration")]
+    #[serde(with = "duration")]
     pub idle_timeout: Duration,
 }
 
@@ -96,13 +96,13 @@ impl Default for MasterConfig {
     fn default() -> Self {
         Self {
             name: machine_name(),
-            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7400)),
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, MASTER_PORT)),
             control_socket: "control.sock".into(),
             state_dir: "state".into(),
             site_dir: "site".into(),
             signing_key: "keys/signing.key".into(),
             hosts_table: None,
-            client_port: 7401,
+            client_port: CLIENT_PORT,
             dial_in_flight_max: 256,
             dial_rate_per_host: 60,
             poll_interval: Duration::from_secs(10 * 60),

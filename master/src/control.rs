@@ -34,10 +34,6 @@ pub mod verb {
     /// A new release lies in the state directory: load it and push it;
     /// [`super::PublishedArgs`] → [`super::Published`], at once.
     pub const PUBLISHED: &str = "published";
-    /// How full the inbox is: `{}` → [`super::QueueStat`].
-    pub const QUEUE_STAT: &str = "queue_stat";
-    /// What is in the inbox: [`super::QueueDumpArgs`] → [`super::QueuePage`].
-    pub const QUEUE_DUMP: &str = "queue_dump";
 }
 
 /// Arguments of a verb that has none.
@@ -113,14 +109,4 @@ pub struct ProbeArgs {
 pub struct PublishedArgs {
     /// The new release's revision.
     pub revision: u64,
-}
-
-/// Arguments of [`verb::QUEUE_DUMP`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct QueueDumpArgs {
-    /// Smallest log number wanted.
-    pub from: u64,
-    /// Most records; 0 leaves it to the daemon.
-    pub records_max: usize,
 }

@@ -4,10 +4,9 @@
 use super::{BlobCommand, BlobEvent, piece_len};
 use crate::ids::{BlobHash, ConnId};
 use crate::limits::CHUNK_SIZE_MAX;
-use crate::node::io::Verdict;
 use crate::time::{Instant, Now};
 use crate::wire::message::{ArchivedFetchReq, FetchRefused};
-use crate::wire::{FLAG_NO_CRC, FrameBuf, Header, Kind};
+use crate::wire::{FLAG_NO_CRC, FrameBuf, Header, Kind, Verdict};
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;

@@ -409,7 +409,10 @@ fn s1_17_unlisted_wrong_and_missing_are_refused_and_the_rest_arrives() {
     world.run();
     let refused = world.events.iter().filter(|e| matches!(e, FetchEvent::Refused { .. })).count();
     assert_eq!(refused, 4, "{:?}", world.events);
-    assert!(world.events.contains(&FetchEvent::Stored { hash: whole.hash }), "its second name is listed");
+    assert!(
+        world.events.contains(&FetchEvent::Stored { hash: whole.hash }),
+        "its second name is listed"
+    );
     assert_eq!(world.server.counters().unreadable, 2);
     assert_eq!(world.server.counters().bytes, 5);
 }

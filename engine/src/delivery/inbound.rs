@@ -2,8 +2,7 @@
 //! acked as received, with one cumulative ack a lane and turn. Durable frames are acked by the
 //! inbox once they are committed.
 
-use crate::ids::Epoch;
-use crate::node::io::{Listener, PeerAddr};
+use crate::ids::{Epoch, Listener, PeerAddr};
 use crate::wire::{FLAG_BEHIND, FrameBuf, Header, Kind, Lane, Nack, NackReason};
 use std::time::Duration;
 

@@ -1,6 +1,9 @@
 //! The whole contract of a [`Host`] (a node, or a swarm of them) with the world: what it is
 //! told, and what it asks for. Nothing else passes between them.
 
+pub use crate::ids::{Listener, PeerAddr};
+pub use crate::wire::Verdict;
+
 use crate::blob::{BlobCommand, BlobEvent};
 use crate::ids::{ConnId, DialId, HostName};
 use crate::queue::store::{StoreCommand, StoreEvent};
@@ -10,27 +13,6 @@ use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Which of the node's listeners a connection came through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// The TCP port for peers.
-    Peers,
-    /// The Unix socket for commands of this machine.
-    Control,
-}
-
-/// The other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerAddr {
-    /// An address.
-    Tcp(SocketAddr),
-    /// A process of this machine, by its user.
-    Unix {
-        /// Its effective user id.
-        uid: u32,
-    },
-}
 
 /// Why a connection ended, or did not come about: a log word and a metric label at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -93,15 +75,6 @@ impl CloseReason {
         };
         words.to_owned()
     }
-}
-
-/// What the consumer of a frame says of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It was taken.
-    Taken,
-    /// It was not taken: keep it, read no more from this connection until [`Output::Resume`].
-    Park,
 }
 
 /// What threads beside the reactor tell it.

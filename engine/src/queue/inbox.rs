@@ -346,11 +346,11 @@ impl Inbox {
             self.writing.push_back(full);
             return Some(StoreCommand::Write(batch));
         }
-        if let Phase::Recovering { from, reading: false } = self.phase {
-            if self.consumer.may_read(now.at) {
-                self.phase = Phase::Recovering { from, reading: true };
-                return Some(self.read(from));
-            }
+        if let Phase::Recovering { from, reading: false } = self.phase
+            && self.consumer.may_read(now.at)
+        {
+            self.phase = Phase::Recovering { from, reading: true };
+            return Some(self.read(from));
         }
         if let Some(command) = self.consumer.poll_quarantine(now.at) {
             return Some(command);

@@ -98,26 +98,30 @@ impl OutboxRig {
     pub(super) fn new(config: OutboxConfig) -> Self {
         let store = MemoryStore::new(55);
         let config = Arc::new(config);
-        let outbox =
-            Outbox::restore(host("web1"), &store.state(), Arc::clone(&config), Epoch(9));
+        let outbox = Outbox::restore(host("web1"), &store.state(), Arc::clone(&config), Epoch(9));
         Self { outbox, store, config }
     }
 
-    pub(super) fn turn(&mut self, now: Now) {
+    /// The end of a turn; whether the store had anything to do.
+    pub(super) fn turn(&mut self, now: Now) -> bool {
+        let mut worked = false;
         while let Some(command) = self.outbox.poll_command(now) {
+            worked = true;
             for event in self.store.apply(command) {
                 self.outbox.handle_store(event, now);
             }
         }
+        worked
     }
 
     /// Everything that can be sent now, the store answering in between.
     pub(super) fn sent(&mut self, now: Now) -> Vec<Vec<u8>> {
         let mut sent = Vec::new();
         loop {
-            self.turn(now);
+            let worked = self.turn(now);
             match self.outbox.poll_frame(now) {
                 Some(frame) => sent.push(frame.to_vec()),
+                None if worked => {}
                 None => return sent,
             }
         }

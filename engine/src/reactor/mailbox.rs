@@ -35,11 +35,11 @@ impl<M> Mailbox<M> {
     /// it, and hand it to the reactor.
     #[must_use]
     pub fn new(poller: &impl Poller) -> Self {
-        let shared = Shared {
-            queue: Mutex::default(),
-            woken: AtomicBool::new(false),
-            waker: poller.waker(),
-        };
+        Self::with_waker(poller.waker())
+    }
+
+    fn with_waker(waker: Arc<dyn Wake>) -> Self {
+        let shared = Shared { queue: Mutex::default(), woken: AtomicBool::new(false), waker };
         Self { shared: Arc::new(shared) }
     }
 
@@ -77,5 +77,38 @@ impl<M> Mailbox<M> {
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Mail<M>>> {
         // Nothing is done under the lock that could leave the queue half changed.
         self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(&self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn e13_posts_between_two_drains_wake_once() {
+        let wakes = Arc::new(Counted::default());
+        let mailbox = Mailbox::<u64>::with_waker(wakes.clone());
+        let mut mails = Vec::new();
+        for drains in 1..=3 {
+            for n in 0..1000 {
+                mailbox.post_role(n);
+            }
+            assert_eq!(wakes.0.load(SeqCst), drains);
+            mailbox.take(999, &mut mails);
+            assert!(mailbox.is_waiting(), "one is left");
+            mailbox.take(999, &mut mails);
+            assert!(!mailbox.is_waiting(), "the loop would never sleep again");
+            assert_eq!(mails.len(), drains * 1000);
+        }
     }
 }

@@ -24,7 +24,10 @@ mod reason;
 mod recv;
 mod send;
 mod signal;
+pub mod sim;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use mailbox::Mailbox;
 pub use metrics::Metrics;
@@ -81,6 +84,10 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     /// Connections that have something to send and are not blocked.
     dirty: Vec<ConnId>,
     /// Empty send queues, kept for the next connection that has something to send.
+    #[expect(
+        clippy::vec_box,
+        reason = "a connection holds its queue by one word, and takes it over boxed"
+    )]
     spare: Vec<Box<SendQueue>>,
     listeners: Vec<Listening<P::Listener>>,
     listener_next: usize,

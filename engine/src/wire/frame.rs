@@ -61,6 +61,15 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// What the consumer of a frame says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken.
+    Taken,
+    /// It was not taken: keep it, read no more from this connection until it is resumed.
+    Park,
+}
+
 /// A frame to be sent: header and route of its own, a body that others may share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameBuf {

@@ -13,7 +13,7 @@ fn verbs_of_the_store_become_questions() {
     assert_eq!(asked("report", r#"{"id":3}"#), Some(Ok(Query::Report { id: 3 })));
     let args = ReportsArgs { host: Some("web1".to_owned()), ..ReportsArgs::default() };
     assert_eq!(asked("reports", r#"{"host":"WEB1"}"#), Some(Ok(Query::Reports(args))));
-    for verb in ["status", "push", "probe", "published", "queue_stat", "no such verb"] {
+    for verb in ["status", "push", "probe", "published", "no such verb"] {
         assert_eq!(asked(verb, "{}"), None);
     }
 }

@@ -1,18 +1,36 @@
 //! `drover queue stat` and `drover queue dump`.
 
 use super::{Context, Exit, Failure, print_json};
-use crate::control::{NoArgs, QueueDumpArgs, QueuePage, QueueRecord, QueueStat, verb};
+use crate::control::{QueuePage, QueueRecord, QueueStat};
+use crate::daemon;
 use crate::table::words::{ago, size, utc};
 use crate::table::{Cell, Paint, Table};
+use engine::queue::lmdb;
+use engine::queue::store::{Record, StoreError};
 use engine::time::WallMs;
+use engine::wire::Frame;
 use std::io::Write;
 
-/// Prints how full the inbox is.
+/// Prints how full the inbox is; its owner may be running.
 ///
 /// # Errors
-/// No answer from the daemon.
+/// There is no inbox, or it cannot be read.
 pub fn stat(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let stat: QueueStat = context.ask(verb::QUEUE_STAT, &NoArgs {})?;
+    let config = context.config()?;
+    let dir = daemon::inbox_dir(&config.state_dir);
+    let stat = lmdb::stat(&dir).map_err(no_inbox)?;
+    let stat = QueueStat {
+        path: dir.display().to_string(),
+        epoch: stat.epoch,
+        records: stat.records,
+        bytes: stat.bytes,
+        first: stat.first,
+        next: stat.next,
+        oldest_ms: stat.oldest.map(|at| at.0),
+        bytes_high: config.inbox_bytes_high,
+        quota_bytes: config.queue_quota_bytes,
+        quarantined: stat.quarantined,
+    };
     if context.json {
         print_json(out, &stat)?;
     } else {
@@ -21,32 +39,52 @@ pub fn stat(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit,
     Ok(Exit::Done)
 }
 
+fn no_inbox(error: StoreError) -> Failure {
+    let hint =
+        "the master makes its inbox when it first starts; is state_dir the right one?".to_owned();
+    Failure { error: error.to_string(), hint, exit: Exit::Failed }
+}
+
+fn row(record: &Record) -> QueueRecord {
+    let frame = Frame::parse(&record.frame).ok();
+    let origin = frame.and_then(|frame| frame.route().ok()?.origin().ok());
+    QueueRecord {
+        seq: record.seq,
+        arrived_ms: record.arrived.0,
+        kind: frame.map_or_else(|| "damaged".to_owned(), |frame| frame.header.kind.to_string()),
+        origin: origin.as_ref().map_or_else(String::new, |origin| origin.name.to_string()),
+        origin_epoch: origin.as_ref().map_or(0, |origin| origin.epoch.0),
+        origin_seq: origin.as_ref().map_or(0, |origin| origin.seq),
+        bytes: record.frame.len() as u64,
+    }
+}
+
 /// Prints what is in the inbox, at most `records_max` from a log number on.
 ///
 /// # Errors
-/// No answer from the daemon.
+/// There is no inbox, or it cannot be read.
 pub fn dump(
     context: &Context,
-    mut args: QueueDumpArgs,
+    from: u64,
+    records_max: usize,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
-    let mut all = QueuePage::default();
-    loop {
-        let page: QueuePage = context.ask(verb::QUEUE_DUMP, &args)?;
-        args.records_max = args.records_max.saturating_sub(page.records.len());
-        all.records.extend(page.records);
-        match page.next {
-            Some(next) if args.records_max > 0 => args.from = next,
-            next => {
-                all.next = next;
-                break;
-            }
+    let dir = daemon::inbox_dir(&context.config()?.state_dir);
+    let mut page = QueuePage::default();
+    lmdb::dump(&dir, false, from, |record, _| {
+        let room = page.records.len() < records_max;
+        if room {
+            page.records.push(row(&record));
+        } else {
+            page.next = Some(record.seq);
         }
-    }
+        room
+    })
+    .map_err(no_inbox)?;
     if context.json {
-        print_json(out, &all)?;
+        print_json(out, &page)?;
     } else {
-        out.write_all(render_dump(&all.records, context.paint).as_bytes())?;
+        out.write_all(render_dump(&page.records, context.paint).as_bytes())?;
     }
     Ok(Exit::Done)
 }

@@ -1,12 +1,15 @@
 use super::*;
 use crate::admin;
 use crate::control::{
-    HostsPage, ProbeStep, Probed, Published, PublishedArgs, PushFailure, PushResult, QueueDumpArgs,
-    QueuePage, QueueRecord, ReportDetail, ReportsArgs, ReportsPage, Status, StoredId, verb,
+    HostsPage, ProbeStep, Probed, Published, PublishedArgs, PushFailure, PushResult, QueuePage,
+    QueueStat, ReportDetail, ReportsArgs, ReportsPage, Status, StoredId, verb,
 };
 use crate::sink::{HostUpdate, HostUpdates, Record, Sink, SinkOptions, SqliteSink};
 use engine::ids::{Epoch, Origin};
+use engine::queue::lmdb::{LmdbConfig, LmdbStore};
+use engine::queue::store::{Batch, StoreCommand};
 use engine::time::WallMs;
+use engine::wire::message::BindReq;
 use engine::wire::message::{ControlReq, ControlResp, Report, ResourceResult, outcome, trigger};
 use engine::wire::{Decoder, Flow, FrameBuf, RouteBuf, access};
 use std::io::Read;
@@ -122,11 +125,6 @@ fn reply(verb: &str, arguments: &[u8], sink: &mut SqliteSink) -> ControlResp {
             }),
             true,
         ),
-        verb::QUEUE_DUMP => {
-            let args: QueueDumpArgs = admin::parse(verb, arguments).unwrap();
-            let records = vec![QueueRecord { seq: args.from, ..QueueRecord::default() }];
-            admin::piece(&QueuePage { records, next: Some(args.from + 1) }, true)
-        }
         verb::PUBLISHED => {
             let args: PublishedArgs = admin::parse(verb, arguments).unwrap();
             admin::piece(&Published { revision: args.revision, targets: 2 }, true)
@@ -200,7 +198,7 @@ fn ids_are_printed_one_a_line() {
 }
 
 #[test]
-fn status_probe_push_and_queue_say_what_the_daemon_says() {
+fn status_probe_and_push_say_what_the_daemon_says() {
     let dir = tempfile::tempdir().unwrap();
     let context = daemon(dir.path());
     let (_, text, status): (_, _, Status) = both(&context, |c, out| status::run(c, NOW, out));
@@ -217,12 +215,6 @@ fn status_probe_push_and_queue_say_what_the_daemon_says() {
     let (exit, text, _): (_, _, serde_json::Value) = both(&context, |c, out| push::run(c, "", out));
     assert_eq!(exit, Exit::Partial);
     assert!(text.contains("web2  refused") && text.contains("1 of 2 hosts reached"), "{text}");
-
-    let args = QueueDumpArgs { from: 5, records_max: 3 };
-    let (_, _, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, args, out));
-    assert_eq!(page.records.iter().map(|r| r.seq).collect::<Vec<_>>(), [5, 6, 7]);
-    let failure = queue::stat(&context, NOW, &mut Vec::new()).unwrap_err();
-    assert_eq!((failure.to_string().as_str(), failure.exit), ("no such verb", Exit::Failed));
 }
 
 #[test]
@@ -285,4 +277,37 @@ fn what_init_makes_is_a_configuration_and_is_published() {
     let again = site::init(&context, &args, &mut Vec::new()).unwrap_err();
     assert_eq!(again.exit, Exit::Failed);
     assert!(again.to_string().contains("nothing was written"), "{again}");
+}
+
+#[test]
+fn queue_commands_look_into_the_inbox_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let config_path = dir.path().join("master.toml");
+    std::fs::write(&config_path, "").unwrap();
+    let context = Context { config_path, json: false, paint: Paint { colour: false } };
+    let failure = queue::stat(&context, NOW, &mut Vec::new()).unwrap_err();
+    assert_eq!(failure.exit, Exit::Failed);
+    assert!(
+        failure.to_string().contains("the master makes its inbox when it first starts"),
+        "{failure}"
+    );
+
+    let inbox = crate::daemon::inbox_dir(&dir.path().join("state"));
+    let (mut store, state) = LmdbStore::open(LmdbConfig::new(inbox)).unwrap();
+    let mut batch = Batch { first: state.next, ..Batch::default() };
+    let origin = Origin { name: "web1".parse().unwrap(), epoch: Epoch(7), seq: 9 };
+    let route = RouteBuf::from(origin);
+    let poll = BindReq { nonce: 1, version: String::new() };
+    batch.push(&FrameBuf::message(Some(&route), &poll, |_| {}).to_vec());
+    batch.push(b"no frame");
+    store.apply(&StoreCommand::Write(batch));
+    let (_, text, stat): (_, _, QueueStat) = both(&context, |c, out| queue::stat(c, NOW, out));
+    assert_eq!(stat.records, 2);
+    assert!(text.contains("records"), "{text}");
+    let (_, text, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, 0, 10, out));
+    assert_eq!((&page.records[0].origin[..], page.records[0].origin_seq), ("web1", 9));
+    assert_eq!(page.records[1].kind, "damaged");
+    assert!(text.ends_with("2 records\n"), "{text}");
+    let (_, _, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, 0, 1, out));
+    assert_eq!(page.next, Some(page.records[0].seq + 1));
 }

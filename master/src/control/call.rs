@@ -1,13 +1,14 @@
 //! A command's side of the control socket: one request, pieces of answer until the last.
 
 use super::answer::ControlError;
+use engine::blocking::{BlockingError, Connection};
 use engine::clock::{Clock, SystemClock};
+use engine::node::io::CloseReason;
 use engine::wire::message::{ControlReq, ControlResp};
-use engine::wire::{Decoder, Flow, Frame, FrameBuf, WireError, access};
+use engine::wire::{Frame, FrameBuf, WireError, access};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -82,57 +83,35 @@ pub fn call(
     interrupted: &AtomicBool,
     mut on_piece: impl FnMut(&[u8]) -> Result<(), CallError>,
 ) -> Result<(), CallError> {
-    let io_error = |error: io::Error| CallError::Io { socket: socket.to_owned(), error };
-    let mut stream = UnixStream::connect(socket).map_err(|e| connect_error(socket, e))?;
-    stream.set_write_timeout(Some(PIECE_TIMEOUT)).map_err(io_error)?;
-    stream.set_read_timeout(Some(INTERRUPT_CHECK)).map_err(io_error)?;
-
+    let failed = |error| failure(socket, error);
+    let mut daemon = Connection::connect_unix(socket, PIECE_TIMEOUT).map_err(failed)?;
     let request = ControlReq { verb: verb.to_owned(), arguments: serde_json::to_vec(arguments)? };
-    let frame = FrameBuf::message(None, &request, |_| ());
-    match stream.write_all(&frame.to_vec()) {
-        Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::WouldBlock => {
-            return Err(CallError::TimedOut { waited: PIECE_TIMEOUT });
-        }
+    match daemon.send(&FrameBuf::message(None, &request, |_| ())) {
         // It may have refused us and closed already: its reason can still be read.
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
-        Err(e) => return Err(io_error(e)),
+        Ok(()) | Err(BlockingError::Closed { .. }) => {}
+        Err(error) => return Err(failed(error)),
     }
-
-    let mut decoder = Decoder::new();
-    let mut buffer = vec![0; 64 * 1024];
+    daemon.set_timeout(INTERRUPT_CHECK);
     let clock = SystemClock::start();
     let mut heard = clock.now().at;
     loop {
         if interrupted.load(Ordering::Relaxed) {
             return Err(CallError::Interrupted);
         }
-        let n = match stream.read(&mut buffer) {
-            Ok(0) => return Err(CallError::Closed),
-            Ok(n) => n,
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+        match daemon.expect() {
+            Ok(frame) => {
+                heard = clock.now().at;
+                if take(&frame.frame(), &mut on_piece)? {
+                    return Ok(());
+                }
+            }
+            Err(BlockingError::Timeout { .. }) => {
                 let waited = clock.now().at.since(heard);
                 if waited >= PIECE_TIMEOUT {
                     return Err(CallError::TimedOut { waited });
                 }
-                continue;
             }
-            Err(e) if e.kind() == ErrorKind::ConnectionReset => return Err(CallError::Closed),
-            Err(e) => return Err(io_error(e)),
-        };
-        heard = clock.now().at;
-        let mut outcome = Ok(());
-        let flow = decoder.feed(&buffer[..n], |frame| match take(&frame, &mut on_piece) {
-            Ok(false) => Flow::Next,
-            Ok(true) => Flow::Stop,
-            Err(error) => {
-                outcome = Err(error);
-                Flow::Stop
-            }
-        })?;
-        outcome?;
-        if flow == Flow::Stop {
-            return Ok(());
+            Err(error) => return Err(failed(error)),
         }
     }
 }
@@ -168,12 +147,23 @@ fn take(
     }
 }
 
-fn connect_error(socket: &Path, error: io::Error) -> CallError {
+fn failure(socket: &Path, error: BlockingError) -> CallError {
     let socket = socket.to_owned();
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => CallError::NotRunning { socket },
-        ErrorKind::PermissionDenied => CallError::Denied { socket },
-        _ => CallError::Io { socket, error },
+    match error {
+        BlockingError::Connect {
+            reason: CloseReason::Refused | CloseReason::Os(libc::ENOENT),
+            ..
+        } => CallError::NotRunning { socket },
+        BlockingError::Connect { reason: CloseReason::Os(libc::EACCES | libc::EPERM), .. } => {
+            CallError::Denied { socket }
+        }
+        BlockingError::Connect { reason, .. } => {
+            CallError::Io { socket, error: io::Error::other(reason.describe()) }
+        }
+        BlockingError::Closed { .. } | BlockingError::Truncated { .. } => CallError::Closed,
+        BlockingError::Timeout { timeout, .. } => CallError::TimedOut { waited: timeout },
+        BlockingError::Wire { error, .. } => CallError::Protocol(error),
+        BlockingError::Io { error, .. } => CallError::Io { socket, error },
     }
 }
 

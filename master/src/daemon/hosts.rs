@@ -83,7 +83,8 @@ impl Hosts {
     pub fn publish(&mut self, published: Arc<Published>, tabled: Vec<HostName>) {
         self.published = published;
         self.tabled = tabled;
-        let gone = |line: Option<u32>| HostUpdate { gone: Some(line.is_none()), ..HostUpdate::default() };
+        let gone =
+            |line: Option<u32>| HostUpdate { gone: Some(line.is_none()), ..HostUpdate::default() };
         for (name, state) in &mut self.hosts {
             let line = line_of(&self.published, name);
             if line.is_some() != state.line.is_some() {
@@ -145,7 +146,8 @@ impl Hosts {
     #[must_use]
     pub fn counts(&self, silent_since: WallMs) -> (u64, u64, u64) {
         let revision = self.published.revision;
-        let count = |is: &dyn Fn(&HostState) -> bool| self.hosts.values().filter(|h| is(h)).count() as u64;
+        let count =
+            |is: &dyn Fn(&HostState) -> bool| self.hosts.values().filter(|h| is(h)).count() as u64;
         (count(&|h| h.held >= revision), count(&|h| h.seen < silent_since), count(&|h| h.skewed))
     }
 

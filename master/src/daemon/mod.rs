@@ -70,7 +70,11 @@ pub fn run(config: MasterConfig) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`run`].
-pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketAddr)) -> Result<(), Failure> {
+pub fn start(
+    config: MasterConfig,
+    signals: bool,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
     let poller = MioPoller::new().map_err(failed("the event queue"))?;
     let mailbox: Mailbox<RoleMail> = Mailbox::new(&poller);
     let clock = SystemClock::start();
@@ -83,15 +87,20 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
         ..LmdbConfig::new(inbox_dir(&config.state_dir))
     };
     let post = mailbox.clone();
-    let (store, state) = StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))
-        .map_err(|error| Failure::new(error, Exit::Failed))?;
+    let (store, state) =
+        StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))
+            .map_err(|error| Failure::new(error, Exit::Failed))?;
     if state.set_aside > 0 {
-        log::warn!("this machine is a copy of another: {} records of its inbox were set aside", state.set_aside);
+        log::warn!(
+            "this machine is a copy of another: {} records of its inbox were set aside",
+            state.set_aside
+        );
     }
     let inbox_epoch = Epoch(state.epoch);
 
-    let sink = SqliteSink::open(&results_path(&config.state_dir), inbox_epoch, SinkOptions::default())
-        .map_err(|error| Failure::new(error, Exit::Failed))?;
+    let sink =
+        SqliteSink::open(&results_path(&config.state_dir), inbox_epoch, SinkOptions::default())
+            .map_err(|error| Failure::new(error, Exit::Failed))?;
     let mut sink = sink;
     let remembered = remembered_hosts(&mut sink)?;
     let cursor = sink.cursor();
@@ -107,18 +116,23 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
     let table = table.map_err(|error| Failure::new(error, Exit::Usage))?;
     let dns = match config.dns_servers.first() {
         None => DnsConfig::System,
-        Some(server) => {
-            DnsConfig::Server { addr: SocketAddr::new(*server, 53), timeout: Duration::from_secs(5) }
-        }
+        Some(server) => DnsConfig::Server {
+            addr: SocketAddr::new(*server, 53),
+            timeout: Duration::from_secs(5),
+        },
     };
     let post = mailbox.clone();
-    let resolver = resolver::start(table, dns, move |name, answer| post.post(Mail::Resolved { name, answer }))
-        .map_err(failed("the resolver thread"))?;
+    let resolver =
+        resolver::start(table, dns, move |name, answer| post.post(Mail::Resolved { name, answer }))
+            .map_err(failed("the resolver thread"))?;
 
     let post = mailbox.clone();
-    let keep = (config.keep_days > 0).then(|| Duration::from_secs(u64::from(config.keep_days) * 86_400));
-    let sink = SinkThread::start(sink, keep, move |event: SinkEvent| post.post_role(RoleMail::Sink(event)))
-        .map_err(failed("the sink's thread"))?;
+    let keep =
+        (config.keep_days > 0).then(|| Duration::from_secs(u64::from(config.keep_days) * 86_400));
+    let sink = SinkThread::start(sink, keep, move |event: SinkEvent| {
+        post.post_role(RoleMail::Sink(event))
+    })
+    .map_err(failed("the sink's thread"))?;
 
     let inbox_config = InboxConfig {
         bytes_high: config.inbox_bytes_high,
@@ -135,7 +149,8 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
     };
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.inbox = Some(Box::new(inbox));
-    parts.downstream = Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), limits)));
+    parts.downstream =
+        Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), limits)));
     parts.server = Some(Box::new(Server::new()));
     let options = MasterOptions {
         silent_after: config.silent_after,
@@ -150,8 +165,10 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
     if let Err(error) = &loaded {
         return Err(Failure::new(error, Exit::Failed));
     }
-    let services = MasterServices { store, blobs, resolver, sink, loader, mailbox: mailbox.clone() };
-    let mut reactor = Reactor::new(poller, mailbox.clone(), node, services, clock, config.limits.limits());
+    let services =
+        MasterServices { store, blobs, resolver, sink, loader, mailbox: mailbox.clone() };
+    let mut reactor =
+        Reactor::new(poller, mailbox.clone(), node, services, clock, config.limits.limits());
     let metrics = reactor.metrics();
     reactor.host_mut().with_role(now, |role, cx| {
         role.start(metrics, cx);
@@ -167,7 +184,9 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
     reactor
         .listen_unix(&config.control_socket)
         .map_err(failed(format_args!("the control socket {}", config.control_socket.display())))?;
-    let addr = reactor.listen(Listener::Peers, config.listen).map_err(|error| listen_failure(&config, &error))?;
+    let addr = reactor
+        .listen(Listener::Peers, config.listen)
+        .map_err(|error| listen_failure(&config, &error))?;
     listening(addr);
     reactor.run().map_err(failed("the event queue"))?;
     log::info!("stopped");
@@ -176,8 +195,12 @@ pub fn start(config: MasterConfig, signals: bool, listening: impl FnOnce(SocketA
 
 fn listen_failure(config: &MasterConfig, error: &std::io::Error) -> Failure {
     let hint = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "is a master already running? `ss -ltnp` shows who has the port",
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need root: choose another in `listen`",
+        std::io::ErrorKind::AddrInUse => {
+            "is a master already running? `ss -ltnp` shows who has the port"
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root: choose another in `listen`"
+        }
         _ => "check `listen` in master.toml",
     };
     Failure {
@@ -227,7 +250,8 @@ impl Loader {
                 let older = self.releases.revisions().map_err(|error| error.to_string())?;
                 let older = older.into_iter().filter(|revision| revision.0 != current.revision);
                 // An older one may be collected while it is read: it is not needed then.
-                let older: Vec<_> = older.filter_map(|revision| self.releases.open(revision).ok()).collect();
+                let older: Vec<_> =
+                    older.filter_map(|revision| self.releases.open(revision).ok()).collect();
                 Published::new(&current, &older)
             }
         };

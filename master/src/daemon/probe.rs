@@ -36,7 +36,11 @@ impl Probe {
     }
 
     /// The name service has answered; the address to dial.
-    pub fn resolved(&mut self, answer: &Result<Vec<SocketAddr>, ResolveError>, port: u16) -> Option<SocketAddr> {
+    pub fn resolved(
+        &mut self,
+        answer: &Result<Vec<SocketAddr>, ResolveError>,
+        port: u16,
+    ) -> Option<SocketAddr> {
         match answer {
             Ok(found) => {
                 let mut addr = *found.first()?;
@@ -70,13 +74,20 @@ impl Probe {
         let status = match status {
             Ok(status) => status,
             Err(error) => {
-                self.step("version", false, format!("it answers, but not as a Drover client: {error}"));
+                self.step(
+                    "version",
+                    false,
+                    format!("it answers, but not as a Drover client: {error}"),
+                );
                 return;
             }
         };
         let name = status.name.as_str();
         let ours = env!("CARGO_PKG_VERSION");
-        let version = format!("{} {} runs there as {name}; this master is {ours}", status.role, status.version);
+        let version = format!(
+            "{} {} runs there as {name}; this master is {ours}",
+            status.role, status.version
+        );
         self.step("version", name == self.host.as_str(), version);
         let held = Revision(status.revision.to_native());
         let current = held >= published;

@@ -28,7 +28,8 @@ impl Published {
     /// are still fetching it.
     #[must_use]
     pub fn new(current: &Release, older: &[Release]) -> Self {
-        let message = |assignment: &Vec<u8>| Outgoing::of(&Manifest { assignment: assignment.clone() });
+        let message =
+            |assignment: &Vec<u8>| Outgoing::of(&Manifest { assignment: assignment.clone() });
         let mut listing = Listing::default();
         for blob in older.iter().chain([current]).flat_map(|release| &release.blobs) {
             listing.insert(&blob.name, BlobHash(blob.hash), blob.size);

@@ -26,7 +26,13 @@ pub struct Push {
 impl Push {
     /// A push to these hosts; `current` more have what they need already.
     #[must_use]
-    pub fn new(conn: ConnId, revision: Revision, remaining: HashSet<HostName>, current: u64, now: Instant) -> Self {
+    pub fn new(
+        conn: ConnId,
+        revision: Revision,
+        remaining: HashSet<HostName>,
+        current: u64,
+        now: Instant,
+    ) -> Self {
         let targets = remaining.len() as u64 + current;
         Self { conn, revision, targets, done: current, remaining, failures: Vec::new(), told: now }
     }
@@ -44,7 +50,9 @@ impl Push {
         }
         match result {
             Ok(()) => self.done += 1,
-            Err(why) => self.failures.push(PushFailure { host: host.to_string(), reason: why.to_string() }),
+            Err(why) => {
+                self.failures.push(PushFailure { host: host.to_string(), reason: why.to_string() })
+            }
         }
     }
 
@@ -71,6 +79,11 @@ impl Push {
         }
         self.told = now;
         let (targets, done) = (self.targets, self.done);
-        Some(PushPiece::Progress(PushProgress { targets, in_flight: in_flight as u64, done, failed }))
+        Some(PushPiece::Progress(PushProgress {
+            targets,
+            in_flight: in_flight as u64,
+            done,
+            failed,
+        }))
     }
 }

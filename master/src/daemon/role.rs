@@ -6,23 +6,23 @@ use super::probe::{self, Probe};
 use super::published::Published;
 use super::push::Push;
 use super::status;
+use crate::admin;
 use crate::control::{
-    ControlError, HostsArgs, IdsArgs, NoArgs, ProbeArgs, Published as PublishedAnswer, PublishedArgs, PushArgs,
-    PushPiece, ReportArgs, ReportsArgs, verb,
+    ControlError, NoArgs, ProbeArgs, Published as PublishedAnswer, PublishedArgs, PushArgs,
+    PushPiece, verb,
 };
-use crate::sink::{Answer, HostUpdates, Query, Record, SinkEvent};
+use crate::sink::{HostUpdates, Query, Record, SinkEvent};
 use engine::ids::{ConnId, HostName, Origin, Revision};
-use engine::reactor::Metrics;
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
+use engine::reactor::Metrics;
 use engine::release::Pattern;
 use engine::time::{Instant, WallMs};
 use engine::wire::message::{
-    BindReq, BindResp, ControlReq, ControlResp, Heartbeat, Poll, StatusReq, StatusResp,
+    BindReq, BindResp, ControlReq, Heartbeat, Poll, StatusReq, StatusResp,
 };
 use engine::wire::{Body, Class, Frame, Kind, NackReason, access};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -153,7 +153,9 @@ impl MasterRole {
     }
 
     fn on_poll(&mut self, message: &Message<'_>, cx: &mut Cx<'_>) -> Handled {
-        let Ok(poll) = access::<Poll>(&message.frame) else { return Handled::Refused(NackReason::Damaged) };
+        let Ok(poll) = access::<Poll>(&message.frame) else {
+            return Handled::Refused(NackReason::Damaged);
+        };
         let name = &message.origin.name;
         let polled = Polled {
             held: Revision(poll.held.to_native()),
@@ -171,7 +173,9 @@ impl MasterRole {
     }
 
     fn on_bind_req(&mut self, message: &Message<'_>, cx: &mut Cx<'_>) -> Handled {
-        let Ok(request) = access::<BindReq>(&message.frame) else { return Handled::Refused(NackReason::Damaged) };
+        let Ok(request) = access::<BindReq>(&message.frame) else {
+            return Handled::Refused(NackReason::Damaged);
+        };
         self.hosts.asked_to_bind(&message.origin.name, request.nonce.to_native());
         cx.want(&message.origin.name);
         Handled::Taken
@@ -202,26 +206,28 @@ impl MasterRole {
                 self.refused = Some((records, cx.now.at + retry_after.max(SINK_RETRY)));
             }
             SinkEvent::Answered { id, answer } => {
-                let Some(conn) = self.queries.remove(&id) else { return };
-                match answer {
-                    Ok(answer) => reply_answer(cx, conn, &answer),
-                    Err(error) => {
-                        let hint = "see the master's log";
-                        reply_error(cx, conn, &ControlError::new(error.to_string(), hint));
-                    }
+                if let Some(conn) = self.queries.remove(&id) {
+                    cx.reply(conn, &admin::response(&answer));
                 }
             }
             SinkEvent::Ended => {
                 if !self.stopping {
-                    log::error!("the result store's thread has ended; reports wait in the inbox until a restart");
-                    self.sink_error = "the result store's thread has ended: restart the master".to_owned();
+                    log::error!(
+                        "the result store's thread has ended; reports wait in the inbox until a restart"
+                    );
+                    self.sink_error =
+                        "the result store's thread has ended: restart the master".to_owned();
                 }
             }
         }
     }
 
     /// A release has been read, or cannot be.
-    pub fn handle_loaded(&mut self, loaded: Result<(Published, Vec<HostName>), String>, cx: &mut Cx<'_>) {
+    pub fn handle_loaded(
+        &mut self,
+        loaded: Result<(Published, Vec<HostName>), String>,
+        cx: &mut Cx<'_>,
+    ) {
         let waiting = std::mem::take(&mut self.loading);
         let (mut published, tabled) = match loaded {
             Ok(loaded) => loaded,
@@ -229,7 +235,7 @@ impl MasterRole {
                 log::error!("the release cannot be loaded: {error}");
                 let hint = "the release that was in force before stays in force; publish again";
                 let error = ControlError::new(error, hint);
-                waiting.into_iter().for_each(|conn| reply_error(cx, conn, &error));
+                waiting.into_iter().for_each(|conn| cx.reply(conn, &admin::refusal(&error)));
                 return;
             }
         };
@@ -238,7 +244,8 @@ impl MasterRole {
             server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
-        let targets: Vec<HostName> = self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
+        let targets: Vec<HostName> =
+            self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
         log::info!("revision {revision} is in force; {} hosts lack it", targets.len());
         targets.iter().for_each(|name| cx.want(name));
         let answer = PublishedAnswer { revision: revision.0, targets: targets.len() as u64 };
@@ -259,68 +266,96 @@ impl MasterRole {
         let request = access::<ControlReq>(frame).ok()?;
         cx.expect(conn, ANSWER_WAIT);
         if let Err(error) = self.command(conn, &request.verb, &request.arguments, cx) {
-            reply_error(cx, conn, &error);
+            cx.reply(conn, &admin::refusal(&error));
         }
         Some(())
     }
 
-    fn command(&mut self, conn: ConnId, verb: &str, arguments: &[u8], cx: &mut Cx<'_>) -> Result<(), ControlError> {
+    fn command(
+        &mut self,
+        conn: ConnId,
+        verb: &str,
+        arguments: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Result<(), ControlError> {
+        if let Some(query) = admin::query(verb, arguments, self.silent_since(cx.now.wall)) {
+            self.query(conn, query?, cx);
+            return Ok(());
+        }
         match verb {
             verb::STATUS => {
-                let NoArgs {} = parse(arguments)?;
+                let NoArgs {} = admin::parse(verb, arguments)?;
                 let answer = status::answer(self, cx);
                 reply_json(cx, conn, &answer);
             }
-            verb::HOSTS => {
-                let HostsArgs { silent, after } = parse(arguments)?;
-                let silent_before = self.silent_since(cx.now.wall);
-                self.query(conn, Query::Hosts { silent_before, silent_only: silent, after }, cx);
-            }
-            verb::REPORTS => self.query(conn, Query::Reports(parse::<ReportsArgs>(arguments)?), cx),
-            verb::REPORT => self.query(conn, Query::Report { id: parse::<ReportArgs>(arguments)?.id }, cx),
-            verb::IDS => self.query(conn, Query::Ids { after: parse::<IdsArgs>(arguments)?.after }, cx),
             verb::PUBLISHED => {
-                let PublishedArgs { revision } = parse(arguments)?;
+                let PublishedArgs { revision } = admin::parse(verb, arguments)?;
                 log::info!("revision {revision} has been published");
                 self.loading.push(conn);
                 cx.effect(Effect::Load);
             }
-            verb::PUSH => self.on_push(conn, &parse::<PushArgs>(arguments)?.selector, cx)?,
+            verb::PUSH => {
+                self.on_push(conn, &admin::parse::<PushArgs>(verb, arguments)?.selector, cx)?
+            }
             verb::PROBE => {
-                let host = parse::<ProbeArgs>(arguments)?.host;
+                let host = admin::parse::<ProbeArgs>(verb, arguments)?.host;
                 let name: HostName = host.parse().map_err(|error| {
-                    ControlError::new(format!("{error}"), "give the host's name as hosts.yaml has it")
+                    ControlError::new(
+                        format!("{error}"),
+                        "give the host's name as hosts.yaml has it",
+                    )
                 })?;
                 if !self.hosts.knows(&name) {
                     let hint = "add it to hosts.yaml and publish; `drover hosts` lists those that are known";
-                    return Err(ControlError::new(format!("the inventory has no host {name}"), hint));
+                    return Err(ControlError::new(
+                        format!("the inventory has no host {name}"),
+                        hint,
+                    ));
                 }
                 cx.resolve(name.clone());
                 self.probes.push(Probe::new(conn, name));
             }
             other => {
-                let hint = "the command and the daemon are of different versions; restart the daemon";
-                return Err(ControlError::new(format!("the daemon does not know the command {other:?}"), hint));
+                let hint =
+                    "the command and the daemon are of different versions; restart the daemon";
+                return Err(ControlError::new(
+                    format!("the daemon does not know the command {other:?}"),
+                    hint,
+                ));
             }
         }
         Ok(())
     }
 
-    fn on_push(&mut self, conn: ConnId, selector: &str, cx: &mut Cx<'_>) -> Result<(), ControlError> {
+    fn on_push(
+        &mut self,
+        conn: ConnId,
+        selector: &str,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), ControlError> {
         let pattern = if selector.is_empty() { "*" } else { selector };
-        let pattern = Pattern::parse(pattern)
-            .map_err(|error| ControlError::new(error.to_string(), "give a host's name or a glob such as 'web-*'"))?;
+        let pattern = Pattern::parse(pattern).map_err(|error| {
+            ControlError::new(error.to_string(), "give a host's name or a glob such as 'web-*'")
+        })?;
         let revision = self.hosts.published().revision;
         if revision == Revision(0) {
-            return Err(ControlError::new("nothing has been published yet", "run `drover publish`"));
+            return Err(ControlError::new(
+                "nothing has been published yet",
+                "run `drover publish`",
+            ));
         }
-        let chosen: Vec<HostName> = self.hosts.names().filter(|name| pattern.matches(name)).cloned().collect();
+        let chosen: Vec<HostName> =
+            self.hosts.names().filter(|name| pattern.matches(name)).cloned().collect();
         if chosen.is_empty() {
             let hint = "`drover hosts` lists the hosts that are known";
-            return Err(ControlError::new(format!("no known host matches {:?}", pattern.as_str()), hint));
+            return Err(ControlError::new(
+                format!("no known host matches {:?}", pattern.as_str()),
+                hint,
+            ));
         }
         let all = chosen.len();
-        let lacking: HashSet<HostName> = chosen.into_iter().filter(|name| self.hosts.lacks(name)).collect();
+        let lacking: HashSet<HostName> =
+            chosen.into_iter().filter(|name| self.hosts.lacks(name)).collect();
         lacking.iter().for_each(|name| cx.want(name));
         let current = (all - lacking.len()) as u64;
         self.pushes.push(Push::new(conn, revision, lacking, current, cx.now.at));
@@ -333,7 +368,7 @@ impl MasterRole {
         self.pushes.retain_mut(|push| {
             let Some(piece) = push.poll_piece(in_flight, cx.now.at) else { return true };
             let last = matches!(piece, PushPiece::Result(_));
-            reply_piece(cx, push.conn, &piece, last);
+            cx.reply(push.conn, &admin::piece(&piece, last));
             !last
         });
     }
@@ -347,7 +382,8 @@ impl MasterRole {
         log::info!("a push was cancelled");
         let others = &self.pushes;
         if let Some(downstream) = &mut cx.node.downstream {
-            downstream.cancel(|host| push.awaits(host) && !others.iter().any(|other| other.awaits(host)));
+            downstream
+                .cancel(|host| push.awaits(host) && !others.iter().any(|other| other.awaits(host)));
         }
     }
 
@@ -357,45 +393,8 @@ impl MasterRole {
     }
 }
 
-fn parse<T: DeserializeOwned>(arguments: &[u8]) -> Result<T, ControlError> {
-    serde_json::from_slice(arguments).map_err(|error| {
-        let hint = "the command and the daemon are of different versions; restart the daemon";
-        ControlError::new(format!("the arguments are not understood: {error}"), hint)
-    })
-}
-
-fn send(cx: &mut Cx<'_>, conn: ConnId, last: bool, ok: bool, body: &impl Serialize) {
-    let (ok, body) = match serde_json::to_vec(body) {
-        Ok(body) => (ok, body),
-        Err(error) => (false, format!("{{\"error\":\"{error}\"}}").into_bytes()),
-    };
-    cx.reply(conn, &ControlResp { last, ok, body });
-}
-
-fn reply_piece(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize, last: bool) {
-    send(cx, conn, last, true, body);
-}
-
 fn reply_json(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize) {
-    send(cx, conn, true, true, body);
-}
-
-fn reply_error(cx: &mut Cx<'_>, conn: ConnId, error: &ControlError) {
-    send(cx, conn, true, false, error);
-}
-
-fn reply_answer(cx: &mut Cx<'_>, conn: ConnId, answer: &Answer) {
-    match answer {
-        Answer::Hosts(page) => reply_json(cx, conn, page),
-        Answer::Reports(page) => reply_json(cx, conn, page),
-        Answer::Report(Some(detail)) => reply_json(cx, conn, &**detail),
-        Answer::Report(None) => {
-            let hint = "`drover reports` lists those that are stored";
-            reply_error(cx, conn, &ControlError::new("there is no report of that number", hint));
-        }
-        Answer::Ids(page) => reply_json(cx, conn, page),
-        Answer::Counts(_) => {}
-    }
+    cx.reply(conn, &admin::piece(body, true));
 }
 
 impl Role for MasterRole {
@@ -431,7 +430,13 @@ impl Role for MasterRole {
         handled
     }
 
-    fn handle_request(&mut self, conn: ConnId, _: &PeerAddr, frame: Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
+    fn handle_request(
+        &mut self,
+        conn: ConnId,
+        _: &PeerAddr,
+        frame: Frame<'_>,
+        cx: &mut Cx<'_>,
+    ) -> Option<()> {
         match frame.header.kind {
             Kind::CONTROL_REQ => self.on_control(conn, &frame, cx),
             Kind::STATUS_REQ => {
@@ -486,7 +491,8 @@ impl Role for MasterRole {
             NodeEvent::Exchanged { id, response } => {
                 if let Some(at) = self.probes.iter().position(|p| p.exchange == Some(id)) {
                     let published = self.hosts.published().revision;
-                    self.probes[at].answered(response.as_deref().map_err(|reason| *reason), published);
+                    self.probes[at]
+                        .answered(response.as_deref().map_err(|reason| *reason), published);
                     self.finish_probe(at, cx);
                 }
             }

@@ -36,7 +36,10 @@ impl Services<Effect> for MasterServices {
             Request::Role(Effect::UpdateHosts(updates)) => self.sink.handle().update_hosts(updates),
             Request::Role(Effect::Query { id, query }) => {
                 if let Err(busy) = self.sink.handle().query(id, query) {
-                    let answer = Err(SinkError::Io { path: "result store".to_owned(), detail: busy.to_string() });
+                    let answer = Err(SinkError::Io {
+                        path: "result store".to_owned(),
+                        detail: busy.to_string(),
+                    });
                     self.mailbox.post_role(RoleMail::Sink(SinkEvent::Answered { id, answer }));
                 }
             }

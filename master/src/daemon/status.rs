@@ -37,7 +37,9 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u6
             "the assignments have expired: clients that do not hold them yet refuse them; run `drover publish --force`"
                 .to_owned(),
         );
-    } else if (published.expires.0 - now) * LIFE_LEFT_SHARE < published.expires.0.saturating_sub(published.issued.0) {
+    } else if (published.expires.0 - now) * LIFE_LEFT_SHARE
+        < published.expires.0.saturating_sub(published.issued.0)
+    {
         let days = (published.expires.0 - now) / 86_400_000;
         warnings.push(format!(
             "the assignments expire in {days} days: run `drover publish --force` to renew them before that"
@@ -82,7 +84,8 @@ pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
         inbox_bytes: depth.bytes,
         sink_cursor: role.sink_cursor,
         connections: role.metrics().connections.value(),
-        loop_lag_p99_us: u64::try_from(role.metrics().lag.quantile(0.99).as_micros()).unwrap_or(u64::MAX),
+        loop_lag_p99_us: u64::try_from(role.metrics().lag.quantile(0.99).as_micros())
+            .unwrap_or(u64::MAX),
         warnings: warnings(role, cx, hosts_silent, skewed),
         counters: counters(role, cx),
     }

@@ -1,7 +1,7 @@
 //! Removing what is needed no more: old releases first, then blobs that no release names.
 
 use super::error::StoreError;
-use super::store::{PublishLock, ReleaseStore, list, sync_dir};
+use super::store::{PublishLock, ReleaseStore, list, sync};
 use super::writer::remove_dir;
 use engine::ids::BlobHash;
 use std::collections::HashSet;
@@ -45,7 +45,7 @@ impl ReleaseStore {
             remove_dir(&doomed)?;
             let path = self.release_dir(*revision);
             fs::rename(&path, &doomed).map_err(StoreError::io("rename", &path))?;
-            sync_dir(&self.releases_dir())?;
+            sync(&self.releases_dir())?;
             remove_dir(&doomed)?;
             collected.releases += 1;
         }

@@ -5,7 +5,7 @@ use super::index::{RELEASE_SCHEMA, Release};
 use engine::ids::{BlobHash, Revision};
 use engine::release::decode;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -223,30 +223,28 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), StoreError> {
     made.map_err(StoreError::io("make the directory", dir))
 }
 
-/// Makes what was renamed in a directory durable.
-pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|d| d.sync_all()).map_err(StoreError::io("sync", dir))
+/// Makes a file's bytes, or the names in a directory, durable.
+pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))
 }
 
-/// Writes a new file and makes its bytes durable; its name is not yet.
-pub(super) fn write_synced(
-    path: &Path,
-    fill: impl FnOnce(&mut File) -> io::Result<()>,
-) -> Result<(), StoreError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(StoreError::io("create", path))?;
-    fill(&mut file).and_then(|()| file.sync_all()).map_err(StoreError::io("write", path))
+/// Opens a new file that only its owner may read; one left over is emptied.
+pub(super) fn new_file(path: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(StoreError::io("create", path))
+}
+
+/// Writes a new file; it is not durable yet.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    new_file(path)?.write_all(bytes).map_err(StoreError::io("write", path))
 }
 
 /// Replaces a small file: beside its place, synced, renamed, and the rename synced.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let beside = path.with_extension("new");
-    write_synced(&beside, |file| file.write_all(bytes))?;
+    write(&beside, bytes)?;
+    sync(&beside)?;
     fs::rename(&beside, path).map_err(StoreError::io("rename into place", path))?;
-    path.parent().map_or(Ok(()), sync_dir)
+    path.parent().map_or(Ok(()), sync)
 }

@@ -4,14 +4,16 @@ use super::error::StoreError;
 use super::index::Release;
 use super::intake::{Blob, Intake, IntakeError, PIECE_SIZE, measure, read_piece};
 use super::store::{
-    PublishLock, ReleaseStore, encode_index, make_dir, replace, sync_dir, write_synced,
+    PublishLock, ReleaseStore, encode_index, make_dir, new_file, replace, sync, write,
 };
 use engine::ids::{BlobHash, Revision};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+/// More files than this are synced together.
+const SYNC_EACH_MAX: usize = 64;
 
 /// Takes in the blobs of one release and, when all are there, puts it in force. Dropped before
 /// that, it leaves nothing behind.
@@ -46,21 +48,20 @@ impl<'a> Writer<'a> {
     /// [`StoreError`]: the release in force is then the one before, or, if only the last sync
     /// failed, this one; never a part of one.
     pub fn publish(self, release: &Release) -> Result<(), StoreError> {
-        let mut dirs = BTreeSet::new();
+        self.sync_each(self.staged.keys().map(|hash| self.staged_path(*hash)))?;
+        let mut dirs = BTreeSet::from([self.store.blobs_dir()]);
         for hash in self.staged.keys() {
             let path = self.store.blob_path(*hash);
-            let dir = path.parent().map(Path::to_owned).unwrap_or_default();
-            if !dirs.contains(&dir) {
-                make_dir(&dir)?;
+            if let Some(dir) = path.parent()
+                && !dirs.contains(dir)
+            {
+                make_dir(dir)?;
+                dirs.insert(dir.to_owned());
             }
-            dirs.insert(dir);
             let staged = self.staged_path(*hash);
             fs::rename(&staged, &path).map_err(StoreError::io("rename into place", &path))?;
         }
-        for dir in &dirs {
-            sync_dir(dir)?;
-        }
-        sync_dir(&self.store.blobs_dir())?;
+        self.sync_each(dirs.into_iter())?;
         self.write_index(release)?;
         replace(&self.store.current_path(), format!("{}\n", release.revision).as_bytes())
     }
@@ -69,11 +70,25 @@ impl<'a> Writer<'a> {
         let beside = self.store.releases_dir().join("new");
         remove_dir(&beside)?;
         make_dir(&beside)?;
-        write_synced(&beside.join("index"), |file| file.write_all(&encode_index(release)))?;
-        sync_dir(&beside)?;
+        let index = beside.join("index");
+        write(&index, &encode_index(release))?;
+        sync(&index)?;
+        sync(&beside)?;
         let path = self.store.release_dir(Revision(release.revision));
         fs::rename(&beside, &path).map_err(StoreError::io("rename into place", &path))?;
-        sync_dir(&self.store.releases_dir())
+        sync(&self.store.releases_dir())
+    }
+
+    /// Makes files or directories durable: one by one, or, where thousands of single syncs
+    /// would take minutes, with the whole file system at once.
+    fn sync_each(&self, paths: impl ExactSizeIterator<Item = PathBuf>) -> Result<(), StoreError> {
+        if paths.len() <= SYNC_EACH_MAX {
+            return paths.into_iter().try_for_each(|path| sync(&path));
+        }
+        let dir = self.store.blobs_dir();
+        File::open(&dir)
+            .and_then(|file| Ok(nix::unistd::syncfs(&file)?))
+            .map_err(StoreError::io("sync the file system of", &dir))
     }
 
     fn staged_path(&self, hash: BlobHash) -> PathBuf {
@@ -88,7 +103,7 @@ impl<'a> Writer<'a> {
 
     fn stage(&mut self, blob: Blob, bytes: &[u8]) -> Result<Blob, StoreError> {
         if !self.has(blob) {
-            write_synced(&self.staged_path(blob.hash), |file| file.write_all(bytes))?;
+            write(&self.staged_path(blob.hash), bytes)?;
             self.staged.insert(blob.hash, blob.size);
         }
         Ok(blob)
@@ -98,17 +113,10 @@ impl<'a> Writer<'a> {
     /// bytes still belong together.
     fn copy(&mut self, file: &mut File) -> Result<Blob, IntakeError> {
         let path = self.store.staging_dir().join("copy");
-        let mut copy = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
+        let mut copy = new_file(&path)?;
         let blob = measure(&mut *file, &mut self.piece, |piece| {
             copy.write_all(piece).map_err(StoreError::io("write", &path))
         })?;
-        copy.sync_all().map_err(StoreError::io("sync", &path))?;
         let staged = self.staged_path(blob.hash);
         fs::rename(&path, &staged).map_err(StoreError::io("rename", &staged))?;
         self.staged.insert(blob.hash, blob.size);

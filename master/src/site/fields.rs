@@ -4,6 +4,7 @@ use super::expand::Scope;
 use super::mistake::{Mistakes, Place};
 use super::policy::Declaration;
 use super::yaml::{Node, Value};
+use engine::config::parse_duration;
 use std::time::Duration;
 
 /// Longest path, and longest name within one, that Linux takes.
@@ -25,6 +26,11 @@ impl Fields<'_> {
 
     pub fn has(&self, key: &str) -> bool {
         self.place(key).is_some()
+    }
+
+    /// Whether a key that is needed is missing, and not just misspelt.
+    pub fn lacks(&self, key: &str) -> bool {
+        !self.has(key) && !self.declaration.is_misspelt
     }
 
     /// The value of a key with variables put in.
@@ -218,7 +224,7 @@ impl Fields<'_> {
     pub fn duration(&mut self, key: &str) -> Option<Duration> {
         let (place, text) = self.text(key)?;
         match parse_duration(&text) {
-            Some(duration) if !duration.is_zero() => Some(duration),
+            Ok(duration) if !duration.is_zero() => Some(duration),
             _ => {
                 let message =
                     format!("`{key}` is a duration like 500ms, 90s, 10m or 2h, not {text:?}");
@@ -227,21 +233,6 @@ impl Fields<'_> {
             }
         }
     }
-}
-
-/// Reads `500ms`, `90s`, `10m`, `2h`, `30d`.
-pub fn parse_duration(text: &str) -> Option<Duration> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(unit_at);
-    let ms = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(ms).map(Duration::from_millis)
 }
 
 /// Whether a text is a plain absolute path.

@@ -197,13 +197,14 @@ fn file(planned: &mut Planned, fields: &mut Fields<'_>) {
             let place = fields.place("content").unwrap_or(&planned.place).clone();
             fields.mistakes.add(&place, "a file has `source` or `content`, not both");
         }
-        (false, false) => {
+        (false, false) if !fields.declaration.is_misspelt => {
             let message = format!(
                 "the file {} needs its content: `source: NAME` (below policies/{}/files/) or `content: TEXT`",
                 planned.name, planned.policy
             );
             fields.mistakes.add(&planned.place, message);
         }
+        (false, false) => {}
         (true, false) => {
             if let Some((place, source)) = fields.text("source") {
                 planned.content = Content::File(place, source);
@@ -238,7 +239,7 @@ fn directory(planned: &mut Planned, fields: &mut Fields<'_>) {
 }
 
 fn symlink(planned: &mut Planned, fields: &mut Fields<'_>) {
-    if !fields.has("target") {
+    if fields.lacks("target") {
         let message = format!("the symlink {} needs a `target`", planned.name);
         fields.mistakes.add(&planned.place, message);
     }
@@ -246,7 +247,7 @@ fn symlink(planned: &mut Planned, fields: &mut Fields<'_>) {
 }
 
 fn exec(planned: &mut Planned, fields: &mut Fields<'_>) {
-    if !fields.has("command") {
+    if fields.lacks("command") {
         let message = format!("the exec {:?} needs a `command`: a list of words", planned.name);
         fields.mistakes.add(&planned.place, message);
     }

@@ -29,6 +29,8 @@ pub struct Declaration {
     pub names: Node,
     /// The other keys.
     pub fields: Vec<(Key, Node)>,
+    /// A key is unknown: that another is missing may be the same mistake, and is not told.
+    pub is_misspelt: bool,
 }
 
 /// Checks that a node is a map and that all its keys are known.
@@ -147,11 +149,13 @@ fn declaration(node: &Node, mistakes: &mut Mistakes) -> Option<Declaration> {
         mistakes.add(&first.place, unknown_kind(&first.text, &entries[1..]));
         return None;
     };
+    let mut is_misspelt = false;
     for (key, _) in &entries[1..] {
         let word = key.text.as_str();
         if kind.has(word) {
             continue;
         }
+        is_misspelt = true;
         let message = if kind.has_later(word) {
             not_yet(word)
         } else if kinds::names().any(|k| k == word) {
@@ -171,6 +175,7 @@ fn declaration(node: &Node, mistakes: &mut Mistakes) -> Option<Declaration> {
         place: first.place.clone(),
         names: names.clone(),
         fields: entries[1..].to_vec(),
+        is_misspelt,
     })
 }
 

@@ -1,8 +1,8 @@
 //! `site.toml`.
 
-use super::fields::parse_duration;
 use super::mistake::{Mistakes, Place, did_you_mean};
 use super::policy::quoted;
+use engine::config::parse_duration;
 use std::sync::Arc;
 use std::time::Duration;
 use toml::de::{DeTable, DeValue};
@@ -48,7 +48,7 @@ impl Settings {
                         .add(&at, "`site` is 1 to 64 letters, digits, `-`, `_` or `.` in quotes");
                 }
                 ("assignment_lifetime", value) => {
-                    let lifetime = value.as_str().and_then(parse_duration);
+                    let lifetime = value.as_str().and_then(|text| parse_duration(text).ok());
                     match lifetime.filter(|l| (LIFETIME_MIN..=LIFETIME_MAX).contains(l)) {
                         Some(lifetime) => settings.assignment_lifetime = lifetime,
                         None => mistakes.add(&at, "`assignment_lifetime` is a duration in quotes between \"1m\" and \"3660d\", like \"30d\""),

@@ -336,7 +336,11 @@ fn source_name(policy: &str, source: &str) -> Result<PathBuf, Unusable> {
         return Err(message.into());
     }
     let plain: PathBuf = path.components().filter(|c| matches!(c, Component::Normal(_))).collect();
-    Ok(["policies", policy, "files"].iter().collect::<PathBuf>().join(plain))
+    Ok(["policies", policy, "files"]
+        .iter()
+        .map(Path::new)
+        .chain(plain.iter().map(Path::new))
+        .collect())
 }
 
 fn not_a_file(name: &Path, metadata: &Metadata) -> String {
@@ -362,9 +366,7 @@ pub(super) fn file_entry(name: &Path, blob: &Blob, mode: u32) -> FileEntry {
 }
 
 fn bytes_of(path: &Path) -> Vec<u8> {
-    // Joining an empty path leaves a slash at the end.
-    let bytes = path.as_os_str().as_bytes();
-    bytes.strip_suffix(b"/").unwrap_or(bytes).to_vec()
+    path.as_os_str().as_bytes().to_vec()
 }
 
 fn slashed(path: &[u8]) -> Vec<u8> {

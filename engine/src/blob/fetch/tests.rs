@@ -104,7 +104,9 @@ fn a_server_that_always_answers_wrongly_is_given_up() {
         }
     }
     assert!(matches!(fetcher.poll_event(), Some(FetchEvent::Broken { .. })));
-    assert!(fetcher.is_done() && fetcher.poll_event().is_none() && fetcher.next_timeout().is_none());
+    assert!(
+        fetcher.is_done() && fetcher.poll_event().is_none() && fetcher.next_timeout().is_none()
+    );
 }
 
 #[test]

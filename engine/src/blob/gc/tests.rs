@@ -30,10 +30,10 @@ fn s1_6_what_is_not_kept_goes_and_what_is_kept_stays() {
     assert!(!collected.held && collected.bytes > 5);
     assert!(keep.iter().all(|hash| cache.verify(*hash).is_ok()));
     assert!(stale.iter().all(|hash| !cache.path(*hash).exists()));
-    assert_eq!(cache.probe(&[(kept_partial, 10), (stale_partial, 10)]), [
-        (kept_partial, 10, 5),
-        (stale_partial, 10, 0)
-    ]);
+    assert_eq!(
+        cache.probe(&[(kept_partial, 10), (stale_partial, 10)]),
+        [(kept_partial, 10, 5), (stale_partial, 10, 0)]
+    );
     assert!(cache.blobs.join("README").exists());
     assert_eq!(cache.collect(&keep_list).unwrap().removed, 0);
 }

@@ -17,14 +17,19 @@ fn a_blob_arrives_in_pieces_and_is_served() {
     let data = [7; 700_000];
     let (hash, size) = (BlobHash::of(&data), 700_000);
     thread.submit(BlobCommand::Probe { blobs: vec![(hash, size)] });
-    assert!(matches!(events.recv().unwrap(), BlobEvent::Wanted { blobs } if blobs == [(hash, size, 0)]));
+    assert!(
+        matches!(events.recv().unwrap(), BlobEvent::Wanted { blobs } if blobs == [(hash, size, 0)])
+    );
     for offset in (0..700_000).step_by(100_000) {
         let data = data[offset..offset + 100_000].to_vec();
         thread.submit(BlobCommand::Write { hash, size, offset: offset as u64, data });
     }
     for n in 1..=6 {
         let event = events.recv().unwrap();
-        assert!(matches!(event, BlobEvent::Written { upto, .. } if upto == n * 100_000), "{event:?}");
+        assert!(
+            matches!(event, BlobEvent::Written { upto, .. } if upto == n * 100_000),
+            "{event:?}"
+        );
     }
     assert!(matches!(events.recv().unwrap(), BlobEvent::Stored { hash: h } if h == hash));
     thread.submit(BlobCommand::Open { hash });
@@ -32,10 +37,7 @@ fn a_blob_arrives_in_pieces_and_is_served() {
     thread.submit(BlobCommand::ReadAhead { hash, file, offset: 262_144, len: 262_144 });
     assert!(matches!(events.recv().unwrap(), BlobEvent::Ready { offset: 262_144, .. }));
     thread.submit(BlobCommand::Collect { keep: Vec::new() });
-    assert!(matches!(
-        events.recv().unwrap(),
-        BlobEvent::Collected { removed: 1, bytes: 700_000 }
-    ));
+    assert!(matches!(events.recv().unwrap(), BlobEvent::Collected { removed: 1, bytes: 700_000 }));
     thread.submit(BlobCommand::Open { hash });
     assert!(matches!(events.recv().unwrap(), BlobEvent::Missing { .. }));
     assert!(!cache.path(hash).exists());

@@ -1,1 +1,456 @@
+use super::*;
+use crate::queue::store::StoreCommand as Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command as Process, Stdio};
 
+fn config(dir: &Path) -> LmdbConfig {
+    LmdbConfig { reserve_bytes: 0, ..LmdbConfig::new(dir) }
+}
+
+fn open(dir: &Path) -> (LmdbStore, StoreState) {
+    LmdbStore::open(config(dir)).unwrap()
+}
+
+fn batch(first: u64, run: u64, records: &[&[u8]]) -> Command {
+    let mut batch = Batch { first, run, arrived: WallMs(7), ..Batch::default() };
+    records.iter().for_each(|record| batch.push(record));
+    Command::Write(batch)
+}
+
+fn read(store: &mut LmdbStore, from: u64) -> Vec<(u64, Vec<u8>)> {
+    let command = Command::Read { from, records_max: 10_000, bytes_max: usize::MAX };
+    match store.apply(&command).remove(0) {
+        StoreEvent::Records { records, .. } => {
+            records.into_iter().map(|record| (record.seq, record.frame)).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn trim(store: &mut LmdbStore, upto: u64) -> StoreEvent {
+    store.apply(&Command::Trim { upto, pages: vec![(3, b"page".to_vec())] }).remove(0)
+}
+
+/// Runs one test of this file again in a process of its own, with this value to tell it so.
+fn child(test: &str, value: &str) -> Process {
+    let mut process = Process::new(std::env::current_exe().unwrap());
+    process
+        .args([&format!("queue::lmdb::tests::{test}"), "--exact", "--nocapture"])
+        .env("DROVER_QUEUE_TEST_CHILD", value)
+        .stdout(Stdio::piped());
+    process
+}
+
+fn child_value() -> Option<String> {
+    std::env::var("DROVER_QUEUE_TEST_CHILD").ok()
+}
+
+#[test]
+fn records_pages_and_numbers_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, state) = open(dir.path());
+    assert_eq!((state.first, state.next, state.bytes, state.records), (1, 1, 0, 0));
+    let committed = StoreEvent::Committed { upto: 3, run: 0 };
+    assert_eq!(store.apply(&batch(1, 0, &[b"one", b"", b"three"])), [committed]);
+    assert_eq!(read(&mut store, 2), [(2, b"".to_vec()), (3, b"three".to_vec())]);
+    let trimmed = StoreEvent::Trimmed { upto: 1, records: 1, bytes: 3 };
+    assert_eq!(trim(&mut store, 1), trimmed);
+    drop(store);
+    let (mut store, again) = open(dir.path());
+    assert_eq!((again.first, again.next, again.bytes, again.records), (2, 4, 5, 2));
+    assert_eq!((again.pages, again.epoch), (vec![(3, b"page".to_vec())], state.epoch));
+    // Reads are bounded, but never empty while there is something.
+    let command = Command::Read { from: 0, records_max: 10, bytes_max: 0 };
+    let StoreEvent::Records { records, .. } = store.apply(&command).remove(0) else { panic!() };
+    assert_eq!((records.len(), records[0].arrived), (1, WallMs(7)));
+}
+
+#[test]
+fn another_process_can_look_at_a_queue_that_is_in_use() {
+    if let Some(dir) = child_value() {
+        let stat = stat(Path::new(&dir)).unwrap();
+        assert_eq!((stat.records, stat.first, stat.next), (1, 2, 3));
+        assert_eq!((stat.oldest, stat.bytes, stat.quarantined), (Some(WallMs(7)), 5, 0));
+        let mut shown = Vec::new();
+        dump(Path::new(&dir), false, 0, |record, _| {
+            shown.push(record.frame);
+            true
+        })
+        .unwrap();
+        assert_eq!(shown, [b"three"]);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.apply(&batch(1, 0, &[b"one", b"three"]));
+    trim(&mut store, 1);
+    let path = dir.path().to_str().unwrap();
+    let mut looking = child("another_process_can_look_at_a_queue_that_is_in_use", path);
+    assert!(looking.status().unwrap().success());
+    // Nor is its owner disturbed by it.
+    assert_eq!(store.apply(&batch(3, 0, &[b"x"])).len(), 1);
+}
+
+#[test]
+fn s1_26_a_log_drained_to_nothing_keeps_its_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.apply(&batch(1, 0, &[b"a", b"b"]));
+    trim(&mut store, 2);
+    drop(store);
+    let (mut store, state) = open(dir.path());
+    assert_eq!((state.first, state.next, state.records), (3, 3, 0));
+    // Also if the last record leaves by the quarantine.
+    store.apply(&batch(3, 0, &[b"c"]));
+    store.apply(&Command::Quarantine { seq: 3, reason: "odd".into() });
+    drop(store);
+    assert_eq!(open(dir.path()).1.next, 4);
+}
+
+#[test]
+fn a_commit_that_was_called_failed_is_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.apply(&batch(1, 0, &[b"kept", b"failed, they said", b"this too"]));
+    // The node goes on from the number that it was told had failed.
+    assert_eq!(store.apply(&batch(2, 1, &[b"again"])), [StoreEvent::Committed { upto: 2, run: 1 }]);
+    assert_eq!(read(&mut store, 0), [(1, b"kept".to_vec()), (2, b"again".to_vec())]);
+    assert_eq!(store.bytes, 9);
+}
+
+#[test]
+fn s1_53_the_quota_refuses_and_trimming_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let quota = LmdbConfig { quota_bytes: 100, ..config(dir.path()) };
+    let (mut store, _) = LmdbStore::open(quota).unwrap();
+    let record = [0; 40];
+    store.apply(&batch(1, 0, &[&record, &record]));
+    let failed = store.apply(&batch(3, 0, &[&record]));
+    assert!(
+        matches!(
+            &failed[..],
+            [StoreEvent::CommitFailed {
+                from: 3,
+                run: 0,
+                error: StoreError::QuotaFull { quota_bytes: 100, .. }
+            }]
+        ),
+        "{failed:?}"
+    );
+    // What follows of that run is dropped, even if it would fit.
+    assert_eq!(store.apply(&batch(4, 0, &[b"x"])), []);
+    trim(&mut store, 1);
+    assert_eq!(store.apply(&batch(3, 1, &[&record])), [StoreEvent::Committed { upto: 3, run: 1 }]);
+}
+
+#[test]
+fn s1_53_a_record_that_is_cut_short_goes_to_the_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.apply(&batch(1, 0, &[b"one", b"two", b"three"]));
+    let databases = store.open.as_ref().unwrap();
+    let mut txn = databases.env.write_txn().unwrap();
+    databases.log.put(&mut txn, &2, b"short").unwrap();
+    txn.commit().unwrap();
+    let command = Command::Read { from: 0, records_max: 10, bytes_max: 1000 };
+    let events = store.apply(&command);
+    assert!(matches!(&events[0], StoreEvent::Records { records, .. } if records.len() == 2));
+    assert_eq!(events[1], StoreEvent::Quarantined { seq: 2, bytes: 0 });
+    store.apply(&Command::Quarantine { seq: 3, reason: "the body is no Report".into() });
+    assert_eq!(read(&mut store, 0).len(), 1);
+    drop(store);
+    let mut shown = Vec::new();
+    dump(dir.path(), true, 0, |record, reason| {
+        shown.push((record.seq, record.frame, reason.unwrap()));
+        true
+    })
+    .unwrap();
+    assert_eq!(shown[0].2, "the record is cut short");
+    assert_eq!(shown[1], (3, b"three".to_vec(), "the body is no Report".into()));
+    let (_, state) = open(dir.path());
+    assert_eq!((state.records, state.next), (1, 4));
+}
+
+#[test]
+fn a_second_process_is_kept_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let second = LmdbStore::open(config(dir.path())).unwrap_err();
+    assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+    drop(store);
+    LmdbStore::open(config(dir.path())).unwrap();
+}
+
+#[test]
+fn s1_26_a_cloned_machine_sets_the_others_records_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |id: u8| LmdbConfig { identity: Some([id; 32]), ..config(dir.path()) };
+    let (mut store, original) = LmdbStore::open(of(1)).unwrap();
+    store.apply(&batch(1, 0, &[b"a", b"b"]));
+    drop(store);
+    let (store, state) = LmdbStore::open(of(1)).unwrap();
+    assert_eq!((state.epoch, state.records, state.set_aside), (original.epoch, 2, 0));
+    drop(store);
+    // A machine that has no identity now is no other machine.
+    let unknown = LmdbConfig { identity: None, ..of(1) };
+    assert_eq!(LmdbStore::open(unknown).unwrap().1.records, 2);
+    let (store, clone) = LmdbStore::open(of(2)).unwrap();
+    assert_ne!(clone.epoch, original.epoch);
+    assert_eq!((clone.records, clone.next, clone.set_aside), (0, 1, 2));
+    drop(store);
+    let (_, again) = LmdbStore::open(of(2)).unwrap();
+    assert_eq!((again.epoch, again.set_aside), (clone.epoch, 0));
+    // They are not gone.
+    let aside = dir.path().join(format!("aside-{:016x}", original.epoch));
+    assert_eq!(stat(&aside).unwrap().records, 2);
+}
+
+/// A queue with trees of some depth, large records and freed pages.
+fn grown(dir: &Path) -> Vec<(u64, Vec<u8>)> {
+    let (mut store, _) = open(dir);
+    for lot in 0..40u64 {
+        let records: Vec<Vec<u8>> =
+            (0..20).map(|n| vec![n; if n == 7 { 9000 } else { 300 }]).collect();
+        let records: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        store.apply(&batch(lot * 20 + 1, 0, &records));
+        trim(&mut store, lot * 10);
+    }
+    read(&mut store, 0)
+}
+
+#[test]
+fn broken_first_pages_are_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path());
+    let file = dir.path().join("data.mdb");
+    let good = std::fs::read(&file).unwrap();
+    let refused = |bytes: &[u8], what: &str| {
+        std::fs::write(&file, bytes).unwrap();
+        match LmdbStore::open(config(dir.path())) {
+            Err(error @ StoreError::Corrupt { .. }) => {
+                assert!(error.to_string().contains("move the directory away"), "{error}");
+                assert!(stat(dir.path()).is_err(), "{what}");
+            }
+            other => panic!("{what}: {other:?}"),
+        }
+    };
+    for cut in [1, 100, 152, 4096, 8191, 8192, 3 * 4096] {
+        refused(&good[..cut], &format!("cut to {cut} bytes"));
+    }
+    for (from, to) in [(0, 4096), (4096, 8192), (0, 8192), (16, 20), (4112, 4116)] {
+        let mut bytes = good.clone();
+        bytes[from..to].fill(0);
+        refused(&bytes, &format!("zeros in {from}..{to}"));
+        bytes[from..to].fill(0xA5);
+        refused(&bytes, &format!("rubbish in {from}..{to}"));
+    }
+    let mut other_version = good.clone();
+    other_version[20] = 2;
+    other_version[4116] = 2;
+    refused(&other_version, "another data format");
+    refused(&vec![b'x'; 100_000], "a text");
+    std::fs::write(&file, &good).unwrap();
+    LmdbStore::open(config(dir.path())).unwrap();
+}
+
+#[test]
+fn damage_anywhere_never_ends_the_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = grown(dir.path());
+    let file = dir.path().join("data.mdb");
+    let good = std::fs::read(&file).unwrap();
+    let pages = good.len() / 4096;
+    let mut rng = fastrand::Rng::with_seed(11);
+    let (mut refused, mut opened) = (0, 0);
+    for round in 0..150 {
+        let mut bytes = good.clone();
+        let page = rng.usize(2..pages) * 4096;
+        match round % 3 {
+            0 => bytes[page..page + 4096].fill(0),
+            // The head of a page: number, flags, bounds, node offsets.
+            1 => bytes[page + rng.usize(0..64)] ^= 1 << rng.u8(0..8),
+            _ => bytes.truncate(page + rng.usize(0..4096)),
+        }
+        std::fs::write(&file, &bytes).unwrap();
+        match LmdbStore::open(config(dir.path())) {
+            Err(StoreError::Corrupt { .. }) => refused += 1,
+            Err(other) => panic!("round {round}: {other}"),
+            Ok((mut store, _)) => {
+                opened += 1;
+                // What it then says of the records is theirs to check, with their checksums.
+                assert!(read(&mut store, 0).len() <= records.len());
+                trim(&mut store, 500);
+            }
+        }
+    }
+    assert!(refused > 20 && opened > 5, "{refused} refused, {opened} opened");
+}
+
+#[test]
+fn the_map_is_halved_until_it_is_granted() {
+    if let Some(dir) = child_value() {
+        let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+        // SAFETY: lowers a limit of this process, which runs nothing but this test.
+        #[allow(unsafe_code)]
+        let lowered = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+        assert_eq!(lowered, 0);
+        let (mut store, _) = open(Path::new(&dir));
+        store.apply(&batch(1, 0, &[b"x"]));
+        let map_size = store.open.as_ref().unwrap().env.info().map_size;
+        assert!((MAP_BYTES_MIN..1 << 30).contains(&map_size));
+        assert!(store.quota_bytes <= map_size as u64 / 2);
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let status = child("the_map_is_halved_until_it_is_granted", path).status().unwrap();
+    assert!(status.success());
+}
+
+fn killed_record(seq: u64) -> Vec<u8> {
+    let mut rng = fastrand::Rng::with_seed(seq);
+    let len = if rng.u8(..) < 5 { 6000 } else { rng.usize(8..400) };
+    let mut record = seq.to_le_bytes().to_vec();
+    record.resize(len, rng.u8(..));
+    record
+}
+
+/// Appends and trims as fast as it can, and says what is committed; it is killed at it.
+fn write_until_killed(dir: &Path) {
+    let (mut store, mut state) = open(dir);
+    let mut rng = fastrand::Rng::with_seed(state.next);
+    loop {
+        let records: Vec<_> = (0..rng.u64(1..60)).map(|n| killed_record(state.next + n)).collect();
+        let records: Vec<_> = records.iter().map(Vec::as_slice).collect();
+        match store.apply(&batch(state.next, 0, &records))[..] {
+            [StoreEvent::Committed { upto, .. }] => {
+                println!("\ncommitted {upto}");
+                state.next = upto + 1;
+            }
+            ref other => panic!("{other:?}"),
+        }
+        if rng.u8(..) < 120 {
+            trim(&mut store, state.next.saturating_sub(rng.u64(1..400)));
+        }
+    }
+}
+
+#[test]
+fn s1_53_sigkill_loses_nothing_that_was_committed() {
+    if let Some(dir) = child_value() {
+        write_until_killed(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut rng = fastrand::Rng::with_seed(53);
+    let mut acked = 0;
+    for kill in 0..30 {
+        let mut process =
+            child("s1_53_sigkill_loses_nothing_that_was_committed", dir.path().to_str().unwrap())
+                .spawn()
+                .unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        // After so many commits, and somewhere within the next.
+        let mut left = rng.u32(1..20);
+        while left > 0 {
+            let line = lines.next().expect("the child writes until it is killed").unwrap();
+            if let Some(upto) = line.strip_prefix("committed ") {
+                acked = upto.parse().unwrap();
+                left -= 1;
+            }
+        }
+        for _ in 0..rng.u32(0..200_000) {
+            std::hint::spin_loop();
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        for line in lines.map_while(Result::ok) {
+            if let Some(upto) = line.strip_prefix("committed ").and_then(|n| n.parse().ok()) {
+                acked = upto;
+            }
+        }
+        let (mut store, state) = open(dir.path());
+        assert!(state.next > acked, "kill {kill}: {acked} was committed, {} is next", state.next);
+        let records = read(&mut store, 0);
+        assert_eq!(records.len() as u64, state.next - state.first, "kill {kill}");
+        for (wanted, (seq, record)) in (state.first..).zip(&records) {
+            assert_eq!((*seq, record), (wanted, &killed_record(wanted)), "kill {kill}");
+        }
+    }
+}
+
+/// Fills a small file system, and goes on when there is room again.
+fn fill_the_disk(dir: &Path) {
+    let small = LmdbConfig { reserve_bytes: 1 << 20, ..LmdbConfig::new(dir.join("queue")) };
+    let (mut store, _) = LmdbStore::open(small).unwrap();
+    assert!(dir.join("queue/reserve").exists());
+    // Somebody else's file takes what is left in the end.
+    let record = vec![5; 1000];
+    let (mut next, mut run) = (1, 0);
+    let lot: Vec<&[u8]> = (0..50).map(|_| record.as_slice()).collect();
+    let error = loop {
+        match store.apply(&batch(next, run, &lot)).remove(0) {
+            StoreEvent::Committed { upto, .. } => next = upto + 1,
+            StoreEvent::CommitFailed { from, error, .. } => {
+                assert_eq!(from, next);
+                break error;
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(error, StoreError::DiskFull { .. }), "{error}");
+    assert!(next > 500, "only {next} records");
+    assert_eq!(read(&mut store, 0).len() as u64, next - 1, "nothing committed is lost");
+    // Trimming goes on, at the cost of the reserve if need be, and then so does writing.
+    let half = next / 2;
+    let trimmed = trim(&mut store, half);
+    assert!(matches!(trimmed, StoreEvent::Trimmed { records, .. } if records == half));
+    for _ in 0..5 {
+        run += 1;
+        match store.apply(&batch(next, run, &lot)).remove(0) {
+            StoreEvent::Committed { upto, .. } => next = upto + 1,
+            other => panic!("{other:?}"),
+        }
+        trim(&mut store, next - 300);
+    }
+    drop(store);
+    let (mut store, state) = LmdbStore::open(config(&dir.join("queue"))).unwrap();
+    assert_eq!((state.next, state.first), (next, next - 299));
+    assert_eq!(read(&mut store, 0).len(), 299);
+}
+
+/// A file system of 8 MiB that only this thread sees; without the right to mount, files of
+/// this process are limited to that size.
+fn small_disk(dir: &Path) {
+    let target = std::ffi::CString::new(dir.to_str().unwrap()).unwrap();
+    // SAFETY: plain system calls with C strings; they concern this thread of a process that
+    // runs nothing but this test.
+    #[allow(unsafe_code)]
+    unsafe {
+        let root = c"/".as_ptr();
+        let none = c"none".as_ptr();
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        if libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, root, std::ptr::null(), private, std::ptr::null()) == 0
+            && libc::mount(none, target.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=8m".as_ptr().cast())
+                == 0
+        {
+            return;
+        }
+        let limit = libc::rlimit { rlim_cur: 6 << 20, rlim_max: 6 << 20 };
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+#[test]
+fn s1_53_a_full_disk_is_an_error_and_trimming_goes_on() {
+    if let Some(dir) = child_value() {
+        small_disk(Path::new(&dir));
+        return fill_the_disk(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output =
+        child("s1_53_a_full_disk_is_an_error_and_trimming_goes_on", path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

@@ -209,7 +209,6 @@ impl DurableLane {
             delivery.in_flight.pop_front();
         }
         self.acked_up_to(seq + 1);
-        self.hold = None;
         self.advance();
     }
 
@@ -297,7 +296,9 @@ impl DurableLane {
         config: &OutboxConfig,
         now: Now,
     ) -> Option<StoreCommand> {
-        let held = self.hold.is_some_and(|until| now.at < until);
+        // An old hold would be a deadline that has always just passed.
+        self.hold.take_if(|until| now.at >= *until);
+        let held = self.hold.is_some();
         let (acked_next, committed_next, run) = (self.acked_next, self.committed_next, self.run);
         if delivering && !held && acked_next < committed_next {
             self.work().delivery.get_or_insert_with(|| Delivery::from(acked_next));

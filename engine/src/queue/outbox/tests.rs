@@ -12,9 +12,8 @@ fn seqs(frames: &[Vec<u8>]) -> Vec<u64> {
 }
 
 fn bodies(frames: &[Vec<u8>]) -> Vec<String> {
-    let body = |bytes: &Vec<u8>| {
-        String::from_utf8_lossy(Frame::parse(bytes).unwrap().body()).into_owned()
-    };
+    let body =
+        |bytes: &Vec<u8>| String::from_utf8_lossy(Frame::parse(bytes).unwrap().body()).into_owned();
     frames.iter().map(body).collect()
 }
 
@@ -44,7 +43,8 @@ fn s1_51_binding_goes_before_ten_thousand_reports() {
 
 #[test]
 fn s1_52_the_lane_in_memory_is_bounded_and_counts_what_it_drops() {
-    let config = OutboxConfig { memory_count_max: 10, memory_bytes_max: 1000, ..Default::default() };
+    let config =
+        OutboxConfig { memory_count_max: 10, memory_bytes_max: 1000, ..Default::default() };
     let mut rig = OutboxRig::new(config);
     for n in 0..25u8 {
         rig.outbox.push(message(Kind::MANIFEST, &[n]), at(0)).unwrap();

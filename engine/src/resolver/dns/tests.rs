@@ -34,7 +34,8 @@ fn a_question_has_the_bytes_of_the_rfc() {
 
 #[test]
 fn what_a_server_writes_is_read_back() {
-    let addrs: Vec<IpAddr> = ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(|a| a.parse().unwrap()).into();
+    let addrs: Vec<IpAddr> =
+        ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(|a| a.parse().unwrap()).into();
     for (family, count) in [(Family::V4, 2), (Family::V6, 1)] {
         let asked = asked(&question(9, &name("web.example"), family)).unwrap();
         let bytes = answer(&asked, Some(&addrs), 300, false);
@@ -61,7 +62,10 @@ fn aliases_are_followed_and_the_smallest_ttl_counts() {
     ];
     let ttl = Duration::from_secs(30);
     let addrs = vec!["192.0.2.9".parse().unwrap()];
-    assert_eq!(parse(&message("www.example", &records), "www.example"), Ok(Response::Addrs { addrs, ttl }));
+    assert_eq!(
+        parse(&message("www.example", &records), "www.example"),
+        Ok(Response::Addrs { addrs, ttl })
+    );
 }
 
 #[test]
@@ -83,7 +87,9 @@ fn loops_of_compression_pointers_end() {
     // "a" at 12..; the owner stands at 19: points to itself, forward, and to each other.
     let at = question(7, &name("a"), Family::V4).len() as u8;
     assert_eq!(at, 19);
-    for owner in [&[0xc0, at][..], &[0xc0, at + 2, 0xc0, at], &[0xc0, at + 40], &[1, b'x', 0xc0, at]] {
+    for owner in
+        [&[0xc0, at][..], &[0xc0, at + 2, 0xc0, at], &[0xc0, at + 40], &[1, b'x', 0xc0, at]]
+    {
         let bytes = message("a", &[(owner, 1, 60, &[192, 0, 2, 1])]);
         assert_eq!(parse(&bytes, "a"), Err(DnsError::Malformed), "{owner:?}");
     }
@@ -102,10 +108,10 @@ fn no_bytes_make_it_panic() {
     let seed = 8;
     println!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let good = message("www.example", &[
-        (b"\xc0\x0c", 5, 30, b"\x03web\xc0\x10"),
-        (b"\x03WEB\xc0\x10", 1, 60, &[192, 0, 2, 9]),
-    ]);
+    let good = message(
+        "www.example",
+        &[(b"\xc0\x0c", 5, 30, b"\x03web\xc0\x10"), (b"\x03WEB\xc0\x10", 1, 60, &[192, 0, 2, 9])],
+    );
     for end in 0..good.len() {
         assert!(parse(&good[..end], "www.example").is_err(), "{end}");
     }

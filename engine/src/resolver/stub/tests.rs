@@ -63,7 +63,10 @@ fn s1_11_what_does_not_exist_is_told_from_what_does_not_answer() {
     let refused = [&[0x81, 0x85, 0, 1, 0, 0, 0, 0, 0, 0, 4][..], b"fail\0\0\x01\0\x01"].concat();
     site.server.zone(&name("fail"), Zone::Raw(refused));
     let failed = site.stub.lookup(&name("fail"));
-    assert!(matches!(failed, Err(ResolveError::Failed(ref e)) if e.contains("code 5")), "{failed:?}");
+    assert!(
+        matches!(failed, Err(ResolveError::Failed(ref e)) if e.contains("code 5")),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -103,7 +106,8 @@ fn the_files_of_the_c_library_are_read_as_it_reads_them() {
     );
     assert_eq!(conf.servers, addrs(&["192.0.2.1", "::1"]));
     assert_eq!((conf.dots_min, conf.timeout, conf.tries), (2, Duration::from_secs(30), 1));
-    let candidates = |text| conf.candidates(&name(text)).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let candidates =
+        |text| conf.candidates(&name(text)).iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(candidates("x.y"), ["x.y.b.example", "x.y.c.example", "x.y"]);
     assert_eq!(candidates("x.y.z"), ["x.y.z", "x.y.z.b.example", "x.y.z.c.example"]);
     assert_eq!(ResolvConf::parse("").servers, addrs(&["127.0.0.1"]));

@@ -1,6 +1,9 @@
 use super::*;
 use crate::control::{NoArgs, PushPiece, PushProgress, PushResult, verb};
+use engine::wire::{Decoder, Flow};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 
 /// A daemon that answers one command with these bytes, then hangs up, and says what it heard.

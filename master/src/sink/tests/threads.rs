@@ -102,13 +102,27 @@ fn s1_67_a_sink_at_100_ms_per_write_delays_no_hand_over() {
     let delay = Duration::from_millis(100);
     let sink = SlowSink::new(open(&dir.path().join("results.sqlite")), delay);
     let (thread, told) = start(sink);
+    let mut updates = HostUpdates::default();
+    updates.host(host("web1"), HostUpdate::default());
     let mut slowest = Duration::ZERO;
+    let mut hand_over = |send: &dyn Fn(&SinkHandle)| {
+        let begun = std::time::Instant::now();
+        send(&thread.handle());
+        slowest = slowest.max(begun.elapsed());
+    };
     for n in 0..3 {
         let begun = std::time::Instant::now();
-        thread.handle().append(records(n * 1000, (n + 1) * 1000));
-        slowest = slowest.max(begun.elapsed());
-        // One write for a thousand reports: 100 ms are shared by all of them.
-        let SinkEvent::Appended(appended) = told.recv().unwrap() else { panic!() };
+        hand_over(&|handle| handle.append(records(n * 1000, (n + 1) * 1000)));
+        // All the while that it is written, whoever has news can leave them.
+        let appended = loop {
+            hand_over(&|handle| handle.update_hosts(updates.clone()));
+            match told.try_recv() {
+                Ok(SinkEvent::Appended(appended)) => break appended,
+                Ok(other) => panic!("{other:?}"),
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        // One write for a thousand reports: the 100 ms are shared by all of them.
         assert_eq!(appended.stored, 1000);
         assert!(begun.elapsed() >= delay);
     }
@@ -144,7 +158,9 @@ fn a_failed_batch_comes_back_with_a_longer_wait_each_time() {
     for _ in 0..12 {
         open.send(false).unwrap();
         thread.handle().append(records(5, 8));
-        let SinkEvent::AppendFailed { error, retry_after } = told.recv().unwrap() else { panic!() };
+        let SinkEvent::AppendFailed { error, retry_after, .. } = told.recv().unwrap() else {
+            panic!()
+        };
         assert!(error.to_string().contains("free some space"));
         waits.push(retry_after.as_millis());
     }

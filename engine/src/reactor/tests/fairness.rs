@@ -1,0 +1,107 @@
+//! Bounds: nobody makes the others wait, and running out of something passes.
+
+use super::harness::{Backend, MS, SEC, Seen, World, frame};
+use super::on_both;
+use crate::limits::Limits;
+use crate::node::io::{Mail, Output, Verdict};
+use crate::reactor::poller::{Poller, Token};
+
+on_both! {
+    e12_a_big_sender_does_not_starve_small_ones,
+    e13_posts_from_the_loops_own_thread_neither_block_nor_are_lost,
+    e1_accepting_pauses_at_the_limit_and_resumes_after_a_close,
+    s1_29_mail_wakes_a_sleeping_loop,
+    parked_frames_are_offered_again_in_order,
+}
+
+fn e12_a_big_sender_does_not_starve_small_ones<B: Backend>() {
+    let limits = Limits { read_budget: 4096, ..Limits::default() };
+    let mut w = World::<B>::with(limits);
+    let (mut big, big_id) = w.connect();
+    let (mut small, small_id) = w.connect();
+    let bytes = frame(1, 1_000_000).to_vec();
+    let mut rest = &bytes[..];
+    while let Ok(n) = w.peers.write_vectored(&mut big, &[std::io::IoSlice::new(rest)]) {
+        rest = &rest[n..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    for _ in 0..100 {
+        w.backend.deliver();
+    }
+    let little = frame(2, 10).to_vec();
+    w.peers.write_vectored(&mut small, &[std::io::IoSlice::new(&little)]).unwrap();
+    for _ in 0..100 {
+        w.backend.deliver();
+    }
+    let (turns, read) = (w.reactor.metrics().turns.value(), w.reactor.metrics().bytes_in.value());
+    w.until("the small one is served", |w| w.frames().first() == Some(&(small_id, 2)));
+    let turns = w.reactor.metrics().turns.value() - turns;
+    let read = w.reactor.metrics().bytes_in.value() - read;
+    assert!(read <= (turns + 1) * 2 * 4096, "{read} bytes in {turns} turns");
+    // The edge of what was left over is not lost.
+    let left = rest.to_vec();
+    w.send(&mut big, &left);
+    w.until("the big one is whole", |w| w.frames().last() == Some(&(big_id, 1)));
+}
+
+fn e13_posts_from_the_loops_own_thread_neither_block_nor_are_lost<B: Backend>() {
+    let mut w = World::<B>::new();
+    let mailbox = w.reactor.mailbox();
+    // As many wakes as filled the first system's pipe many times over, from the loop's thread.
+    for n in 0..100_000 {
+        mailbox.post_role(n);
+    }
+    w.until("all mail", |w| w.reactor.metrics().mails.value() == 100_000);
+    let turns = w.reactor.metrics().turns.value();
+    assert!(turns >= 100_000 / 256, "a turn takes a bounded number: {turns} turns");
+}
+
+fn s1_29_mail_wakes_a_sleeping_loop<B: Backend>() {
+    let mut w = World::<B>::new();
+    let mailbox = w.reactor.mailbox();
+    w.settle();
+    let poster = std::thread::spawn(move || mailbox.post(Mail::Stop));
+    w.until("told", |w| w.seen() == [Seen::Stop]);
+    poster.join().unwrap();
+}
+
+fn e1_accepting_pauses_at_the_limit_and_resumes_after_a_close<B: Backend>() {
+    let limits = Limits { connections_max: 3, ..Limits::default() };
+    let mut w = World::<B>::with(limits);
+    let (addr, token) = (w.addr, Token(1 << 40));
+    let mut served: Vec<_> = (0..3).map(|_| w.connect().0).collect();
+    let _waiting: Vec<_> = (0..2).map(|_| w.peers.connect(addr, None, token).unwrap()).collect();
+    w.until("paused", |w| w.reactor.metrics().accept_pauses.value() == 1);
+    w.settle();
+    assert_eq!(w.accepted().len(), 3);
+    assert!(w.reactor.metrics().accept_pauses.value() <= 2, "once, and again after 100 ms");
+    let now = crate::clock::Clock::now(&w.backend.clock()).at;
+    assert!(w.reactor.next_deadline(now).is_some_and(|at| at > now), "it would spin");
+    w.peers.close(served.remove(0));
+    w.until("the fourth", |w| w.accepted().len() == 4);
+    w.advance(SEC);
+    w.peers.close(served.remove(0));
+    w.until("the fifth", |w| w.accepted().len() == 5);
+}
+
+fn parked_frames_are_offered_again_in_order<B: Backend>() {
+    let mut w = World::<B>::new();
+    let (mut peer, id) = w.connect();
+    let open = std::rc::Rc::new(std::cell::Cell::new(0));
+    let gate = open.clone();
+    w.react(move |_, f, _| if f.header.seq <= gate.get() { Verdict::Taken } else { Verdict::Park });
+    for seq in 1..=50 {
+        w.send(&mut peer, &frame(seq, 3000).to_vec());
+    }
+    for upto in [0, 1, 17, 50] {
+        open.set(upto);
+        w.output(Output::Resume { conn: id });
+        w.until("taken", |w| w.frames().len() as u64 == upto);
+        w.settle();
+        assert_eq!(w.frames().len() as u64, upto);
+        w.advance(MS);
+    }
+    assert!(w.frames().iter().map(|(_, seq)| *seq).eq(1..=50));
+}

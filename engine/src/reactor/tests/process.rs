@@ -1,0 +1,190 @@
+//! What only a real process shows: descriptors, signals, sockets in the file system.
+
+use super::harness::{MioBackend, Seen, World, frame};
+use crate::blocking::{BlockingError, Connection};
+use crate::node::io::{CloseReason, Output, PeerAddr, Verdict};
+use crate::reactor::{MioPoller, Signals, poller::Poller, poller::Token};
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+const CHILD: &str = "DROVER_TEST_CHILD";
+
+/// Runs this same test in a process of its own; true in that process.
+fn in_child(test: &str) -> bool {
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let out = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(text.contains("1 passed"), "the child ran no test: {text}");
+    false
+}
+
+#[test]
+fn e1_accepting_pauses_without_descriptors_and_resumes() {
+    if !in_child("reactor::tests::process::e1_accepting_pauses_without_descriptors_and_resumes") {
+        return;
+    }
+    let mut w = World::<MioBackend>::new();
+    let addr = w.addr;
+    let mut peers: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    // Room for three of the eight.
+    let limit = libc::rlimit { rlim_cur: open + 2, rlim_max: open + 2 };
+    // SAFETY: `limit` is a valid rlimit; this process runs nothing but this test.
+    #[allow(unsafe_code)]
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0);
+    w.settle();
+    let taken = w.accepted().len();
+    assert!((1..8).contains(&taken), "{taken}");
+    let metrics = w.reactor.metrics();
+    assert_eq!(metrics.accept_pauses.value(), 1, "it pauses, and does not spin");
+    while w.accepted().len() < 8 {
+        let before = w.accepted().len();
+        drop(peers.remove(0));
+        w.until("one more", |w| w.accepted().len() > before);
+    }
+}
+
+#[test]
+fn signals_become_mail() {
+    if !in_child("reactor::tests::process::signals_become_mail") {
+        return;
+    }
+    let mut w = World::<MioBackend>::new();
+    w.reactor.watch(Box::new(Signals::install().unwrap())).unwrap();
+    signal_hook::low_level::raise(libc::SIGHUP).unwrap();
+    w.until("reload", |w| w.seen() == [Seen::Mail]);
+    signal_hook::low_level::raise(libc::SIGTERM).unwrap();
+    w.until("stop", |w| w.seen() == [Seen::Mail, Seen::Stop]);
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    if std::env::var_os(CHILD).is_none() {
+        let test = "reactor::tests::process::a_second_signal_ends_the_process_at_once";
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test])
+            .env(CHILD, "1")
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert_eq!(status.code(), Some(143));
+        return;
+    }
+    let _signals = Signals::install().unwrap();
+    signal_hook::low_level::raise(libc::SIGTERM).unwrap();
+    signal_hook::low_level::raise(libc::SIGTERM).unwrap();
+    unreachable!("the second signal ends the process");
+}
+
+#[test]
+fn the_control_socket_is_its_owners_alone_and_a_stale_one_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control");
+    let mut poller = MioPoller::new().unwrap();
+    let first = poller.listen_unix(&path, Token(0)).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let taken = poller.listen_unix(&path, Token(1)).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(taken.to_string().contains("is the daemon running?"), "{taken}");
+    let _peer = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let (_, peer) = poller.accept(&first).unwrap();
+    let me = std::fs::metadata("/proc/self").map(|m| std::os::unix::fs::MetadataExt::uid(&m));
+    assert_eq!(peer, PeerAddr::Unix { uid: me.unwrap() });
+    // Dropped without being closed, as by a crash: the file stays.
+    drop(first);
+    assert!(path.exists());
+    let second = poller.listen_unix(&path, Token(2)).unwrap();
+    poller.close_listener(second);
+    assert!(!path.exists());
+    std::fs::write(&path, "a file of somebody's").unwrap();
+    assert!(poller.listen_unix(&path, Token(3)).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), b"a file of somebody's");
+}
+
+#[test]
+fn s1_36_the_blocking_codec_talks_to_the_reactor() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control");
+    let mut w = World::<MioBackend>::new();
+    w.reactor.listen_unix(&path).unwrap();
+    w.react(|conn, f, outputs| {
+        use crate::wire::message::{ControlReq, ControlResp};
+        let request = crate::wire::access::<ControlReq>(f).unwrap();
+        for n in 0..3u8 {
+            let body = [request.verb.as_bytes(), &[n]].concat();
+            let answer = ControlResp { last: n == 2, ok: true, body };
+            let frame = crate::wire::FrameBuf::message(None, &answer, |_| {});
+            outputs.push_back(Output::Send { conn, frame });
+        }
+        Verdict::Taken
+    });
+    let addr = w.addr;
+    let client = std::thread::spawn(move || {
+        let timeout = Duration::from_secs(10);
+        for mut conversation in [
+            Connection::connect_unix(&path, timeout).unwrap(),
+            Connection::connect(addr, timeout).unwrap(),
+        ] {
+            let mut pieces = Vec::new();
+            conversation
+                .control("x", vec![], |ok, body| {
+                    assert!(ok);
+                    pieces.push(body.to_vec());
+                    Ok::<_, BlockingError>(())
+                })
+                .unwrap();
+            assert_eq!(pieces, [[b'x', 0], [b'x', 1], [b'x', 2]]);
+        }
+    });
+    w.until("both served", |w| w.frames().len() == 2 && w.reactor.connections() == 0);
+    client.join().unwrap();
+}
+
+#[test]
+fn the_blocking_codec_names_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeout = Duration::from_millis(50);
+    let text = |r: Result<Connection, BlockingError>| r.unwrap_err().to_string();
+    assert!(
+        text(Connection::connect_unix(&dir.path().join("no"), timeout))
+            .contains("is the daemon running")
+    );
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut silent = Connection::connect(addr, timeout).unwrap();
+    assert!(matches!(silent.receive(), Err(BlockingError::Timeout { .. })));
+    let mut cut = Connection::connect(addr, Duration::from_secs(5)).unwrap();
+    let _ = listener.accept().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut stream, &frame(1, 10).to_vec()[..20]).unwrap();
+    drop(stream);
+    assert!(matches!(cut.receive(), Err(BlockingError::Truncated { .. })));
+    let mut foreign = Connection::connect(addr, Duration::from_secs(5)).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    std::io::Write::write_all(&mut stream, &[b'H'; 100]).unwrap();
+    assert!(matches!(foreign.receive(), Err(BlockingError::Wire { .. })));
+    drop(listener);
+    assert!(text(Connection::connect(addr, timeout)).contains("nobody listens there"));
+}
+
+#[test]
+fn s1_37_what_the_system_says_becomes_a_reason_of_its_own() {
+    let dial = |code| CloseReason::of_dial(&std::io::Error::from_raw_os_error(code));
+    assert_eq!(dial(libc::ECONNREFUSED), CloseReason::Refused);
+    assert_eq!(dial(libc::ETIMEDOUT), CloseReason::ConnectTimeout);
+    assert_eq!(dial(libc::EHOSTUNREACH), CloseReason::Unreachable);
+    assert_eq!(dial(libc::ENETUNREACH), CloseReason::Unreachable);
+    assert_eq!(dial(libc::EMFILE), CloseReason::Exhausted);
+    assert_eq!(dial(libc::EADDRNOTAVAIL), CloseReason::Exhausted);
+    assert_eq!(dial(libc::EACCES), CloseReason::Os(libc::EACCES));
+    let labels: std::collections::BTreeSet<_> = CloseReason::LABELS.iter().collect();
+    assert_eq!(labels.len(), CloseReason::LABELS.len());
+}

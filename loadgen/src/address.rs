@@ -1,0 +1,133 @@
+//! Who the simulated clients are: the name and the loopback address of each follow from its
+//! index, so that the hosts table can be written before anything runs.
+
+use engine::ids::{HostName, HostNameError};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+/// Most clients of one load generator: more than any machine carries, and all their addresses
+/// lie in 127.1.0.0 to 127.16.255.255, clear of the 127.0.0.x that people use by hand.
+pub const CLIENTS_MAX: u32 = 1_000_000;
+/// The suffix of the clients' names; `.test` is reserved for this (RFC 2606).
+pub const DEFAULT_SUFFIX: &str = "load.test";
+/// Values of the last two bytes of an address: 1 to 250, so that none looks like a network or
+/// a broadcast address.
+const BYTE_VALUES: u32 = 250;
+
+/// The names and addresses of a swarm's clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identities {
+    suffix: Box<str>,
+}
+
+impl Identities {
+    /// Names that end with this suffix: `lg-00001.SUFFIX`, `lg-00002.SUFFIX`, …
+    ///
+    /// # Errors
+    /// The suffix does not make host names.
+    pub fn new(suffix: &str) -> Result<Self, HostNameError> {
+        HostName::parse(format!("lg-{CLIENTS_MAX}.{suffix}").as_bytes())?;
+        Ok(Self { suffix: suffix.to_ascii_lowercase().into() })
+    }
+
+    /// The name of a client.
+    ///
+    /// # Panics
+    /// Never: the suffix was checked with the longest number.
+    #[must_use]
+    pub fn name(&self, index: u32) -> HostName {
+        let text = format!("lg-{:05}.{}", u64::from(index) + 1, self.suffix);
+        HostName::parse(text.as_bytes()).expect("the suffix was checked with the longest number")
+    }
+
+    /// Writes the table `name address:port` that the master's resolver and inventory read.
+    /// The file appears whole or not at all, since the master may be reading it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_hosts_table(&self, path: &Path, clients: u32, port: u16) -> io::Result<()> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let mut out = BufWriter::new(File::create(&partial)?);
+        writeln!(out, "# Written by loadgen: {clients} simulated clients.")?;
+        for index in 0..clients {
+            writeln!(out, "{} {}:{port}", self.name(index), address(index))?;
+        }
+        out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        fs::rename(&partial, path)
+    }
+}
+
+/// The loopback address of a client.
+///
+/// # Panics
+/// If `index` is not below [`CLIENTS_MAX`].
+#[must_use]
+pub fn address(index: u32) -> Ipv4Addr {
+    assert!(index < CLIENTS_MAX, "the command line was checked");
+    let byte = |value: u32| u8::try_from(value).expect("below 251");
+    let (low, high) = (index % BYTE_VALUES, index / BYTE_VALUES);
+    Ipv4Addr::new(127, byte(1 + high / BYTE_VALUES), byte(1 + high % BYTE_VALUES), byte(1 + low))
+}
+
+/// The client that has this address; `None` if none can have it.
+#[must_use]
+pub fn index_of(address: IpAddr) -> Option<u32> {
+    // A wildcard IPv6 socket would show it as ::ffff:127.a.b.c.
+    let IpAddr::V4(address) = address.to_canonical() else { return None };
+    let [127, a, b, c] = address.octets().map(u32::from) else { return None };
+    let digit = |byte: u32| byte.checked_sub(1).filter(|value| *value < BYTE_VALUES);
+    let index = (digit(a)? * BYTE_VALUES + digit(b)?) * BYTE_VALUES + digit(c)?;
+    (index < CLIENTS_MAX).then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_and_addresses_are_one_to_one() {
+        let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        for index in 0..100_000 {
+            assert!(names.insert(identities.name(index)), "{index}");
+            let address = address(index);
+            assert!(addresses.insert(address), "{index}");
+            assert!(address.is_loopback() && address.octets()[1] > 0, "{address}");
+            assert_eq!(index_of(address.into()), Some(index));
+        }
+        assert_eq!(identities.name(0).as_str(), "lg-00001.load.test");
+        assert_eq!(address(0), Ipv4Addr::new(127, 1, 1, 1));
+    }
+
+    #[test]
+    fn other_addresses_belong_to_nobody() {
+        for text in ["127.0.0.1", "127.1.0.1", "127.1.1.255", "10.1.1.1", "127.18.1.1", "::1"] {
+            assert_eq!(index_of(text.parse().unwrap()), None, "{text}");
+        }
+        assert_eq!(index_of("::ffff:127.1.1.2".parse().unwrap()), Some(1));
+        assert_eq!(index_of(address(CLIENTS_MAX - 1).into()), Some(CLIENTS_MAX - 1));
+    }
+
+    #[test]
+    fn a_suffix_that_makes_no_names_is_refused() {
+        assert!(Identities::new("bad suffix").is_err());
+        assert!(Identities::new(&"x".repeat(250)).is_err());
+    }
+
+    #[test]
+    fn the_table_is_what_the_resolver_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        let identities = Identities::new("example").unwrap();
+        identities.write_hosts_table(&path, 300, 7401).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines.len(), 300);
+        assert_eq!(lines[299], "lg-00300.example 127.1.2.50:7401");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing else is left behind");
+    }
+}

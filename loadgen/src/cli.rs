@@ -1,0 +1,259 @@
+//! The command line of `loadgen`.
+
+use crate::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
+use crate::config::{RunConfig, Workload};
+use crate::error::{Exit, LoadError};
+use crate::progress::Progress;
+use crate::run;
+use clap::{Args, Parser, Subcommand};
+use engine::reactor::Signals;
+use engine::config::parse_duration;
+use master::table::Paint;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Where a master listens by default.
+const MASTER: &str = "127.0.0.1:7400";
+/// Where clients are dialled back by default; real clients have 7401.
+const PORT: u16 = 7402;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "loadgen",
+    version,
+    about = "Simulates thousands of Drover's clients, and checks that nothing is lost",
+    after_help = "\
+Examples:
+  loadgen hosts --clients 10000 --hosts-table hosts.lg   the table for master.toml, first
+  loadgen storm --clients 10000                          all connect at once
+  loadgen steady --clients 10000 --interval 30s --for 2m
+
+Each client has a name (lg-00001.load.test, …) and an address 127.a.b.c of its own; the master
+must have the names in its inventory and the addresses in its hosts table.
+
+Exit status: 0 goal reached, 1 internal error, 2 wrong usage, 3 goal missed, 4 an acked report
+is lost or doubled, 6 the master cannot be reached, 130 interrupted (with the report so far)."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Every client polls once an interval, at fixed slots that wait for no answer
+    #[command(after_help = "\
+Examples:
+  loadgen steady --clients 10000 --interval 60s --for 5m
+  loadgen steady --clients 10000 --expect-revision 2 --until-all
+  loadgen steady --clients 1000 --interval 5s --reports-per-poll 3 \\
+      --journal acked.txt --control /srv/drover/control.sock
+
+Latency counts from the slot at which a request should have begun.")]
+    Steady {
+        #[command(flatten)]
+        common: Common,
+        /// Each client polls so often
+        #[arg(long, default_value = "60s", value_parser = parse_duration)]
+        interval: Duration,
+        /// Polls go on for so long
+        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_duration, conflicts_with = "until_all")]
+        duration: Duration,
+        /// Every client is to hold this revision, or a later one, and to have reported it
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        expect_revision: Option<u64>,
+        /// End as soon as every client does
+        #[arg(long, requires = "expect_revision")]
+        until_all: bool,
+        /// Reports at each poll, beside the one for each new manifest
+        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+        reports_per_poll: u32,
+    },
+    /// All clients connect at once: each binds, polls, gets its manifest and reports
+    #[command(after_help = "\
+Examples:
+  loadgen storm --clients 10000
+  loadgen storm --clients 10000 --within 5s --json > storm.json")]
+    Storm {
+        #[command(flatten)]
+        common: Common,
+        /// Spread the connects over so long
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+        within: Duration,
+    },
+    /// Write the hosts table, so that a master can be configured with it
+    #[command(after_help = "\
+Example:
+  loadgen hosts --clients 10000 --hosts-table hosts.lg
+  and in master.toml:  hosts_table = \"hosts.lg\"")]
+    Hosts {
+        #[command(flatten)]
+        names: Names,
+        /// The file to write
+        #[arg(long, value_name = "FILE")]
+        hosts_table: PathBuf,
+    },
+    /// Compare a journal of acked reports with what a master has stored
+    #[command(after_help = "\
+Example:
+  loadgen check --journal acked.txt --control /srv/drover/control.sock")]
+    Check {
+        /// The journal of an earlier run
+        #[arg(long, value_name = "FILE")]
+        journal: PathBuf,
+        /// The master's control socket
+        #[arg(long, value_name = "SOCKET")]
+        control: PathBuf,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Names {
+    /// How many clients
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    clients: u32,
+    /// The clients' names end with this
+    #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_SUFFIX)]
+    suffix: String,
+    /// The port on which the clients are dialled back
+    #[arg(long, default_value_t = PORT)]
+    port: u16,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    #[command(flatten)]
+    names: Names,
+    /// The master
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = MASTER)]
+    master: SocketAddr,
+    /// Allow a master on another machine, which this load may bring down
+    #[arg(long)]
+    i_own_this_master: bool,
+    /// Write the table `name address:port` before anything starts
+    #[arg(long, value_name = "FILE")]
+    hosts_table: Option<PathBuf>,
+    /// Note every acked report here as it is acked
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+    /// The master's control socket: compare acked with stored at the end
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// How long clients may take to reach the goal
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Deliveries under way at once [default: half of the descriptors]
+    #[arg(long, value_name = "N")]
+    deliveries_max: Option<usize>,
+    /// Decides the order of the clients' slots
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Common {
+    fn config(&self, workload: Workload) -> RunConfig {
+        RunConfig {
+            workload,
+            clients: self.names.clients,
+            master: self.master,
+            foreign_allowed: self.i_own_this_master,
+            port: self.names.port,
+            suffix: self.names.suffix.clone(),
+            hosts_table: self.hosts_table.clone(),
+            journal: self.journal.clone(),
+            control: self.control.clone(),
+            timeout: self.timeout,
+            deliveries_max: self.deliveries_max,
+            seed: self.seed,
+        }
+    }
+}
+
+/// Runs the program with these arguments, the first of which is its own name.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come here too, with status 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    master::logging::to_stderr(log::LevelFilter::Warn);
+    let exit = execute(&cli.command).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "loadgen: {error}");
+        error.exit()
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn execute(command: &Command) -> Result<Exit, LoadError> {
+    match command {
+        Command::Steady {
+            common,
+            interval,
+            duration,
+            expect_revision,
+            until_all,
+            reports_per_poll,
+        } => {
+            let workload = Workload::Steady {
+                interval: (*interval).max(Duration::from_millis(1)),
+                duration: (!until_all).then_some(*duration),
+                revision: *expect_revision,
+                reports_per_poll: *reports_per_poll,
+            };
+            load(common, workload)
+        }
+        Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
+        Command::Hosts { names, hosts_table } => {
+            let identities = Identities::new(&names.suffix)?;
+            let written = identities.write_hosts_table(hosts_table, names.clients, names.port);
+            written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
+            Ok(Exit::Reached)
+        }
+        Command::Check { journal, control, json } => {
+            let truth = run::check_journal(journal, control)?;
+            if *json {
+                print_json(&truth)?;
+            } else {
+                writeln!(io::stdout(), "{truth}")?;
+            }
+            Ok(if truth.holds() { Exit::Reached } else { Exit::Violated })
+        }
+    }
+}
+
+fn load(common: &Common, workload: Workload) -> Result<Exit, LoadError> {
+    let signals = Signals::install()?;
+    let mut progress = Progress::to_stderr();
+    let config = common.config(workload);
+    let report = run::run(&config, &AtomicBool::new(false), Some(signals), &mut progress)?;
+    if common.json {
+        print_json(&report)?;
+    } else {
+        io::stdout().write_all(report.render(Paint::for_stdout()).as_bytes())?;
+    }
+    Ok(report.outcome.exit())
+}
+
+fn print_json(value: &impl serde::Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Why a run cannot begin or go on, and the exit status of each ending.
+
+use crate::journal::JournalError;
+use engine::blocking::BlockingError;
+use engine::ids::HostNameError;
+use master::control::CallError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The process's exit status; part of the interface for scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The goal was reached, and nothing acked was lost.
+    Reached = 0,
+    /// Something failed here.
+    Internal = 1,
+    /// The command line asks for what cannot be.
+    Usage = 2,
+    /// Not every client reached the goal in time.
+    Missed = 3,
+    /// An acked report is missing, or one is stored twice.
+    Violated = 4,
+    /// The master cannot be reached.
+    Unreachable = 6,
+    /// Somebody interrupted it; the report says how far it came.
+    Interrupted = 130,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The master is not on this machine.
+    #[error(
+        "{master} is not on this machine; a load generator can bring a master down: name it only with --i-own-this-master"
+    )]
+    ForeignTarget {
+        /// The address that was given.
+        master: SocketAddr,
+    },
+    /// The workload needs dial-backs, and the master cannot dial this machine's 127.a.b.c.
+    #[error(
+        "{what} waits for manifests that the master dials back, and a master on another machine cannot dial the 127.a.b.c addresses of the simulated clients; run loadgen beside the master"
+    )]
+    NoDialBack {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// There is nothing to wait for.
+    #[error(
+        "the master has no release yet, so no client would get a manifest; run `drover publish` first"
+    )]
+    NothingPublished,
+    /// The suffix of the clients' names.
+    #[error("the clients' names cannot end with this suffix: {0}")]
+    Suffix(#[from] HostNameError),
+    /// The clients' port is taken, or is not to be had.
+    #[error(
+        "cannot listen on port {port} for the master's dial-backs: {error}; choose another with --port"
+    )]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The hosts table cannot be written.
+    #[error("cannot write the hosts table {}: {error}", .path.display())]
+    HostsTable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The master does not answer.
+    #[error("{0}")]
+    Master(#[from] BlockingError),
+    /// The daemon's control socket does not answer.
+    #[error("{0}")]
+    Control(#[from] CallError),
+    /// The master does not get its reports into its result store.
+    #[error(
+        "{left} reports wait in the master's inbox and it does not get emptier, so acked and stored cannot be compared yet; `drover status` says why, and `loadgen check` compares later"
+    )]
+    InboxStuck {
+        /// How many.
+        left: u64,
+    },
+    /// The reactor has failed for good.
+    #[error("the event loop failed: {0}")]
+    Loop(#[from] io::Error),
+}
+
+impl LoadError {
+    /// The exit status that says so.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::ForeignTarget { .. }
+            | Self::NoDialBack { .. }
+            | Self::NothingPublished
+            | Self::Suffix(_)
+            | Self::Listen { .. } => Exit::Usage,
+            Self::HostsTable { .. } | Self::Journal(_) | Self::Loop(_) => Exit::Internal,
+            Self::InboxStuck { .. } => Exit::Missed,
+            Self::Master(_) | Self::Control(_) => Exit::Unreachable,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What a run says at its end: for programs as JSON, for people as one screen.
+
+use crate::error::Exit;
+use crate::latency::{Quantiles, Timed};
+use crate::truth::Truth;
+use master::table::words::{duration_us, size};
+use master::table::{Cell, Paint, Table, Tone};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Version of the JSON: raised whenever a field changes its meaning or goes.
+pub const SCHEMA: u32 = 1;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every client reached the goal.
+    Reached,
+    /// Some did not, in the time that they had.
+    Missed,
+    /// An acked report is missing, or one is stored twice.
+    Violated,
+    /// The master was gone at the end.
+    Unreachable,
+    /// Somebody interrupted it.
+    Interrupted,
+}
+
+impl Outcome {
+    /// The exit status that says so.
+    #[must_use]
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Reached => Exit::Reached,
+            Self::Missed => Exit::Missed,
+            Self::Violated => Exit::Violated,
+            Self::Unreachable => Exit::Unreachable,
+            Self::Interrupted => Exit::Interrupted,
+        }
+    }
+}
+
+/// The clients of a run, and how far they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Clients {
+    /// All.
+    pub all: u64,
+    /// Bound at least once.
+    pub bound: u64,
+    /// Hold the release.
+    pub holding: u64,
+    /// Have reached the goal.
+    pub done: u64,
+    /// The first of those that have not.
+    pub unfinished_first: Vec<String>,
+}
+
+/// Messages of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Messages {
+    /// Polls sent on their way.
+    pub polls: u64,
+    /// Polls acked.
+    pub polls_acked: u64,
+    /// Manifests taken.
+    pub manifests: u64,
+    /// Manifests that came although their revision was held.
+    pub manifests_repeated: u64,
+    /// Reports sent on their way.
+    pub reports: u64,
+    /// Reports acked.
+    pub reports_acked: u64,
+}
+
+/// The generator itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Generator {
+    /// Descriptors that it may have.
+    pub descriptors: u64,
+    /// CPU time that it took, seconds.
+    pub cpu_s: f64,
+    /// Resident memory at the end, bytes.
+    pub resident_bytes: u64,
+    /// Of which each client took so much, buffers of the loop included.
+    pub bytes_per_client: u64,
+    /// 99th percentile of a turn of its loop, microseconds.
+    pub loop_lag_p99_us: u64,
+}
+
+/// A run, as it ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// This program's version.
+    pub version: &'static str,
+    /// `steady` or `storm`.
+    pub workload: &'static str,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The same in words.
+    pub summary: String,
+    /// The master's address.
+    pub master: String,
+    /// The master's version.
+    pub master_version: String,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// How long it took until the goal was reached or given up, seconds.
+    pub elapsed_s: f64,
+    /// Decides the order of the slots.
+    pub seed: u64,
+    /// The clients.
+    pub clients: Clients,
+    /// The messages.
+    pub messages: Messages,
+    /// How long things took, from their intended start.
+    pub latencies: BTreeMap<Timed, Quantiles>,
+    /// What failed, by place and reason; a failure that was got over is one too.
+    pub failures: BTreeMap<String, u64>,
+    /// Acked against stored; `None` if it was not checked.
+    pub truth: Option<Truth>,
+    /// The generator itself.
+    pub generator: Generator,
+}
+
+impl Report {
+    /// One screen for people.
+    #[must_use]
+    pub fn render(&self, paint: Paint) -> String {
+        let mut out = String::new();
+        let tone = if self.outcome == Outcome::Reached { Tone::Good } else { Tone::Bad };
+        let _ = writeln!(out, "{}", paint.paint(tone, &self.summary));
+        let Clients { all, bound, holding, done, .. } = &self.clients;
+        let _ = writeln!(
+            out,
+            "\nclients   {all}: {bound} bound, {holding} hold the release, {done} done, in {:.1} s",
+            self.elapsed_s
+        );
+        for name in &self.clients.unfinished_first {
+            let _ = writeln!(out, "          not done: {name}");
+        }
+        let m = &self.messages;
+        let _ = writeln!(
+            out,
+            "messages  {} of {} polls acked, {} manifests ({} repeated), {} of {} reports durable\n",
+            m.polls_acked, m.polls, m.manifests, m.manifests_repeated, m.reports_acked, m.reports
+        );
+        out.push_str(&self.latency_table(paint));
+        out.push('\n');
+        match &self.truth {
+            Some(truth) => {
+                let tone = if truth.holds() { Tone::Good } else { Tone::Bad };
+                let _ = writeln!(out, "truth     {}", paint.paint(tone, &truth.to_string()));
+            }
+            None => out.push_str("truth     not checked\n"),
+        }
+        if self.failures.is_empty() {
+            out.push_str("failures  none\n");
+        }
+        for (kind, count) in &self.failures {
+            let _ =
+                writeln!(out, "failures  {}", paint.paint(Tone::Warn, &format!("{count} {kind}")));
+        }
+        let g = &self.generator;
+        let _ = writeln!(
+            out,
+            "loadgen   {:.1} s CPU, {} resident ({} a client), {} descriptors, seed {}",
+            g.cpu_s,
+            size(g.resident_bytes),
+            size(g.bytes_per_client),
+            g.descriptors,
+            self.seed
+        );
+        out
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "rates are shown with one digit")]
+    fn latency_table(&self, paint: Paint) -> String {
+        let mut table =
+            Table::new(&["from → to", ">count", ">per s", ">p50", ">p90", ">p99", ">max"]);
+        for (what, q) in &self.latencies {
+            let rate = q.count as f64 / self.elapsed_s.max(0.001);
+            let mut row = vec![Cell::from(what), Cell::from(q.count), format!("{rate:.1}").into()];
+            row.extend([q.p50_us, q.p90_us, q.p99_us, q.max_us].map(|us| duration_us(us).into()));
+            table.row(row);
+        }
+        table.render(paint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

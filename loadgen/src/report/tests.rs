@@ -1,0 +1,81 @@
+use super::*;
+
+fn report() -> Report {
+    let quantiles =
+        Quantiles { count: 12_000, p50_us: 850, p90_us: 2_300, p99_us: 12_345, max_us: 4_560_000 };
+    Report {
+        schema: SCHEMA,
+        version: "0.1.0",
+        workload: "storm",
+        outcome: Outcome::Reached,
+        summary: "all 10000 clients reported".into(),
+        master: "127.0.0.1:7400".into(),
+        master_version: "0.1.0".into(),
+        started_ms: 1_700_000_000_000,
+        elapsed_s: 6.0,
+        seed: 1,
+        clients: Clients {
+            all: 10_000,
+            bound: 10_000,
+            holding: 9_999,
+            done: 9_998,
+            unfinished_first: vec!["lg-00007.load.test".into()],
+        },
+        messages: Messages {
+            polls: 3,
+            polls_acked: 2,
+            manifests: 4,
+            manifests_repeated: 1,
+            reports: 6,
+            reports_acked: 5,
+        },
+        latencies: BTreeMap::from([(Timed::Poll, quantiles)]),
+        failures: BTreeMap::from([("dial: refused".into(), 17)]),
+        truth: Some(Truth {
+            acked: 5,
+            stored: 5,
+            lost: 1,
+            doubled: 0,
+            lost_first: vec!["lg-00007.load.test 000000000000000a 4".into()],
+            doubled_first: Vec::new(),
+        }),
+        generator: Generator {
+            descriptors: 20_000,
+            cpu_s: 1.5,
+            resident_bytes: 40 << 20,
+            bytes_per_client: 1536,
+            loop_lag_p99_us: 900,
+        },
+    }
+}
+
+#[test]
+fn one_screen_says_it_all() {
+    let text = report().render(Paint { colour: false });
+    for part in [
+        "all 10000 clients reported",
+        "10000 bound, 9999 hold the release, 9998 done, in 6.0 s",
+        "not done: lg-00007.load.test",
+        "2 of 3 polls acked, 4 manifests (1 repeated), 5 of 6 reports durable",
+        "failures  17 dial: refused",
+        "5 reports acked, 5 stored, 1 lost, 0 doubled",
+        "lost: lg-00007.load.test 000000000000000a 4",
+        "40.0MiB resident (1.5KiB a client)",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in\n{text}");
+    }
+    let row = text.lines().find(|line| line.starts_with("poll → ack")).unwrap();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(cells[3..], ["12000", "2000.0", "850us", "2.3ms", "12.3ms", "4.56s"]);
+    assert!(text.lines().count() <= 24 && text.lines().all(|line| line.chars().count() <= 100));
+}
+
+#[test]
+fn json_has_its_schema_and_plain_names() {
+    let json = serde_json::to_value(report()).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["outcome"], "reached");
+    assert_eq!(json["latencies"]["poll"]["p99_us"], 12_345);
+    assert_eq!(json["truth"]["lost"], 1);
+    assert_eq!(json["failures"]["dial: refused"], 17);
+}

@@ -1,0 +1,90 @@
+//! The master that a run loads: whether it may, and whether it is there.
+
+use crate::config::{RunConfig, Workload};
+use crate::error::LoadError;
+use engine::blocking::{BlockingError, Connection};
+use engine::wire::message::{StatusReq, StatusResp};
+use engine::wire::{FrameBuf, access};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// How long the master may take to say how it is.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A master that has answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    addr: SocketAddr,
+    /// Its program version.
+    pub version: String,
+    /// The revision that it distributes; 0 for none.
+    pub revision: u64,
+}
+
+impl Target {
+    /// Looks whether this run may load its master, and asks that one how it is.
+    ///
+    /// # Errors
+    /// The master is elsewhere and that was not allowed, the workload cannot end there, or
+    /// nobody answers.
+    pub fn examine(config: &RunConfig) -> Result<Self, LoadError> {
+        let addr = config.master;
+        if !is_loopback(addr) {
+            if !config.foreign_allowed {
+                return Err(LoadError::ForeignTarget { master: addr });
+            }
+            match config.workload {
+                Workload::Storm { .. } => return Err(LoadError::NoDialBack { what: "storm" }),
+                Workload::Steady { revision: Some(_), .. } => {
+                    return Err(LoadError::NoDialBack { what: "--expect-revision" });
+                }
+                Workload::Steady { revision: None, .. } => {}
+            }
+        }
+        let target = Self::ask(addr)?;
+        if matches!(config.workload, Workload::Storm { .. }) && target.revision == 0 {
+            return Err(LoadError::NothingPublished);
+        }
+        Ok(target)
+    }
+
+    /// Asks a master how it is.
+    ///
+    /// # Errors
+    /// Nobody answers, or it is no master of this protocol.
+    pub fn ask(addr: SocketAddr) -> Result<Self, BlockingError> {
+        let mut connection = Connection::connect(addr, ANSWER_TIMEOUT)?;
+        let request = FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {});
+        let answer = connection.request::<StatusResp>(&request)?;
+        let status = access::<StatusResp>(&answer.frame())
+            .map_err(|error| BlockingError::Wire { peer: addr.to_string(), error })?;
+        Ok(Self {
+            addr,
+            version: status.version.as_str().to_owned(),
+            revision: status.revision.to_native(),
+        })
+    }
+
+    /// Whether it is on this machine: then each client has an address of its own, and can be
+    /// dialled back.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        is_loopback(self.addr)
+    }
+}
+
+fn is_loopback(addr: SocketAddr) -> bool {
+    // Clients have IPv4 addresses, so ::1 would refuse them all the same.
+    addr.is_ipv4() && addr.ip().is_loopback()
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the master at {} (version {}, ", self.addr, self.version)?;
+        match self.revision {
+            0 => f.write_str("nothing published)"),
+            revision => write!(f, "revision {revision})"),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+use super::*;
+use crate::address::DEFAULT_SUFFIX;
+use crate::config::Workload;
+use crate::error::Exit;
+use crate::latency::Timed;
+use crate::report::Outcome;
+use master::commands::init::{InitArgs, init};
+use master::commands::publish::{PublishArgs, publish};
+use master::config::MasterConfig;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use tempfile::TempDir;
+
+const S: Duration = Duration::from_secs(1);
+
+fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
+    RunConfig {
+        workload,
+        clients,
+        master,
+        foreign_allowed: false,
+        port: 0,
+        suffix: DEFAULT_SUFFIX.into(),
+        hosts_table: None,
+        journal: None,
+        control: None,
+        timeout: 20 * S,
+        deliveries_max: None,
+        seed: 1,
+    }
+}
+
+fn storm() -> Workload {
+    Workload::Storm { within: Duration::ZERO }
+}
+
+fn steady(revision: Option<u64>) -> Workload {
+    let (interval, duration) = (S, Some(2 * S));
+    Workload::Steady { interval, duration, revision, reports_per_poll: 1 }
+}
+
+fn quiet() -> Progress {
+    Progress::new(Box::new(std::io::sink()), false)
+}
+
+fn start(config: &RunConfig) -> Result<Report, LoadError> {
+    run(config, &AtomicBool::new(false), None, &mut quiet())
+}
+
+#[test]
+fn foreign_targets_are_refused_without_the_flag() {
+    for addr in ["192.0.2.1:7400", "[::1]:7400", "0.0.0.0:7400"] {
+        let mut config = config(storm(), 1, addr.parse().unwrap());
+        let error = start(&config).unwrap_err();
+        assert!(matches!(error, LoadError::ForeignTarget { .. }), "{addr}: {error}");
+        assert_eq!(error.exit(), Exit::Usage);
+        // With it, only what needs no dial-back can be asked for.
+        config.foreign_allowed = true;
+        assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
+        config.workload = steady(Some(1));
+        assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
+    }
+}
+
+#[test]
+fn a_master_that_is_not_there_is_said_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let error = start(&config(storm(), 1, addr)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unreachable);
+    assert!(error.to_string().contains("is the daemon running?"), "{error}");
+}
+
+/// A master as a thread, with a release for all clients of a swarm.
+struct World {
+    dir: TempDir,
+    addr: SocketAddr,
+    port: u16,
+}
+
+impl World {
+    fn new(clients: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let site = dir.path().join("site");
+        init(&InitArgs { dir: dir.path().to_owned(), site: Some("load".into()) }).unwrap();
+        std::fs::write(site.join("hosts.yaml"), "hosts:\n  - host: 'lg-*'\n").unwrap();
+        let world = Self { addr: ([127, 0, 0, 1], 0).into(), port: free_port(), dir };
+        let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
+        identities.write_hosts_table(&world.path("hosts"), clients, world.port).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn publish(&self) {
+        let mut args =
+            PublishArgs::new(self.path("site"), self.path("state"), self.path("keys/signing.key"));
+        args.force = true;
+        publish(&args, engine::clock::wall(), &mut |_| {}).unwrap();
+    }
+
+    fn start_master(&mut self) {
+        let config = MasterConfig {
+            listen: self.addr,
+            control_socket: self.path("control.sock"),
+            state_dir: self.path("state"),
+            site_dir: self.path("site"),
+            hosts_table: Some(self.path("hosts")),
+            ..MasterConfig::default()
+        };
+        std::fs::create_dir_all(&config.state_dir).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        // It ends with the process of the test: a daemon's thread is stopped by signals alone.
+        std::thread::spawn(move || {
+            let started = master::daemon::start(config, false, |addr| {
+                let _ = sender.send(addr);
+            });
+            if let Err(failure) = started {
+                panic!("the master: {failure}");
+            }
+        });
+        self.addr = receiver.recv_timeout(30 * S).expect("the master starts");
+    }
+
+    fn config(&self, workload: Workload, clients: u32) -> RunConfig {
+        RunConfig {
+            port: self.port,
+            control: Some(self.path("control.sock")),
+            journal: Some(self.path("journal")),
+            ..config(workload, clients, self.addr)
+        }
+    }
+}
+
+/// A port below those that the kernel hands out, which nobody here has.
+fn free_port() -> u16 {
+    let first = u16::try_from(std::process::id() % 8000).unwrap() + 20_000;
+    let is_free = |port: &u16| TcpListener::bind(("0.0.0.0", *port)).is_ok();
+    (first..30_000).find(is_free).expect("some port is free")
+}
+
+#[test]
+fn a_storm_reaches_everybody_and_loses_nothing() {
+    let mut world = World::new(200);
+    world.publish();
+    world.start_master();
+    let report = start(&world.config(storm(), 200)).unwrap();
+    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
+    assert_eq!(report.latencies[&Timed::Assignment].count, 200);
+    let truth = report.truth.unwrap();
+    assert!(truth.holds());
+    assert_eq!((truth.acked, truth.stored), (200, 200));
+    // The journal says the same, later and by itself.
+    let again = check_journal(&world.path("journal"), &world.path("control.sock")).unwrap();
+    assert_eq!(again, truth);
+
+    // Somebody forges an entry: a report that was never sent is one that was lost.
+    let forged = format!("lg-00001.{DEFAULT_SUFFIX} 00000000deadbeef 1\n");
+    let journal = std::fs::read_to_string(world.path("journal")).unwrap() + &forged;
+    std::fs::write(world.path("journal"), journal).unwrap();
+    let again = check_journal(&world.path("journal"), &world.path("control.sock")).unwrap();
+    assert_eq!(again.lost_first, [forged.trim_end()]);
+}
+
+#[test]
+fn steady_clients_poll_and_report_at_their_slots() {
+    let mut world = World::new(100);
+    world.publish();
+    world.start_master();
+    let report = start(&world.config(steady(Some(1)), 100)).unwrap();
+    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
+    // Two intervals, a poll and a report in each, and one more report for the manifest.
+    assert_eq!((report.messages.polls, report.messages.polls_acked), (200, 200));
+    assert_eq!((report.messages.reports, report.messages.reports_acked), (300, 300));
+    assert_eq!(report.truth.map(|truth| truth.stored), Some(300));
+}
+
+#[test]
+fn without_a_release_a_storm_says_what_to_do() {
+    let mut world = World::new(1);
+    world.start_master();
+    let error = start(&world.config(storm(), 1)).unwrap_err();
+    assert!(matches!(error, LoadError::NothingPublished), "{error}");
+    assert!(error.to_string().contains("drover publish"));
+}
+
+#[test]
+fn hosts_outside_the_inventory_miss_the_goal_and_it_says_why() {
+    let mut world = World::new(3);
+    std::fs::write(world.path("site/hosts.yaml"), "hosts:\n  - host: 'web-*'\n").unwrap();
+    world.publish();
+    world.start_master();
+    let mut config = world.config(storm(), 3);
+    config.timeout = S;
+    let report = start(&config).unwrap();
+    assert_eq!(report.outcome, Outcome::Missed, "{report:#?}");
+    assert!(report.failures["nack: not in the inventory"] > 0, "{report:#?}");
+    assert_eq!(report.clients.unfinished_first[0], "lg-00001.load.test");
+}
+
+#[test]
+fn an_interrupted_run_reports_how_far_it_came() {
+    let mut world = World::new(10);
+    world.publish();
+    world.start_master();
+    let stop = AtomicBool::new(true);
+    let config = world.config(steady(None), 10);
+    let report = run(&config, &stop, None, &mut quiet()).unwrap();
+    assert_eq!(report.outcome, Outcome::Interrupted);
+    assert_eq!(report.outcome.exit() as u8, 130);
+    assert_eq!(report.truth, None);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let mut world = World::new(1);
+    world.publish();
+    world.start_master();
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let mut config = world.config(storm(), 1);
+    config.port = taken.local_addr().unwrap().port();
+    let error = start(&config).unwrap_err();
+    assert!(matches!(error, LoadError::Listen { .. }));
+    assert!(error.to_string().contains("--port"), "{error}");
+}
+
+#[test]
+fn a_journal_that_cannot_be_checked_is_no_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    std::fs::write(&journal, "lg-1.x 1 1\n").unwrap();
+    let socket = dir.path().join("control.sock");
+    // A socket that somebody left behind, and nobody listens on.
+    drop(UnixListener::bind(&socket).unwrap());
+    let error = check_journal(&journal, &socket).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unreachable);
+}

@@ -1,0 +1,407 @@
+//! A swarm: thousands of clients behind one reactor, each a node of its own.
+//!
+//! Only the client that something happened to is looked at; its timer lies in one wheel with
+//! all others, its connections are found by their index, its dials bear its number. Its store
+//! is memory, and is answered here.
+
+mod conns;
+
+use crate::address::{Identities, address, index_of};
+use crate::role::{LoadRole, Observation, Plan, Standing, VERSION};
+use crate::schedule::Spread;
+use crate::tally::Tally;
+use conns::{Conns, Opened};
+use engine::ids::{ConnId, DialId, Epoch, HostName};
+use engine::node::io::{CloseReason, Host, Input, Mail, Output, Request, Verdict};
+use engine::node::{MasterAddr, Node, Parts, Uplink};
+use engine::queue::memory::MemoryStore;
+use engine::queue::outbox::{Outbox, OutboxConfig};
+use engine::time::{Instant, Now};
+use engine::wheel::{TimerId, Wheel};
+use engine::wire::{Frame, Kind, Nack, NackReason};
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reports that wait in a client's memory while the master takes none, in bytes.
+const OUTBOX_BYTES_MAX: u64 = 256 * 1024;
+
+/// What a swarm is made from.
+#[derive(Debug, Clone)]
+pub struct SwarmConfig {
+    /// How many clients.
+    pub clients: u32,
+    /// Their names.
+    pub identities: Identities,
+    /// The master.
+    pub master: SocketAddr,
+    /// Whether each client has an address of its own: the master is on this machine.
+    pub own_addresses: bool,
+    /// Deliveries under way at once; further ones wait their turn, and that wait counts.
+    pub deliveries_max: usize,
+    /// What each client does.
+    pub plan: Arc<Plan>,
+    /// Slots begin here.
+    pub start: Instant,
+    /// No slot lies at or after this.
+    pub until: Instant,
+    /// First slots are spread over this.
+    pub window: Duration,
+    /// Slots recur so often; `None`: there is one each.
+    pub interval: Option<Duration>,
+    /// Decides the order of the slots.
+    pub seed: u64,
+    /// Makes the incarnations of the clients' outboxes: 64 random bits, another number in every
+    /// run, or the master would take this run's reports for those of the last one.
+    pub incarnation: u64,
+}
+
+/// A report that the master has acked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AckedReport {
+    /// Who sent it.
+    pub name: HostName,
+    /// Incarnation of its outbox.
+    pub epoch: Epoch,
+    /// Its number there.
+    pub seq: u64,
+}
+
+struct Client {
+    node: Node<LoadRole>,
+    store: MemoryStore,
+    timer: Option<TimerId>,
+    standing: Standing,
+}
+
+/// Thousands of clients.
+pub struct Swarm {
+    clients: Vec<Client>,
+    conns: Conns,
+    wheel: Wheel<u32>,
+    expired: Vec<u32>,
+    /// Dials that wait until a delivery ends.
+    waiting: VecDeque<Output<Observation>>,
+    deliveries: usize,
+    deliveries_max: usize,
+    out: VecDeque<Output<Observation>>,
+    acked: Vec<AckedReport>,
+    tally: Tally,
+    interrupted: bool,
+}
+
+impl Swarm {
+    /// A swarm whose clients have done nothing yet.
+    #[must_use]
+    pub fn new(config: &SwarmConfig, now: Now) -> Self {
+        let mut swarm = Self {
+            clients: Vec::with_capacity(config.clients as usize),
+            conns: Conns::default(),
+            wheel: Wheel::new(now.at),
+            expired: Vec::new(),
+            waiting: VecDeque::new(),
+            deliveries: 0,
+            deliveries_max: config.deliveries_max.max(1),
+            out: VecDeque::new(),
+            acked: Vec::new(),
+            tally: Tally::default(),
+            interrupted: false,
+        };
+        let spread = Spread::new(config.clients, config.window, config.seed);
+        let outbox = Arc::new(OutboxConfig {
+            durable_bytes_max: OUTBOX_BYTES_MAX,
+            ..OutboxConfig::default()
+        });
+        let mut rng = fastrand::Rng::with_seed(config.incarnation);
+        for index in 0..config.clients {
+            let client = Client::new(index, config, &spread, &outbox, &mut rng, now);
+            swarm.clients.push(client);
+            swarm.arm(index, now);
+        }
+        swarm
+    }
+
+    /// Bytes that each client takes before it has done anything, its own allocations aside.
+    #[must_use]
+    pub const fn client_size() -> usize {
+        size_of::<Client>()
+    }
+
+    /// How many clients.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Deliveries under way, and those that wait for one of them to end.
+    #[must_use]
+    pub fn deliveries(&self) -> (usize, usize) {
+        (self.deliveries, self.waiting.len())
+    }
+
+    /// Messages that were sent on their way and not acked, over all clients.
+    #[must_use]
+    pub fn awaited(&self) -> u64 {
+        self.clients.iter().map(|client| client.node.role().awaited() as u64).sum()
+    }
+
+    /// Names of the first clients that have not reached the goal.
+    pub fn unfinished(&self) -> impl Iterator<Item = &HostName> {
+        self.clients.iter().filter(|c| !c.standing.done).map(|c| &c.node.parts().name)
+    }
+
+    /// Whether SIGINT or SIGTERM came.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.interrupted
+    }
+
+    /// The reports that were acked since the last call.
+    pub fn take_acked(&mut self) -> std::vec::Drain<'_, AckedReport> {
+        self.acked.drain(..)
+    }
+
+    fn tell(&mut self, index: u32, input: Input<()>, now: Now) {
+        self.clients[index as usize].node.handle_input(input, now);
+        self.advance(index, now);
+    }
+
+    /// Carries what a client asks for, until it asks for nothing more.
+    fn advance(&mut self, index: u32, now: Now) {
+        let client = &mut self.clients[index as usize];
+        while let Some(output) = client.node.poll_output() {
+            match output {
+                Output::Dial { dial, addr, from, timeout } => {
+                    let dial = swarm_dial(index, dial);
+                    self.waiting.push_back(Output::Dial { dial, addr, from, timeout });
+                }
+                Output::Request(Request::Store(command)) => {
+                    for event in client.store.apply(command) {
+                        client.node.handle_input(Input::Mail(Mail::Store(event)), now);
+                    }
+                }
+                Output::Request(Request::Role(observation)) => {
+                    let name = &client.node.parts().name;
+                    observe(&mut self.tally, &mut self.acked, name, observation);
+                }
+                // A client that does not fetch and has its master's address asks for neither
+                // names nor blobs, and is never told to stop.
+                Output::Request(_) | Output::StopListening | Output::Exit => {}
+                other => self.out.push_back(other),
+            }
+        }
+        let standing = client.node.role().standing();
+        self.tally.standings.change(client.standing, standing);
+        client.standing = standing;
+        self.arm(index, now);
+        self.dial_next();
+    }
+
+    /// Sees to it that the client's timer fires in time. One that fires early costs less than
+    /// moving it every time that its deadline is put off.
+    fn arm(&mut self, index: u32, now: Now) {
+        let client = &mut self.clients[index as usize];
+        let Some(wanted) = client.node.next_timeout() else { return };
+        let wanted = wanted.max(now.at);
+        match client.timer {
+            Some(timer) if self.wheel.deadline(timer) <= wanted => {}
+            timer => {
+                if let Some(timer) = timer {
+                    self.wheel.cancel(timer);
+                }
+                client.timer = Some(self.wheel.insert(wanted, index));
+            }
+        }
+    }
+
+    fn dial_next(&mut self) {
+        while self.deliveries < self.deliveries_max
+            && let Some(dial) = self.waiting.pop_front()
+        {
+            self.deliveries += 1;
+            self.out.push_back(dial);
+        }
+    }
+
+    fn on_accepted(&mut self, conn: ConnId, input: Input<()>, local: Option<SocketAddr>, now: Now) {
+        let index = local.and_then(|local| index_of(local.ip()));
+        match index.filter(|index| (*index as usize) < self.clients.len()) {
+            Some(index) => {
+                self.conns.opened(conn, index, Opened::ByMaster);
+                self.tell(index, input, now);
+            }
+            None => {
+                // The listener takes connections to any address of this machine.
+                self.tally.failed("dial-back", "no such client");
+                self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            }
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId, reason: CloseReason, now: Now) {
+        let Some((index, opened)) = self.conns.closed(conn) else { return };
+        match opened {
+            Opened::ByClient => {
+                self.deliveries -= 1;
+                if reason != CloseReason::Done {
+                    self.tally.failed("delivery", reason.label());
+                }
+            }
+            Opened::ByMaster if matches!(reason, CloseReason::Done | CloseReason::PeerClosed) => {}
+            Opened::ByMaster => self.tally.failed("dial-back", reason.label()),
+        }
+        self.tell(index, Input::Closed { conn, reason }, now);
+    }
+}
+
+impl Client {
+    fn new(
+        index: u32,
+        config: &SwarmConfig,
+        spread: &Spread,
+        outbox: &Arc<OutboxConfig>,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) -> Self {
+        let slots = spread.slots(index, config.start, config.interval, config.until);
+        let name = config.identities.name(index);
+        let store = MemoryStore::new(rng.u64(..));
+        let memory_epoch = Epoch(rng.u64(..));
+        let outbox =
+            Outbox::restore(name.clone(), &store.state(), Arc::clone(outbox), memory_epoch);
+        let from = config.own_addresses.then(|| IpAddr::V4(address(index)));
+        let master = vec![MasterAddr::Fixed(config.master)];
+        let mut uplink = Uplink::new(master, from, VERSION, outbox);
+        if let Some(first) = slots.peek() {
+            uplink.hold_off(first.since(now.at), now);
+        }
+        let mut parts = Parts::new(name, rng.fork());
+        parts.uplink = Some(Box::new(uplink));
+        let role = LoadRole::new(Arc::clone(&config.plan), slots);
+        Self { node: Node::new(parts, role), store, timer: None, standing: Standing::default() }
+    }
+}
+
+/// Every node numbers its dials from 1: the swarm puts the client's index above that number,
+/// which no client brings to 2^32.
+fn swarm_dial(index: u32, dial: DialId) -> DialId {
+    DialId(u64::from(index) << 32 | (dial.0 & u64::from(u32::MAX)))
+}
+
+/// The client of a dial, and the client's own number for it.
+#[expect(clippy::cast_possible_truncation, reason = "the upper half is the index")]
+fn node_dial(dial: DialId) -> (u32, DialId) {
+    ((dial.0 >> 32) as u32, DialId(dial.0 & u64::from(u32::MAX)))
+}
+
+fn observe(
+    tally: &mut Tally,
+    acked: &mut Vec<AckedReport>,
+    name: &HostName,
+    observation: Observation,
+) {
+    match observation {
+        Observation::Took(what, took) => tally.latencies.record(what, took),
+        Observation::Polled => tally.polls += 1,
+        Observation::Reported => tally.reports += 1,
+        Observation::Acked { epoch, seq } => {
+            acked.push(AckedReport { name: name.clone(), epoch, seq });
+        }
+        Observation::Unasked => tally.unasked_manifests += 1,
+        Observation::Repeated => tally.repeated_manifests += 1,
+        Observation::OutboxFull => tally.failed("report", "outbox full"),
+    }
+}
+
+fn nack_word(reason: NackReason) -> &'static str {
+    match reason {
+        NackReason::Busy => "busy",
+        NackReason::Store => "store failed",
+        NackReason::Unsupported => "unsupported",
+        NackReason::Damaged => "damaged",
+        NackReason::Refused => "refused",
+        NackReason::Stopping => "stopping",
+        NackReason::Unknown => "not in the inventory",
+    }
+}
+
+impl Host for Swarm {
+    type Mail = ();
+    type Effect = Observation;
+
+    fn handle_input(&mut self, input: Input<()>, now: Now) {
+        match input {
+            Input::Accepted { conn, local, .. } => self.on_accepted(conn, input, local, now),
+            Input::Dialed { dial, conn } => {
+                let (index, dial) = node_dial(dial);
+                self.conns.opened(conn, index, Opened::ByClient);
+                self.tell(index, Input::Dialed { dial, conn }, now);
+            }
+            Input::DialFailed { dial, reason } => {
+                let (index, dial) = node_dial(dial);
+                self.deliveries -= 1;
+                self.tally.failed("dial", reason.label());
+                self.tell(index, Input::DialFailed { dial, reason }, now);
+            }
+            Input::Drained { conn } => {
+                if let Some(index) = self.conns.client(conn) {
+                    self.tell(index, input, now);
+                }
+            }
+            Input::Closed { conn, reason } => self.on_closed(conn, reason, now),
+            Input::Mail(Mail::Stop) => self.interrupted = true,
+            // No thread works for a swarm.
+            Input::Mail(_) => {}
+        }
+    }
+
+    fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
+        let Some(index) = self.conns.client(conn) else { return Verdict::Taken };
+        if frame.header.kind == Kind::NACK {
+            let why = Nack::decode(&frame).map_or("unreadable", |nack| nack_word(nack.reason));
+            self.tally.failed("nack", why);
+        }
+        let verdict = self.clients[index as usize].node.handle_frame(conn, frame, now);
+        self.advance(index, now);
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        // Taken first and looked at afterwards: a timer that is due again at once waits for
+        // the next turn.
+        let mut expired = std::mem::take(&mut self.expired);
+        while let Some(index) = self.wheel.pop_expired(now.at) {
+            self.clients[index as usize].timer = None;
+            expired.push(index);
+        }
+        for index in expired.drain(..) {
+            self.clients[index as usize].node.handle_timeout(now);
+            self.advance(index, now);
+        }
+        self.expired = expired;
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.wheel.next_expiry()
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Observation>> {
+        self.out.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests;

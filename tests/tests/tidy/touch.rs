@@ -1,0 +1,93 @@
+//! Who may touch the clock, sockets, LMDB, threads: one place each.
+
+use crate::assert_none;
+use crate::source::{SourceFile, lines_with};
+
+/// Words that only these files (or files below these folders) may use, and the reason.
+struct Rule {
+    words: &'static [&'static str],
+    allowed: &'static [&'static str],
+    advice: &'static str,
+}
+
+fn check(rule: &Rule) {
+    let mut found = Vec::new();
+    let mut used = vec![false; rule.allowed.len()];
+    for file in SourceFile::product_rust() {
+        let places = lines_with(&file, rule.words);
+        match rule.allowed.iter().position(|path| file.path.starts_with(path)) {
+            Some(i) => used[i] |= !places.is_empty(),
+            None => found.extend(places),
+        }
+    }
+    for (path, _) in rule.allowed.iter().zip(used).filter(|(_, used)| !used) {
+        found.push(format!("{path} is allowed, but has no use for it: take it from the list"));
+    }
+    assert_none(&found, rule.advice);
+}
+
+#[test]
+fn the_clock_is_read_in_one_place() {
+    check(&Rule {
+        words: &["Instant::now", "SystemTime::now", "clock_gettime"],
+        allowed: &["engine/src/clock.rs"],
+        advice: "take `now` as an argument, or read it with engine::clock",
+    });
+}
+
+#[test]
+fn mio_and_sockets_are_touched_in_few_places() {
+    check(&Rule {
+        words: &[
+            "mio",
+            "socket2",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "UnixStream",
+            "UnixListener",
+        ],
+        allowed: &[
+            "engine/src/reactor/",
+            "engine/src/blocking.rs",
+            "engine/src/resolver/",
+            // The operator's end of the control socket: Ctrl-C interrupts its waits.
+            "master/src/control/call.rs",
+        ],
+        advice: "only the reactor, the blocking codec and the resolver have sockets",
+    });
+}
+
+#[test]
+fn lmdb_is_touched_in_one_place() {
+    check(&Rule {
+        words: &["heed"],
+        allowed: &["engine/src/queue/lmdb"],
+        advice: "go through the store's commands (engine::queue::store)",
+    });
+}
+
+#[test]
+fn sqlite_is_touched_in_one_place() {
+    check(&Rule {
+        words: &["rusqlite"],
+        allowed: &["master/src/sink/"],
+        advice: "go through the sink (master::sink)",
+    });
+}
+
+#[test]
+fn threads_are_started_in_few_places() {
+    check(&Rule {
+        words: &["thread::spawn", "thread::Builder", "thread::scope", "Builder::new().name"],
+        allowed: &[
+            "engine/src/queue/thread.rs",
+            "engine/src/blob/thread.rs",
+            "engine/src/resolver/thread.rs",
+            "master/src/sink/thread.rs",
+            "client/src/executor/",
+            "client/src/enforcer/",
+        ],
+        advice: "docs/ARCHITECTURE.md lists the threads; a new one needs a reason there",
+    });
+}
