@@ -6,21 +6,22 @@ use crate::error::{Exit, LoadError};
 use crate::progress::Progress;
 use crate::run;
 use clap::{Args, Parser, Subcommand};
+use engine::config::{CLIENT_PORT, MASTER_PORT};
 use engine::reactor::Signals;
 use engine::config::parse_duration;
 use master::table::Paint;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Where a master listens by default.
-const MASTER: &str = "127.0.0.1:7400";
-/// Where clients are dialled back by default; real clients have 7401.
-const PORT: u16 = 7402;
+const MASTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), MASTER_PORT);
+/// Where clients are dialled back by default: beside a real client of this machine.
+const PORT: u16 = CLIENT_PORT + 1;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -133,7 +134,7 @@ struct Common {
     #[command(flatten)]
     names: Names,
     /// The master
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = MASTER)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER)]
     master: SocketAddr,
     /// Allow a master on another machine, which this load may bring down
     #[arg(long)]

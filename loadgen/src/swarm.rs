@@ -302,7 +302,6 @@ fn swarm_dial(index: u32, dial: DialId) -> DialId {
 }
 
 /// The client of a dial, and the client's own number for it.
-#[expect(clippy::cast_possible_truncation, reason = "the upper half is the index")]
 fn node_dial(dial: DialId) -> (u32, DialId) {
     ((dial.0 >> 32) as u32, DialId(dial.0 & u64::from(u32::MAX)))
 }
