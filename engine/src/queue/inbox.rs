@@ -532,7 +532,7 @@ impl Inbox {
     }
 
     fn on_commit_failed(&mut self, error: StoreError, now: Now) {
-        log::warn!("nothing was committed, senders keep what they have: {error}");
+        log::warn!("nothing was committed: {error}");
         self.run += 1;
         let filling = Gathering::new(self.run, self.committed_next);
         let filling = std::mem::replace(&mut self.filling, filling);

@@ -58,6 +58,16 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u6
     if conflicts > 0 {
         warnings.push(format!("names were claimed from two addresses {conflicts} times: look for cloned or misnamed hosts"));
     }
+    if let Some(inbox) = &cx.node.inbox {
+        if let Some(error) = inbox.store_error() {
+            warnings.push(format!("no reports are accepted: {error}"));
+        } else if inbox.is_busy() {
+            warnings.push(
+                "the inbox is full up to inbox_bytes_high: clients keep their reports until the result store has caught up"
+                    .to_owned(),
+            );
+        }
+    }
     if !role.sink_error.is_empty() {
         warnings.push(format!("reports wait in the inbox: {}", role.sink_error));
     }

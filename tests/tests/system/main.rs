@@ -1,0 +1,8 @@
+//! Masters and clients as real processes: real sockets, real disks, real signals.
+
+mod happy;
+mod idle;
+mod killed;
+mod mistakes;
+mod peers;
+mod stopped;
