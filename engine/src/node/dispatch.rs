@@ -251,11 +251,11 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
         parts.out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
-    while let Some(conn) = inbox.poll_refused() {
+    while let Some((conn, epoch, seq)) = inbox.poll_refused() {
         parts.counters.commits_failed += 1;
-        let mut lane = Header::new(Kind::REPORT);
-        lane.lane = Lane::Durable;
-        let frame = nack(&lane, NackReason::Store, Duration::from_secs(1));
+        let mut lost = Header::new(Kind::REPORT);
+        (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
+        let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
         parts.out.push_back(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {

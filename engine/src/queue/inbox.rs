@@ -155,7 +155,7 @@ pub struct Inbox {
     oldest: Option<WallMs>,
     acks: VecDeque<Ack>,
     acks_polled: u64,
-    refused: VecDeque<ConnId>,
+    refused: VecDeque<(ConnId, Epoch, u64)>,
     parked: VecDeque<ConnId>,
     resumed: usize,
     busy: Busy,
@@ -314,8 +314,9 @@ impl Inbox {
         Some((ack.conn, ack.epoch, ack.seq))
     }
 
-    /// The next connection whose delivery ends with `Nack(Store)`: its frames were lost.
-    pub fn poll_refused(&mut self) -> Option<ConnId> {
+    /// The next connection whose delivery ends with `Nack(Store)`: frames of its sender's epoch,
+    /// up to this seq, were lost.
+    pub fn poll_refused(&mut self) -> Option<(ConnId, Epoch, u64)> {
         self.refused.pop_front()
     }
 
@@ -540,7 +541,7 @@ impl Inbox {
             for touch in lost.touches() {
                 let Some(state) = self.conns.get_mut(&touch.conn) else { continue };
                 if !std::mem::replace(&mut state.refused, true) {
-                    self.refused.push_back(touch.conn);
+                    self.refused.push_back((touch.conn, touch.epoch, touch.seq));
                 }
             }
         }

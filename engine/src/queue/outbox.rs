@@ -160,9 +160,11 @@ impl Outbox {
         }
     }
 
-    /// The parent has refused a frame. What it can never take is settled; the rest is offered
-    /// again, on the durable lane not before the time that the parent said. `Refused` with a
-    /// time to wait is about the sender, and without one about the record.
+    /// The parent has refused a frame. A durable one that it can never take is settled; the rest
+    /// of its lane is offered again, not before the time that the parent said. `Refused` with a
+    /// time to wait is about the sender, and without one about the record. What lives in memory
+    /// is given up: whoever wanted it asks again when its own time comes, and a delivery never
+    /// awaits an ack that cannot come.
     pub fn handle_nack(&mut self, lane: Lane, epoch: Epoch, seq: u64, nack: &Nack, now: Now) {
         let settle = match nack.reason {
             NackReason::Unsupported | NackReason::Damaged => true,
@@ -173,7 +175,7 @@ impl Outbox {
         };
         match lane {
             Lane::Durable => self.durable.handle_nack(epoch, seq, nack, settle, now.at),
-            _ if epoch != self.memory_epoch || !settle => {}
+            _ if epoch != self.memory_epoch => {}
             Lane::Urgent => self.urgent.settle(seq),
             Lane::Volatile => self.volatile.settle(seq),
         }

@@ -160,9 +160,9 @@ impl World {
                 self.answers.push_back(Answer::Ack(seq));
             }
         }
-        while let Some(on) = self.receiver.inbox.poll_refused() {
+        while let Some((on, _, seq)) = self.receiver.inbox.poll_refused() {
             if self.link.map(conn) == Some(on) {
-                self.answers.push_back(Answer::Nack(u64::MAX, NackReason::Store, 0));
+                self.answers.push_back(Answer::Nack(seq, NackReason::Store, 0));
             }
         }
         while let Some(on) = self.receiver.inbox.poll_resume() {

@@ -44,7 +44,10 @@ fn s1_53_a_failed_commit_discards_what_was_gathered_after_it() {
     assert_eq!(rig.offer(4, &a, at(0)), Offer::Waiting);
     rig.tick(at(1));
     let refused: Vec<_> = std::iter::from_fn(|| rig.inbox.poll_refused()).collect();
+    // Each is told what it lost, so that its sender knows that it is meant.
+    let told = [(2, Epoch(1), 1), (1, Epoch(1), 1)];
     assert_eq!(refused.len(), 4);
+    assert!(told.iter().all(|(n, epoch, seq)| refused.contains(&(conn(*n), *epoch, *seq))));
     assert_eq!(rig.acks(), []);
     assert!(rig.inbox.store_error().is_some());
     assert_eq!(rig.inbox.depth().records, 0);

@@ -272,12 +272,24 @@ fn s1_53_what_the_peer_cannot_take_is_settled_and_blocks_nothing() {
     rig.outbox.handle_nack(Lane::Durable, Epoch(55), 1, &nack(NackReason::Refused, 60_000), at(0));
     rig.turn(at(0));
     assert_eq!((rig.store.quarantine().len(), rig.outbox.depth().0), (0, 1));
-    // On the lanes in memory it is simply gone.
-    rig.outbox.push(message(Kind::POLL, b"p"), at(0)).unwrap();
-    rig.outbox.begin();
-    rig.sent(at(0));
-    rig.outbox.handle_nack(Lane::Volatile, Epoch(9), 1, &nack(NackReason::Unsupported, 0), at(0));
-    assert_eq!(rig.outbox.counts(Lane::Volatile).refused, 1);
+}
+
+#[test]
+fn what_is_refused_on_the_lanes_in_memory_is_gone_and_is_not_awaited() {
+    for (n, reason) in [NackReason::Unsupported, NackReason::Unknown, NackReason::Stopping]
+        .into_iter()
+        .enumerate()
+    {
+        let mut rig = rig();
+        for (kind, lane) in [(Kind::POLL, Lane::Volatile), (Kind::BIND_REQ, Lane::Urgent)] {
+            rig.outbox.push(message(kind, b"p"), at(0)).unwrap();
+            rig.outbox.begin();
+            assert_eq!(rig.sent(at(0)).len(), 1);
+            rig.outbox.handle_nack(lane, Epoch(9), 1, &nack(reason, 600_000), at(0));
+            assert_eq!((rig.outbox.in_flight(), rig.outbox.counts(lane).refused), (0, 1), "{n}");
+            assert!(!rig.outbox.is_due(at(0).at), "it would be dialled for again at once");
+        }
+    }
 }
 
 #[test]
