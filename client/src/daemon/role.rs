@@ -95,6 +95,9 @@ pub struct ClientRole {
     incoming: Option<Incoming>,
     /// Blobs of the manifest in force that were found broken.
     broken: HashSet<BlobHash>,
+    /// What the cache keeps once this revision has been applied: what an earlier one needed
+    /// goes then, and not while it may still be enforced.
+    keep: Option<(Revision, Vec<BlobHash>)>,
     unsent: Unsent,
     bound: Option<SocketAddr>,
     poll_lost: bool,
@@ -125,6 +128,7 @@ impl ClientRole {
             last_error: String::new(),
             incoming: None,
             broken: HashSet::new(),
+            keep: None,
             unsent: Unsent::default(),
             bound: None,
             poll_lost: false,
@@ -266,22 +270,22 @@ impl ClientRole {
         let Some(manifest) = incoming.manifest else { return };
         let assignment = incoming.assignment;
         let manifest_hash = assignment.manifest_hash();
+        let revision = Revision(assignment.revision);
         cx.effect(Effect::Enforce {
             signed: incoming.signed,
             manifest: AssignedManifest {
-                revision: Revision(assignment.revision),
+                revision,
                 manifest: manifest_hash,
                 catalog: BlobHash(manifest.catalog),
             },
         });
         self.held = Some(assignment);
         self.last_error.clear();
-        // Nothing else is kept: what an earlier manifest needed goes.
         let mut keep: Vec<BlobHash> =
             blobs_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
         keep.sort_unstable();
         keep.dedup();
-        cx.blob(BlobCommand::Collect { keep });
+        self.keep = Some((revision, keep));
         self.poll(cx);
     }
 
@@ -326,6 +330,12 @@ impl ClientRole {
         let first_of_revision = Revision(report.revision) > self.applied;
         if first_of_revision {
             self.applied = Revision(report.revision);
+        }
+        // What a newer one is fetching must stay: its own run will collect.
+        if let Some((_, keep)) = self.keep.take_if(|(revision, _)| revision.0 == report.revision)
+            && self.incoming.is_none()
+        {
+            cx.blob(BlobCommand::Collect { keep });
         }
         let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
         self.last_error = failed.map_or_else(String::new, |r| {

@@ -22,6 +22,10 @@ struct HostState {
     line: Option<u32>,
     seen: WallMs,
     held: Revision,
+    /// The revision that is on its way to it.
+    offered: Revision,
+    /// The revision that it acked and has not yet said to hold.
+    sent: Revision,
     source: Option<IpAddr>,
     skewed: bool,
     /// It lacks something, and the last dial to it failed.
@@ -57,6 +61,13 @@ pub struct Polled<'a> {
     pub version: &'a str,
     /// Its last error.
     pub last_error: &'a str,
+}
+
+impl HostState {
+    /// The revision that it has, as far as is known.
+    fn has(&self) -> Revision {
+        self.held.max(self.sent)
+    }
 }
 
 impl Hosts {
@@ -130,9 +141,9 @@ impl Hosts {
         self.hosts.contains_key(name) || self.published.line_of(name).is_some()
     }
 
-    /// Hosts with a name.
+    /// How many hosts have a name.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.hosts.len()
     }
 
@@ -148,7 +159,7 @@ impl Hosts {
         let revision = self.published.revision;
         let count =
             |is: &dyn Fn(&HostState) -> bool| self.hosts.values().filter(|h| is(h)).count() as u64;
-        (count(&|h| h.held >= revision), count(&|h| h.seen < silent_since), count(&|h| h.skewed))
+        (count(&|h| h.has() >= revision), count(&|h| h.seen < silent_since), count(&|h| h.skewed))
     }
 
     /// A message from a host has come in; `false` if the inventory does not have it.
@@ -175,7 +186,9 @@ impl Hosts {
     /// A poll has come in from a host that was [`Hosts::heard`].
     pub fn polled(&mut self, name: &HostName, polled: Polled<'_>, now: Now) {
         let Some(state) = self.hosts.get_mut(name) else { return };
+        // What it says it holds is the truth: it may have refused what it acked.
         state.held = polled.held;
+        state.sent = Revision(0);
         state.skewed = polled.wall.0.abs_diff(now.wall.0) > CLOCK_SKEW_MAX_MS;
         let ahead = i128::from(polled.wall.0) - i128::from(now.wall.0);
         self.updates.host(
@@ -206,22 +219,35 @@ impl Hosts {
     /// Whether a host lacks the current revision.
     #[must_use]
     pub fn lacks(&self, name: &HostName) -> bool {
-        self.hosts.get(name).is_some_and(|h| h.line.is_some() && h.held < self.published.revision)
+        self.hosts.get(name).is_some_and(|h| h.line.is_some() && h.has() < self.published.revision)
     }
 
-    /// What a host lacks now: the assignment of its line, if it does not hold it.
-    #[must_use]
-    pub fn due(&self, name: &HostName) -> Option<Outgoing> {
-        let state = self.hosts.get(name)?;
+    /// What a host lacks now, to be sent to it: the assignment of its line.
+    pub fn offer(&mut self, name: &HostName) -> Option<Outgoing> {
+        let state = self.hosts.get_mut(name)?;
         let line = state.line? as usize;
-        (state.held < self.published.revision).then(|| self.published.message(line))?
+        if state.has() >= self.published.revision {
+            return None;
+        }
+        state.offered = self.published.revision;
+        self.published.message(line)
     }
 
     /// A delivery to a host has ended.
     pub fn delivered(&mut self, name: &HostName, ok: bool) {
         if let Some(state) = self.hosts.get_mut(name) {
             state.undeliverable = !ok;
+            let offered = std::mem::take(&mut state.offered);
+            if ok {
+                state.sent = state.sent.max(offered);
+            }
         }
+    }
+
+    /// Whether a host was ever heard.
+    #[must_use]
+    pub fn was_heard(&self, name: &HostName) -> bool {
+        self.hosts.get(name).is_some_and(|h| h.seen > WallMs(0))
     }
 
     /// Whether the host is to be told that something could not be brought to it.

@@ -176,6 +176,7 @@ pub fn start(
         for (name, seen, held) in &remembered {
             role.hosts_mut().remember(name, *seen, *held);
         }
+        role.push_heard(cx);
     });
     if signals {
         let signals = Signals::install().map_err(failed("signals"))?;

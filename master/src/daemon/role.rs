@@ -244,13 +244,24 @@ impl MasterRole {
             server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
-        let targets: Vec<HostName> =
-            self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
-        log::info!("revision {revision} is in force; {} hosts lack it", targets.len());
-        targets.iter().for_each(|name| cx.want(name));
-        let answer = PublishedAnswer { revision: revision.0, targets: targets.len() as u64 };
+        let lacking = self.hosts.names().filter(|name| self.hosts.lacks(name)).count();
+        log::info!("revision {revision} is in force; {lacking} hosts lack it");
+        let targets = if waiting.is_empty() { 0 } else { self.push_lacking(cx, |_| true) };
+        let answer = PublishedAnswer { revision: revision.0, targets };
         waiting.into_iter().for_each(|conn| reply_json(cx, conn, &answer));
         self.note_updates(cx);
+    }
+
+    /// Dials the hosts that lack the revision in force, of those that are meant; how many.
+    fn push_lacking(&self, cx: &mut Cx<'_>, is_meant: impl Fn(&HostName) -> bool) -> u64 {
+        let targets = self.hosts.names().filter(|name| self.hosts.lacks(name) && is_meant(name));
+        targets.inspect(|name| cx.want(name)).count() as u64
+    }
+
+    /// Dials the hosts that lack the revision in force and were heard before: for the start,
+    /// when those that were never heard are most likely not there.
+    pub fn push_heard(&self, cx: &mut Cx<'_>) {
+        self.push_lacking(cx, |name| self.hosts.was_heard(name));
     }
 
     fn query(&mut self, conn: ConnId, query: Query, cx: &mut Cx<'_>) {
@@ -525,7 +536,7 @@ impl Role for MasterRole {
     fn compose(&mut self, host: &HostName, _: &mut Cx<'_>) -> Vec<Outgoing> {
         let bind = self.hosts.take_bind_nonce(host);
         let bind = bind.map(|nonce| Outgoing::of(&BindResp { nonce, version: VERSION.to_owned() }));
-        bind.into_iter().chain(self.hosts.due(host)).collect()
+        bind.into_iter().chain(self.hosts.offer(host)).collect()
     }
 
     fn stop_timeout(&self) -> Option<Duration> {

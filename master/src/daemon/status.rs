@@ -87,7 +87,7 @@ pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
         issued_ms: published.issued.0,
         expires_ms: published.expires.0,
         uptime_ms: u64::try_from(role.uptime(cx.now.at).as_millis()).unwrap_or(u64::MAX),
-        hosts_known: hosts.len() as u64,
+        hosts_known: hosts.count() as u64,
         hosts_current,
         hosts_silent,
         inbox_records: depth.records,
