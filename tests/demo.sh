@@ -3,7 +3,7 @@
 # target/demo and on 127.0.0.0/8; it ends by itself and leaves nothing running.
 #
 # DEMO_CLIENTS=1000 tests/demo.sh    with fewer simulated clients
-set -euo pipefail
+set -eEuo pipefail
 cd "$(dirname "$0")/.."
 
 bin=$PWD/target/release
@@ -45,6 +45,7 @@ await() {
 
 fail() {
     trap - ERR
+    [ "$BASHPID" = $$ ] || exit 1 # a subshell: who waits for it tells
     printf '\ndemo: FAILED: %s\n' "$*" >&2
     for log in "$demo"/log/*; do
         [ -s "$log" ] && printf '\n--- the end of %s\n%s\n' "${log#"$PWD"/}" "$(tail -n 15 "$log")" >&2
@@ -83,11 +84,18 @@ free_ports() {
 }
 
 drover() { "$bin/drover" "$@"; }
-revision() { drover status --json | grep -o '"revision":[0-9]*' | head -n 1 | cut -d: -f2; }
-# Whether a host has applied this revision.
-applied() { drover hosts --json | grep -o "\"name\":\"$1\"[^}]*" | grep -q "\"applied\":$2,"; }
-all_applied() { for host in "${hosts[@]}"; do applied "$host" "$1" || return 1; done; }
+revision() { drover status --json | grep -o '"revision":[0-9]*' | cut -d: -f2; }
 root_of() { echo "$demo/${1%%.*}/root"; }
+# Whether every client says that it has converged on this revision, and the master knows it.
+converged() {
+    local host status known
+    known=$(drover hosts --json)
+    for host in "${hosts[@]}"; do
+        grep -o "\"name\":\"$host\"[^}]*" <<<"$known" | grep -q "\"applied\":$1," || return 1
+        status=$("$bin/drover-client" status --json --config "$demo/${host%%.*}/client.toml")
+        grep -q "\"revision\": $1," <<<"$status" && grep -q '"converged": true' <<<"$status" || return 1
+    done
+}
 has_line() { grep -qs "$1" "$2"; }
 
 # --- the site, the master and three clients --------------------------------------------------
@@ -124,7 +132,8 @@ say "Three clients, each with a directory of its own in place of /"
 for i in "${!hosts[@]}"; do
     host=${hosts[$i]}
     home=$demo/${host%%.*}
-    mkdir -p "$home/root"
+    # What a Debian host has, and the example's policies count on.
+    mkdir -p "$home"/root/etc/{cron.d,logrotate.d,nginx,ssh,sysctl.d} "$home/root/srv"
     cat >"$home/client.toml" <<TOML
 name = "$host"
 master = "127.0.0.1:$port"
@@ -136,7 +145,7 @@ splay = "0s"
 TOML
     start "client-${host%%.*}" "$bin/drover-client" run --config "$home/client.toml"
 done
-await "each client has applied revision 1" 20 all_applied 1
+await "each client has converged on revision 1" 20 converged 1
 for host in "${hosts[@]}"; do
     printf '   %-14s converged: %s files, motd: %s\n' "$host" \
         "$(find "$(root_of "$host")" -type f | wc -l)" "$(sed -n 2p "$(root_of "$host")/etc/motd")"
@@ -161,7 +170,7 @@ sed -i 's/contact: .*/contact: night-shift@example.com/' "$demo/site/groups/ever
 show drover publish --dry-run
 began=$(date +%s%N)
 show drover publish
-await "each client has applied revision 2" 20 all_applied 2
+await "each client has converged on revision 2" 20 converged 2
 second_ms=$(since "$began")
 for host in "${hosts[@]}"; do
     has_line night-shift "$(root_of "$host")/etc/motd" || fail "$host does not have the second revision"
@@ -187,14 +196,15 @@ load=${pids[-1]}
 await "all simulated clients are bound" 60 has_line " $simulated of $simulated bound" "$demo/log/loadgen"
 sed -i 's/contact: .*/contact: day-shift@example.com/' "$demo/site/groups/everyone.yaml"
 began=$(date +%s%N)
-show drover publish
+drover publish >"$demo/log/publish"
+sed -n '1s/^/   /p; $s/^/   /p' "$demo/log/publish"
 status=0
 wait "$load" || status=$?
 push_ms=$(since "$began")
 unset 'pids[-1]'
 [ "$status" -eq 0 ] || fail "loadgen ended with status $status: not every simulated client has the revision and has reported it"
 grep -v ' bound, .* deliveries, ' "$demo/log/loadgen" | sed 's/^/   /'
-await "the three clients have it too" 20 all_applied "$next"
+await "the three clients have converged on it too" 20 converged "$next"
 
 # --- summary ---------------------------------------------------------------------------------
 
