@@ -246,7 +246,11 @@ impl MasterRole {
         self.hosts.publish(Arc::new(published), tabled);
         let targets: Vec<HostName> =
             self.hosts.names().filter(|name| self.hosts.lacks(name)).cloned().collect();
-        log::info!("revision {revision} is in force; {} hosts lack it", targets.len());
+        if revision == Revision(0) {
+            log::info!("nothing has been published yet");
+        } else {
+            log::info!("revision {revision} is in force; {} hosts lack it", targets.len());
+        }
         targets.iter().for_each(|name| cx.want(name));
         let answer = PublishedAnswer { revision: revision.0, targets: targets.len() as u64 };
         waiting.into_iter().for_each(|conn| reply_json(cx, conn, &answer));
