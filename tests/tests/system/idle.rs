@@ -93,7 +93,8 @@ fn s1_1_an_idle_master_with_ten_thousand_hosts_uses_no_cpu() {
     let names: Vec<String> = (0..10_000).map(|n| format!("h{n}.test")).collect();
     // They resolve, and nobody listens there; dials fail at once and are not tried again
     // before a host polls.
-    let hosts: String = names.iter().map(|name| format!("{name} {}:7401\n", cluster.ip(200))).collect();
+    let hosts: String =
+        names.iter().map(|name| format!("{name} {}:7401\n", cluster.ip(200))).collect();
     cluster.write("m/hosts", hosts);
     cluster.publish();
     let master = cluster.master();

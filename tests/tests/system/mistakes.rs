@@ -199,7 +199,10 @@ fn mistakes_with_the_masters_configuration() {
             },
             run: &["master"],
             exit: 1,
-            says: &["is damaged", "Move it away to begin with an empty one, or restore it from a copy"],
+            says: &[
+                "is damaged",
+                "Move it away to begin with an empty one, or restore it from a copy",
+            ],
         },
         Case {
             name: "the release is damaged",
@@ -230,8 +233,14 @@ fn mistakes_with_the_masters_configuration() {
             says: &["the master makes its inbox when it first starts"],
         },
     ]);
-    let missing = output(Command::new(binary("drover")).args(["status", "--config", "/nowhere.toml"]));
-    check("no configuration", &missing, 2, &["name the file with --config, or make one with `drover init DIR`"]);
+    let missing =
+        output(Command::new(binary("drover")).args(["status", "--config", "/nowhere.toml"]));
+    check(
+        "no configuration",
+        &missing,
+        2,
+        &["name the file with --config, or make one with `drover init DIR`"],
+    );
     let cluster = Cluster::new();
     let again = output(Command::new(binary("drover")).arg("init").arg(cluster.path("m")));
     check("init over something", &again, 1, &["nothing was written"]);
@@ -271,10 +280,30 @@ fn mistakes_with_a_running_master() {
     cluster.publish();
     let _master = cluster.master();
     for (name, run, exit, says) in [
-        ("a second master on one state directory", &["master"][..], 1, "is in use by another process; is the daemon already running?"),
-        ("push to nobody", &["push", "nobody.test"], 1, "`drover hosts` lists the hosts that are known"),
-        ("probe of a name that is none", &["probe", "a..b"], 1, "give the host's name as hosts.yaml has it"),
-        ("a report that does not exist", &["report", "4711"], 1, "there is no report of this number; `drover reports` lists them"),
+        (
+            "a second master on one state directory",
+            &["master"][..],
+            1,
+            "is in use by another process; is the daemon already running?",
+        ),
+        (
+            "push to nobody",
+            &["push", "nobody.test"],
+            1,
+            "`drover hosts` lists the hosts that are known",
+        ),
+        (
+            "probe of a name that is none",
+            &["probe", "a..b"],
+            1,
+            "give the host's name as hosts.yaml has it",
+        ),
+        (
+            "a report that does not exist",
+            &["report", "4711"],
+            1,
+            "there is no report of this number; `drover reports` lists them",
+        ),
         ("an unknown command", &["pubish"], 2, "unrecognized subcommand"),
     ] {
         check(name, &cluster.drover(run), exit, &[says]);
@@ -288,7 +317,12 @@ fn mistakes_with_a_running_master() {
     cluster.write("m/site/hosts.yaml", "hosts:\n  - host: web-1.test\n    groups: [everyone]\n");
     cluster.publish();
     let unknown = cluster.drover(&["probe", "nobody.test"]);
-    check("probe of an unknown host", &unknown, 1, &["the inventory has no host", "add it to hosts.yaml and publish"]);
+    check(
+        "probe of an unknown host",
+        &unknown,
+        1,
+        &["the inventory has no host", "add it to hosts.yaml and publish"],
+    );
 }
 
 #[test]
@@ -298,28 +332,62 @@ fn mistakes_with_a_client() {
         cluster.client_extra = extra.to_owned();
         check(name, &output(&mut cluster.client_command("web-1.test", 2, arguments)), exit, says);
     };
-    refused("unknown key in client.toml", "mastre = \"a\"\n", &["run"], 2, &["unknown field `mastre`"]);
-    refused("no assignment yet", "", &["apply", "--once"], 2, &["this client has no assignment yet"]);
+    refused(
+        "unknown key in client.toml",
+        "mastre = \"a\"\n",
+        &["run"],
+        2,
+        &["unknown field `mastre`"],
+    );
+    refused(
+        "no assignment yet",
+        "",
+        &["apply", "--once"],
+        2,
+        &["this client has no assignment yet"],
+    );
 
-    let missing = output(Command::new(binary("drover-client")).args(["run", "--config", "/nowhere.toml"]));
+    let missing =
+        output(Command::new(binary("drover-client")).args(["run", "--config", "/nowhere.toml"]));
     check("no configuration", &missing, 2, &["name another with --config FILE"]);
 
     let cluster = Cluster::new();
     let config = cluster.client_config("web-1.test", 2);
-    let run = || output(Command::new(binary("drover-client")).args(["run", "--config"]).arg(&config));
+    let run =
+        || output(Command::new(binary("drover-client")).args(["run", "--config"]).arg(&config));
     let good = fs::read_to_string(&config).unwrap();
     fs::write(&config, good.replace("drover-public-key-1", "ssh-ed25519")).unwrap();
-    check("a trusted key is none", &run(), 2, &["trusted_keys", "write the line of the master's signing.pub"]);
+    check(
+        "a trusted key is none",
+        &run(),
+        2,
+        &["trusted_keys", "write the line of the master's signing.pub"],
+    );
     fs::write(&config, &good).unwrap();
     let port = TcpListener::bind((cluster.ip(2), CLIENT_PORT)).unwrap();
-    check("the client's port is taken", &run(), 2, &["is a client already running? set `listen` to another port otherwise"]);
+    check(
+        "the client's port is taken",
+        &run(),
+        2,
+        &["is a client already running? set `listen` to another port otherwise"],
+    );
     drop(port);
     let outbox = cluster.path("web-1.test/state/outbox/data.mdb");
     scribble(&outbox);
-    check("the client's queue is broken", &run(), 2, &["cannot be opened", "move the directory away to begin with an empty queue"]);
+    check(
+        "the client's queue is broken",
+        &run(),
+        2,
+        &["cannot be opened", "move the directory away to begin with an empty queue"],
+    );
     fs::remove_dir_all(cluster.path("web-1.test/state")).unwrap();
     cluster.write("web-1.test/state", "a file");
-    check("the client's state directory cannot be made", &run(), 2, &["run as a user who may write there, or set `state_dir`"]);
+    check(
+        "the client's state directory cannot be made",
+        &run(),
+        2,
+        &["run as a user who may write there, or set `state_dir`"],
+    );
 }
 
 /// No file may grow: what a full disk is to a process without root. The release before stays.
@@ -331,7 +399,12 @@ fn a_full_disk_under_publish() {
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" publish --config \"$1\""]);
     let done = output(limited.arg(binary("drover")).arg(cluster.master_config()));
-    check("a full disk under publish", &done, 1, &["free some space and run it again, nothing is lost"]);
+    check(
+        "a full disk under publish",
+        &done,
+        1,
+        &["free some space and run it again, nothing is lost"],
+    );
     let _master = cluster.master();
     assert_eq!(cluster.json(&["status"])["revision"], 1);
     cluster.publish();
@@ -432,7 +505,10 @@ fn frames_that_are_none() {
     let mut later = whole.clone();
     later[4] = 9;
     for (name, bytes) in [
-        ("foreign", &b"GET / HTTP/1.1\r\nHost: drover.example\r\nAccept: */*\r\nConnection: x\r\n\r\n"[..]),
+        (
+            "foreign",
+            &b"GET / HTTP/1.1\r\nHost: drover.example\r\nAccept: */*\r\nConnection: x\r\n\r\n"[..],
+        ),
         ("cut short", &whole[..whole.len() - 1]),
         ("of a later version", &later),
     ] {
@@ -448,7 +524,9 @@ fn frames_that_are_none() {
     // A clock that is off: told by a poll, warned of by status.
     let mut stream = TcpStream::connect(cluster.master_addr).unwrap();
     stream.write_all(&whole).unwrap();
-    let _ = cluster.until(&["status"], |answer| answer["warnings"].to_string().contains("the clocks of 1 hosts are off"));
+    let _ = cluster.until(&["status"], |answer| {
+        answer["warnings"].to_string().contains("the clocks of 1 hosts are off")
+    });
     documented("clock", &["hosts are off by more than", "`drover hosts` shows which"]);
     assert!(matches!(sender.deliver(cluster.master_addr, 6, PATIENCE), Ok(None)));
     let _ = cluster.until(&["status"], |status| status["inbox_records"] == 0);
