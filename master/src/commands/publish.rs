@@ -101,7 +101,7 @@ pub enum PublishError {
         source: std::io::Error,
     },
     /// The key file is no key.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; restore it from a copy: clients trust no other key", path.display())]
     Key {
         /// The file.
         path: PathBuf,

@@ -244,8 +244,12 @@ impl MasterRole {
             server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
-        let lacking = self.hosts.names().filter(|name| self.hosts.lacks(name)).count();
-        log::info!("revision {revision} is in force; {lacking} hosts lack it");
+        if revision == Revision(0) {
+            log::info!("nothing has been published yet");
+        } else {
+            let lacking = self.hosts.names().filter(|name| self.hosts.lacks(name)).count();
+            log::info!("revision {revision} is in force; {lacking} hosts lack it");
+        }
         let targets = if waiting.is_empty() { 0 } else { self.push_lacking(cx, |_| true) };
         let answer = PublishedAnswer { revision: revision.0, targets };
         waiting.into_iter().for_each(|conn| reply_json(cx, conn, &answer));

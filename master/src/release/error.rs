@@ -42,8 +42,14 @@ pub enum StoreError {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull => "; free some space and run it again, nothing is lost",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; free some space and run it again, nothing is lost"
+        }
         io::ErrorKind::PermissionDenied => "; run it as the user that owns the state directory",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; a file is in the way: move it, or set state_dir"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; set state_dir to a place that can be written",
         _ => "",
     }
 }

@@ -69,7 +69,9 @@ impl Site {
     /// A sentence that says what is missing.
     pub fn open(dir: &Path) -> Result<Self, String> {
         let shown = dir.display();
-        let root = dir.canonicalize().map_err(|e| format!("cannot open the site {shown}: {e}"))?;
+        let root = dir.canonicalize().map_err(|e| {
+            format!("cannot open the site {shown}: {e}; name its directory, or set site_dir")
+        })?;
         if !root.join("site.toml").is_file() {
             return Err(format!(
                 "{shown} is no site: it has no site.toml; `drover init DIR` makes an empty one in DIR/site"

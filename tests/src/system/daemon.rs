@@ -93,7 +93,11 @@ impl Daemon {
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
-            assert!(!log.ended && !left.is_zero(), "no line {text:?} in:\n{}", log.lines.join("\n"));
+            assert!(
+                !log.ended && !left.is_zero(),
+                "no line {text:?} in:\n{}",
+                log.lines.join("\n")
+            );
             log = self.shared.grown.wait_timeout(log, left).expect("as above").0;
         }
     }

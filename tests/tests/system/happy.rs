@@ -134,7 +134,8 @@ fn probe_names_the_step_that_fails() {
     cluster.publish();
     let _still_old = {
         let config = cluster.client_config("ok.test", 2);
-        let other = "drover-public-key-1 5083f7acc2315af3c4e0bcd14a6d891292439fee332ff2e4091503cf6cc68658";
+        let other =
+            "drover-public-key-1 5083f7acc2315af3c4e0bcd14a6d891292439fee332ff2e4091503cf6cc68658";
         let text = fs::read_to_string(&config).unwrap();
         let key = cluster.read("m/keys/signing.pub");
         fs::write(&config, text.replace(key.trim(), other)).unwrap();

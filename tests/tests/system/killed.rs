@@ -128,10 +128,16 @@ fn s1_26_clients_are_killed_with_reports_queued() {
                 std::thread::yield_now();
             }
         }
-        clients = clients.into_iter().zip(names).map(|(client, (name, ip))| {
-            client.kill();
-            cluster.client(name, ip)
-        }).collect::<Vec<_>>().try_into().unwrap();
+        clients = clients
+            .into_iter()
+            .zip(names)
+            .map(|(client, (name, ip))| {
+                client.kill();
+                cluster.client(name, ip)
+            })
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap();
         master = cluster.master();
     }
     let queued: BTreeSet<Id> = names

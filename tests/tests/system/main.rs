@@ -3,6 +3,7 @@
 mod happy;
 mod idle;
 mod killed;
+mod limits;
 mod mistakes;
 mod peers;
 mod stopped;

@@ -124,9 +124,8 @@ fn s1_29_bad_peers_beside_a_hundred_good_ones() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Half-open: connected, and silent.
-        let half_open: Vec<TcpStream> = (0..HALF_OPEN)
-            .map_while(|_| TcpStream::connect(addr).ok())
-            .collect();
+        let half_open: Vec<TcpStream> =
+            (0..HALF_OPEN).map_while(|_| TcpStream::connect(addr).ok()).collect();
         assert!(half_open.len() >= 500, "only {} connections", half_open.len());
         scope.spawn(|| random_bytes(addr, seed, &stop));
         scope.spawn(|| drip(addr, &stop));

@@ -1,0 +1,139 @@
+//! Bounds of the machine: descriptors, the accept queue; and answers while work goes on.
+
+use engine::blocking::Connection;
+use engine::wire::FrameBuf;
+use engine::wire::message::{StatusReq, StatusResp};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE, Sender, binary};
+
+/// More peers than the master may have descriptors: accepting pauses, says so at most once a
+/// second, does not spin, and goes on when they have left.
+#[test]
+fn e1_a_master_without_descriptors_pauses_and_resumes() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 96; exec \"$0\" master --config \"$1\""]);
+    let mut master = Daemon::spawn(limited.arg(binary("drover")).arg(cluster.master_config()));
+    master.wait_line("raise the limit (`ulimit -n`");
+    master.wait_line("listens on");
+    let began = Instant::now();
+    let crowd: Vec<TcpStream> =
+        (0..400).map(|_| TcpStream::connect(cluster.master_addr).unwrap()).collect();
+    master.wait_line("accepting pauses: ");
+    let before = ticks(&master);
+    // What it costs to be full: a pause, not a loop.
+    std::thread::sleep(Duration::from_secs(3));
+    let (used, lines) = (ticks(&master) - before, master.count_lines("accepting pauses: "));
+    let elapsed = began.elapsed().as_secs();
+    assert!(used < 30, "{used} ticks of CPU time in 3 s");
+    assert!(lines as u64 <= elapsed + 2, "{lines} lines in {elapsed} s");
+    drop(crowd);
+    let mut sender = Sender::new("load.test", 1);
+    let done = sender.deliver(cluster.master_addr, 10, PATIENCE);
+    assert!(matches!(done, Ok(None)), "{done:?}");
+}
+
+/// utime and stime, in ticks of 10 ms.
+fn ticks(daemon: &Daemon) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1;
+    fields.split(' ').skip(11).take(2).map(|t| t.parse::<u64>().unwrap()).sum()
+}
+
+/// The accept queue is as long as the configuration says, which by default is no less than
+/// 4,096 where the kernel allows it.
+#[test]
+fn e14_the_accept_queue_is_long() {
+    let somaxconn = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let allowed: u64 = somaxconn.trim().parse().unwrap();
+    for (extra, wanted) in [("", 4096), ("[limits]\nlisten_backlog = 77\n", 77)] {
+        let mut cluster = Cluster::new();
+        cluster.master_extra = extra.to_owned();
+        let _master = cluster.master();
+        let listed = Command::new("ss")
+            .args(["-ltnH", "src", &cluster.master_addr.to_string()])
+            .output()
+            .expect("this test needs ss: apt install iproute2");
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        let queue: u64 = listed.split_whitespace().nth(2).unwrap().parse().unwrap();
+        assert_eq!(queue, allowed.min(wanted), "{listed}");
+    }
+}
+
+/// While an action runs, whoever asks the client how it is, is answered at once; and the same
+/// request is answered by the master (S1-22). A second signal ends the client although the
+/// action goes on.
+#[test]
+fn s1_58_s1_22_status_is_answered_during_an_action() {
+    let mut cluster = Cluster::new();
+    cluster.client_extra = "allow_exec = true\n".to_owned();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    let (begun, go) = (cluster.path("begun"), cluster.path("go"));
+    mkfifo(&begun, Mode::S_IRWXU).unwrap();
+    mkfifo(&go, Mode::S_IRWXU).unwrap();
+    cluster.write_policy(&format!(
+        "resources:\n  - exec: slow\n    command: [sh, -c, \"echo > {}; cat {}\"]\n",
+        begun.display(),
+        go.display()
+    ));
+    cluster.publish();
+    let _master = cluster.master();
+    let client = cluster.client("web-1.test", 2);
+    File::open(&begun).unwrap().read_to_end(&mut Vec::new()).unwrap();
+    let mut took: Vec<Duration> = (0..20)
+        .flat_map(|_| [SocketAddr::new(cluster.ip(2), CLIENT_PORT), cluster.master_addr])
+        .map(|addr| {
+            let began = Instant::now();
+            let mut connection = Connection::connect(addr, PATIENCE).unwrap();
+            let request = FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {});
+            connection.request::<StatusResp>(&request).unwrap();
+            began.elapsed()
+        })
+        .collect();
+    took.sort();
+    // The median: a busy machine may hold up one of them.
+    assert!(took[20] < Duration::from_millis(100), "{took:?}");
+    client.signal(Signal::SIGTERM);
+    let until = Instant::now() + PATIENCE;
+    while TcpStream::connect((cluster.ip(2), CLIENT_PORT)).is_ok() {
+        assert!(Instant::now() < until, "the port stays open");
+    }
+    client.signal(Signal::SIGTERM);
+    let ended = client.wait_end(PATIENCE);
+    assert_eq!(ended.status.code(), Some(143), "{}", ended.log);
+    // The action is let go: its group lives on only as long as it waits for us.
+    drop(OpenOptions::new().read(true).write(true).open(&go).unwrap());
+}
+
+/// Three files with content and one that must not be: each is as managed again, whatever is
+/// done to it.
+#[test]
+fn s2_21_what_is_removed_overwritten_or_added_is_healed() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.write_policy(
+        "resources:\n  - file: /f1\n    content: \"1\\n\"\n  - file: /f2\n    content: \"2\\n\"\n  - file: /f3\n    content: \"3\\n\"\n  - absent: /f4\n",
+    );
+    cluster.publish();
+    let _master = cluster.master();
+    let mut client = cluster.client("web-1.test", 2);
+    client.wait_line("4 checked, 3 changed, 0 failed, converged");
+    let path = |name: &str| cluster.path(&format!("web-1.test/root/{name}"));
+    fs::remove_file(path("f2")).unwrap();
+    client.wait_line("1 changed, 0 failed, converged");
+    assert_eq!(fs::read_to_string(path("f2")).unwrap(), "2\n");
+    fs::write(path("f2"), "blah\n").unwrap();
+    client.wait_line("1 changed, 0 failed, converged");
+    assert_eq!(fs::read_to_string(path("f2")).unwrap(), "2\n");
+    fs::write(path("f4"), "").unwrap();
+    client.wait_line("1 changed, 0 failed, converged");
+    assert!(!path("f4").exists());
+}
