@@ -1,1 +1,3 @@
-//! tests
+//! What the tests of whole clusters share.
+
+pub mod sim;
