@@ -14,6 +14,7 @@ pub mod master;
 pub mod release;
 pub mod trace;
 
+use ::master::release::Release;
 use client::{ClientSettings, RunningClient};
 use disk::{Disk, Manners, ResultStore, SharedDisk, SharedResults};
 use engine::blob::Cache;
@@ -23,7 +24,6 @@ use engine::node::io::Mail;
 use engine::reactor::sim::{SimConfig, SimNet};
 use engine::time::Instant;
 use machine::{Machine, Process, Site};
-use ::master::release::Release;
 use master::{MasterSettings, RunningMaster};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -200,6 +200,8 @@ impl World {
     /// Starts a master.
     pub fn start_master(&mut self, at: usize) {
         let (seed, seat) = (self.rng.u64(..), &mut self.masters[at]);
+        // A new process: the old one's commands are gone, however it ended.
+        seat.disk.borrow_mut().store.crash();
         let mut running = master::start(
             &self.site,
             &seat.name,
@@ -219,6 +221,7 @@ impl World {
     /// Starts a client.
     pub fn start_client(&mut self, at: usize) {
         let (seed, seat) = (self.rng.u64(..), &mut self.clients[at]);
+        seat.disk.borrow_mut().store.crash();
         let (site, cache) = (&self.site, seat.cache.clone());
         let running =
             client::start(site, &seat.name, seat.addr, &seat.disk, cache, &seat.settings, seed);

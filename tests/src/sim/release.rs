@@ -44,10 +44,8 @@ pub fn publish(
     let mut rng = fastrand::Rng::with_seed(revision);
     let content: Vec<u8> = (0..size).map(|_| rng.u8(..)).collect();
     let file = put(b"policies/base/files/motd", &content);
-    let catalog = put(
-        NAME_CATALOG,
-        &encode(&Catalog { schema: CATALOG_SCHEMA, resources: Vec::new() }),
-    );
+    let catalog =
+        put(NAME_CATALOG, &encode(&Catalog { schema: CATALOG_SCHEMA, resources: Vec::new() }));
     let manifest = ManifestBlob {
         schema: CATALOG_SCHEMA,
         catalog: catalog.hash,
@@ -94,4 +92,3 @@ pub fn publish(
         blobs,
     }
 }
-
