@@ -65,6 +65,10 @@ pub struct SimPoller {
     owner: u32,
 }
 
+/// Names a process of the network to whoever drives the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SimProcess(u32);
+
 /// A connection of [`SimPoller`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct SimStream(u32);
@@ -115,6 +119,17 @@ impl SimNet {
         self.0.borrow().next_event()
     }
 
+    /// Lets happen what is due by now, so that [`SimNet::is_ready`] knows of it.
+    pub fn run(&self) {
+        self.0.borrow_mut().run();
+    }
+
+    /// Whether a poll of this process has something to tell.
+    #[must_use]
+    pub fn is_ready(&self, process: SimProcess) -> bool {
+        self.0.borrow().is_ready(process.0)
+    }
+
     /// Moves both clocks on; never back.
     pub fn advance_to(&self, at: Instant) {
         self.0.borrow_mut().advance_to(at);
@@ -161,6 +176,12 @@ impl Clock for SimClock {
 }
 
 impl SimPoller {
+    /// Names this process.
+    #[must_use]
+    pub fn process(&self) -> SimProcess {
+        SimProcess(self.owner)
+    }
+
     /// Descriptors that this process may have open; listeners count too.
     pub fn set_descriptors_max(&mut self, max: usize) {
         self.net.0.borrow_mut().set_descriptors_max(self.owner, max);

@@ -276,9 +276,8 @@ fn s1_53_what_the_peer_cannot_take_is_settled_and_blocks_nothing() {
 
 #[test]
 fn what_is_refused_on_the_lanes_in_memory_is_gone_and_is_not_awaited() {
-    for (n, reason) in [NackReason::Unsupported, NackReason::Unknown, NackReason::Stopping]
-        .into_iter()
-        .enumerate()
+    for (n, reason) in
+        [NackReason::Unsupported, NackReason::Unknown, NackReason::Stopping].into_iter().enumerate()
     {
         let mut rig = rig();
         for (kind, lane) in [(Kind::POLL, Lane::Volatile), (Kind::BIND_REQ, Lane::Urgent)] {

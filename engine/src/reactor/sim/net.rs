@@ -62,6 +62,8 @@ struct Socket {
     queued: bool,
     /// When what was sent last arrives: nothing overtakes it.
     last_arrival: Instant,
+    /// Something to it is being sent again, to arrive then: what follows waits for it.
+    resent: Instant,
 }
 
 impl Socket {
@@ -82,6 +84,7 @@ impl Socket {
             refused: false,
             queued: false,
             last_arrival: Instant(0),
+            resent: Instant(0),
         }
     }
 
@@ -298,7 +301,8 @@ impl Net {
         }
     }
 
-    pub(super) fn poll(&mut self, owner: u32, room: usize, events: &mut Vec<Readiness>) {
+    /// Lets happen what is due by now.
+    pub(super) fn run(&mut self) {
         while let Some(first) = self.events.first_entry() {
             if first.key().0 > self.now.at {
                 break;
@@ -306,6 +310,15 @@ impl Net {
             let event = first.remove();
             self.happen(event);
         }
+    }
+
+    /// Whether a process has events that it has not polled.
+    pub(super) fn is_ready(&self, owner: u32) -> bool {
+        self.owners.get(&owner).is_some_and(|owner| !owner.changed.is_empty())
+    }
+
+    pub(super) fn poll(&mut self, owner: u32, room: usize, events: &mut Vec<Readiness>) {
+        self.run();
         let begin = events.len();
         while events.len() < begin + room {
             let Some(id) = self.owner(owner).changed.pop_front() else { break };
@@ -336,15 +349,29 @@ impl Net {
                 self.sockets.get(to).and_then(|s| Some((s.local.ip(), s.peer_ip()?)))
             }
         };
-        if let Some((a, b)) = ends
-            && !self.passes(a, b)
-        {
-            let at = self.now.at + RETRANSMIT;
-            match event {
-                Event::Syn { from, to, tries } => self.retry_syn(from, to, tries),
-                event => self.schedule(at, event),
+        let passes = ends.is_none_or(|(a, b)| self.passes(a, b));
+        match event {
+            Event::Syn { from, to, tries } if !passes => return self.retry_syn(from, to, tries),
+            Event::Established { socket: to }
+            | Event::Refused { socket: to, .. }
+            | Event::Bytes { to, .. }
+            | Event::End { to }
+            | Event::Reset { to }
+            | Event::Space { to, .. } => {
+                let again = self.now.at + RETRANSMIT;
+                let now = self.now.at;
+                if let Some(socket) = self.sockets.get_mut(&to) {
+                    if !passes && socket.resent <= now {
+                        socket.resent = again;
+                    }
+                    // In order: behind what is already being sent again.
+                    if socket.resent > now {
+                        let at = socket.resent;
+                        return self.schedule(at, event);
+                    }
+                }
             }
-            return;
+            Event::Syn { .. } => {}
         }
         match event {
             Event::Syn { from, to, tries } => self.on_syn(from, to, tries),
