@@ -84,7 +84,8 @@ fn s1_82_a_thousand_fetches_of_what_is_being_published_see_no_mismatch() {
     std::thread::scope(|scope| {
         let fetcher = || {
             let _tell = Tell(&failed);
-            while whole.load(Ordering::SeqCst) < FETCHES || rounds.load(Ordering::SeqCst) < RELEASES {
+            while whole.load(Ordering::SeqCst) < FETCHES || rounds.load(Ordering::SeqCst) < RELEASES
+            {
                 let release = store.open_current().unwrap().unwrap();
                 let signed = &release.lines[0].assignment;
                 let signed = decode::<SignedAssignment>(signed).unwrap();
@@ -138,9 +139,8 @@ fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     let tops: Vec<_> = (0..3).map(|n| cluster.root(n).join("t")).collect();
     let mut placed: Vec<_> =
         tops.iter().map(|top| Watcher::below(top, WatchMask::MOVED_TO)).collect();
-    let known: BTreeSet<Vec<u8>> = (0..=ROUNDS)
-        .flat_map(|round| (0..FILES).map(move |file| content(round, file)))
-        .collect();
+    let known: BTreeSet<Vec<u8>> =
+        (0..=ROUNDS).flat_map(|round| (0..FILES).map(move |file| content(round, file))).collect();
     let mut last = first;
     let mut files = 0;
     let mut look = |placed: &mut Vec<Watcher>| {
@@ -164,7 +164,10 @@ fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     for (client, top) in clients.iter_mut().zip(&tops) {
         super::tree::assert_same(&cluster.files().join("t"), top);
         let log = client.read_log();
-        assert!(!log.iter().any(|l| l.contains("broken") || l.contains("fetched again")), "{log:?}");
+        assert!(
+            !log.iter().any(|l| l.contains("broken") || l.contains("fetched again")),
+            "{log:?}"
+        );
     }
     assert_eq!(cluster.counter("blob_unreadable"), 0);
 }
