@@ -39,7 +39,7 @@ setup() {
   rm -rf "$top"
   mkdir -p "$(dirname "$top")"
   "$bin/drover" init "$top" >/dev/null
-  rm -rf "$top/site/policies/base"
+  rm -rf "$top/site/policies/base" "$top/site/groups/everyone.yaml"
   mkdir -p "$top/site/policies/tree/files"
   printf 'hosts:\n  - host: "*"\n    groups: [all]\n' >"$top/site/hosts.yaml"
   printf 'policies: [tree]\n' >"$top/site/groups/all.yaml"
@@ -111,7 +111,7 @@ first_run() {
   done
   say "$1" "master CPU" "$(cpu_ms "${pids[0]}")" ms
 }
-run_ms() { "$bin/drover" reports --host "h$1" --json | grep -o '"duration_us": *[0-9]*' | head -1 | grep -o '[0-9]*$' | awk '{ print int($1 / 1000) }'; }
+run_ms() { "$bin/drover" reports --host "h$1" --json | grep -o '"duration_us": *[0-9]*' | head -1 | grep -o '[0-9]*$' | awk '{ printf "%.1f", $1 / 1000 }'; }
 publish() {
   local start
   start=$(now_ms)
@@ -177,7 +177,7 @@ case_big() {
     local took=$(($(now_ms) - start))
     say big "$big_mib MiB to one client" "$took" ms
     say big "of that: apply" "$(run_ms "$n")" ms
-    say big "fetch" "$((big_mib * 1000 / (took - $(run_ms "$n") + 1)))" MiB/s
+    say big "fetch" "$(awk -v m="$big_mib" -v t="$took" -v a="$(run_ms "$n")" 'BEGIN { printf "%.0f", m * 1000 / (t - a) }')" MiB/s
     say big "client CPU" "$(cpu_ms "$(cat "$top/c$n/pid")")" ms
     say big "master CPU" "$(cpu_ms "${pids[0]}")" ms
     say big "client peak (VmHWM)" "$(field "$(cat "$top/c$n/pid")" VmHWM)" kB
@@ -195,6 +195,7 @@ case_memory() { # 1,000 file resources, then idle
   say memory "client idle (VmRSS)" "$(field "$(cat "$top/c2/pid")" VmRSS)" kB
   say memory "of that not shared (RssAnon)" "$(field "$(cat "$top/c2/pid")" RssAnon)" kB
   kill -9 "$(cat "$top/c2/pid")"
+  wait "$(cat "$top/c2/pid")" 2>/dev/null || true # its locks are free after that, not before
   : >"$top/c2/log"
   client 2
   await "$top/c2/log" 'checked, .*converged'

@@ -93,7 +93,7 @@ fn s1_4_a_cache_filled_by_other_means_needs_no_byte_from_the_master() {
     cluster.start_client(0).await_line(converged(revision));
     let served = cluster.counter("blob_bytes");
     // What any file server would give: the master's own directory of blobs, as it lies there.
-    let from = engine_blobs(&cluster);
+    let from = stored_blobs(&cluster);
     let to = cluster.cache(1).join("blobs");
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     let copied = std::process::Command::new("cp").arg("-r").args([&from, &to]).status().unwrap();
@@ -103,12 +103,12 @@ fn s1_4_a_cache_filled_by_other_means_needs_no_byte_from_the_master() {
     assert_same(&cluster.root(0), &cluster.root(1));
 }
 
-fn engine_blobs(cluster: &Cluster) -> std::path::PathBuf {
+fn stored_blobs(cluster: &Cluster) -> std::path::PathBuf {
     master::release::ReleaseStore::new(cluster.path("state")).blobs_dir()
 }
 
 #[test]
-fn s2_12_a_dry_run_shows_the_difference_and_writes_nothing() {
+fn s2_12_a_dry_run_of_a_tree_shows_its_drift_and_writes_nothing() {
     let mut cluster = Cluster::new(1, "\n  - directory: /odd\n    source: odd\n    purge: true\n");
     tree::make_odd(&cluster.files().join("odd"));
     let revision = cluster.publish(&[]);

@@ -72,18 +72,20 @@ fn fetch_release(master: SocketAddr, assignment: &Assignment) -> Option<usize> {
 #[test]
 fn s1_82_a_thousand_fetches_of_what_is_being_published_see_no_mismatch() {
     const FETCHES: u64 = 1000;
+    const RELEASES: u64 = 5;
     const THREADS: usize = 4;
     let mut cluster = Cluster::new(0, "\n  - directory: /t\n    source: t\n    purge: true\n");
     write_round(&cluster.files().join("t"), 0);
     cluster.publish(&[]);
     cluster.start_master();
     let store = ReleaseStore::new(cluster.path("state"));
-    let (taken, whole, gone) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (whole, gone, rounds) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let (master, failed) = (cluster.master_addr(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let fetcher = || {
             let _tell = Tell(&failed);
-            while taken.fetch_add(1, Ordering::SeqCst) < FETCHES {
+            while whole.load(Ordering::SeqCst) < FETCHES || rounds.load(Ordering::SeqCst) < RELEASES
+            {
                 let release = store.open_current().unwrap().unwrap();
                 let signed = &release.lines[0].assignment;
                 let signed = decode::<SignedAssignment>(signed).unwrap();
@@ -101,17 +103,16 @@ fn s1_82_a_thousand_fetches_of_what_is_being_published_see_no_mismatch() {
             }
         };
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(fetcher)).collect();
-        let mut rounds = 0;
         while threads.iter().any(|thread| !thread.is_finished()) {
-            rounds += 1;
-            write_round(&cluster.files().join("t"), rounds);
+            let round = rounds.load(Ordering::SeqCst) + 1;
+            write_round(&cluster.files().join("t"), round);
             cluster.publish(&[]);
+            rounds.store(round, Ordering::SeqCst);
         }
-        assert!(rounds > 3, "{rounds} releases were published meanwhile");
     });
     assert!(!failed.load(Ordering::SeqCst));
-    assert_eq!(whole.load(Ordering::SeqCst) + gone.load(Ordering::SeqCst), FETCHES);
-    assert!(whole.load(Ordering::SeqCst) > FETCHES / 2, "{gone:?} of {FETCHES} were too late");
+    let [whole, gone] = [whole, gone].map(AtomicU64::into_inner);
+    assert!(gone < whole, "{gone} came too late, {whole} did not");
     assert_eq!(cluster.counter("blob_unreadable"), 0);
 }
 
@@ -138,9 +139,8 @@ fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     let tops: Vec<_> = (0..3).map(|n| cluster.root(n).join("t")).collect();
     let mut placed: Vec<_> =
         tops.iter().map(|top| Watcher::below(top, WatchMask::MOVED_TO)).collect();
-    let known: BTreeSet<Vec<u8>> = (0..=ROUNDS)
-        .flat_map(|round| (0..FILES).map(move |file| content(round, file)))
-        .collect();
+    let known: BTreeSet<Vec<u8>> =
+        (0..=ROUNDS).flat_map(|round| (0..FILES).map(move |file| content(round, file))).collect();
     let mut last = first;
     let mut files = 0;
     let mut look = |placed: &mut Vec<Watcher>| {
@@ -164,7 +164,10 @@ fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     for (client, top) in clients.iter_mut().zip(&tops) {
         super::tree::assert_same(&cluster.files().join("t"), top);
         let log = client.read_log();
-        assert!(!log.iter().any(|l| l.contains("broken") || l.contains("fetched again")), "{log:?}");
+        assert!(
+            !log.iter().any(|l| l.contains("broken") || l.contains("fetched again")),
+            "{log:?}"
+        );
     }
     assert_eq!(cluster.counter("blob_unreadable"), 0);
 }

@@ -105,7 +105,7 @@ impl Cluster {
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         // A process id has 22 bits, an address of the loopback net 24: no two tests share one.
         let base = 0x7f00_0000 + ((std::process::id() & 0x3f_ffff) << 2);
-        let port = 7400 + 10 * u16::try_from(number).unwrap();
+        let port = 7600 + 10 * u16::try_from(number).unwrap();
         let cluster = Self { dir, base, port, master: None };
         let made = cluster.drover(&["init", cluster.path("").to_str().unwrap()]);
         assert!(made.status.success(), "{made:?}");

@@ -23,6 +23,11 @@ fn write_big(path: &Path) {
     tree::write(path, &bytes, 0o640);
 }
 
+fn assert_arrived(cluster: &Cluster) {
+    let [sent, arrived] = [cluster.files(), cluster.root(0)].map(|dir| fs::read(dir.join("big")));
+    assert!(sent.unwrap() == arrived.unwrap(), "the file has changed on its way");
+}
+
 fn assert_served_once(cluster: &Cluster, cuts: u64) {
     let cached = sizes_below(&cluster.cache(0).join("blobs"));
     let served = cluster.counter("blob_bytes");
@@ -49,7 +54,7 @@ fn s1_7_a_client_killed_while_it_fetches_costs_one_chunk_at_most() {
     assert!(arrived < BIG_SIZE as u64, "the kill came when all had arrived");
 
     cluster.start_client(0).await_line(converged(revision));
-    assert_same(&cluster.files(), &cluster.root(0));
+    assert_arrived(&cluster);
     assert_served_once(&cluster, 1);
     assert_eq!(sizes_below(&partial), 0);
 }
@@ -134,7 +139,7 @@ fn s1_7_each_cut_of_the_connection_costs_one_chunk_at_most() {
     let mut client = cluster.start_client_of(0, scissors.addr);
     client.await_line(converged(revision));
     assert_eq!(scissors.cuts.load(Ordering::SeqCst), 3);
-    assert_same(&cluster.files(), &cluster.root(0));
+    assert_arrived(&cluster);
     assert_served_once(&cluster, 3);
     client.kill();
 }
