@@ -231,9 +231,11 @@ impl Net {
     }
 
     pub(super) fn advance_to(&mut self, at: Instant) {
-        let ms = u64::try_from(at.since(self.now.at).as_millis()).unwrap_or(u64::MAX);
+        let at = self.now.at.max(at);
+        // Whole milliseconds of the two times, so that small steps add up.
+        let ms = at.0 / 1_000_000 - self.now.at.0 / 1_000_000;
         self.now.wall = WallMs(self.now.wall.0.saturating_add(ms));
-        self.now.at = self.now.at.max(at);
+        self.now.at = at;
     }
 
     pub(super) fn next_event(&self) -> Option<Instant> {
@@ -304,11 +306,12 @@ impl Net {
     /// Lets happen what is due by now.
     pub(super) fn run(&mut self) {
         while let Some(first) = self.events.first_entry() {
-            if first.key().0 > self.now.at {
+            let due = first.key().0;
+            if due > self.now.at {
                 break;
             }
             let event = first.remove();
-            self.happen(event);
+            self.happen(due, event);
         }
     }
 
@@ -336,7 +339,7 @@ impl Net {
         self.rng.shuffle(&mut events[begin..]);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, due: Instant, event: Event) {
         // What cannot pass now is sent again later.
         let ends = match &event {
             Event::Syn { from, to, .. } => self.sockets.get(from).map(|s| (s.local.ip(), to.ip())),
@@ -359,13 +362,12 @@ impl Net {
             | Event::Reset { to }
             | Event::Space { to, .. } => {
                 let again = self.now.at + RETRANSMIT;
-                let now = self.now.at;
                 if let Some(socket) = self.sockets.get_mut(&to) {
-                    if !passes && socket.resent <= now {
+                    // In order: behind what is already being sent again.
+                    if !passes && socket.resent <= due {
                         socket.resent = again;
                     }
-                    // In order: behind what is already being sent again.
-                    if socket.resent > now {
+                    if socket.resent > due {
                         let at = socket.resent;
                         return self.schedule(at, event);
                     }
