@@ -1,4 +1,8 @@
 //! A site, its master and its clients, in a directory of their own.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: a step of the set-up that fails ends the test"
+)]
 
 use super::{Daemon, PATIENCE, binary, output};
 use serde_json::Value;

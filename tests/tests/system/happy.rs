@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE};
 
 const HOSTS: [(&str, u8); 3] = [("web-1.test", 2), ("web-2.test", 3), ("db-1.test", 4)];
@@ -108,10 +111,19 @@ fn probe_names_the_step_that_fails() {
     client.wait_line("converged");
     let _misnamed = cluster.client("impostor.test", 3);
     let odd = TcpListener::bind((cluster.ip(5), CLIENT_PORT)).unwrap();
+    let odd_addr = odd.local_addr().unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let until = Arc::clone(&ended);
     let answers = std::thread::spawn(move || {
-        let (mut stream, _) = odd.accept().unwrap();
-        std::io::Write::write_all(&mut stream, b"SSH-2.0-OpenSSH_9.9\r\n").unwrap();
-        let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+        // The push of the start comes here too; each gets a greeting as long as a header.
+        for mut stream in odd.incoming().map_while(Result::ok) {
+            if until.load(Ordering::SeqCst) {
+                return;
+            }
+            // The master hangs up as soon as it sees that this is no frame.
+            let _ = stream.write_all(&b"SSH-2.0-OpenSSH_9.9 ".repeat(4));
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
     });
     let failed_step = |host: &str| {
         let done = cluster.drover(&["probe", host, "--json"]);
@@ -126,6 +138,8 @@ fn probe_names_the_step_that_fails() {
     assert_eq!(failed_step("gone.test"), "dial");
     assert_eq!(failed_step("other.test"), "version");
     assert!(["dial", "version"].contains(&failed_step("odd.test").as_str()));
+    ended.store(true, Ordering::SeqCst);
+    drop(TcpStream::connect(odd_addr).unwrap());
     answers.join().unwrap();
 
     // The client does not trust what comes now, so that its revision stays behind.

@@ -1,4 +1,5 @@
 //! Masters and clients as real processes: real sockets, real disks, real signals.
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the answer, in its helpers too")]
 
 mod happy;
 mod idle;

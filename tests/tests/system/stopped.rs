@@ -124,7 +124,7 @@ fn s1_27_a_client_finishes_its_action_before_it_ends() {
     let _master = cluster.master();
     let mut client = cluster.client("web-1.test", 2);
     let reports = cluster.until(&["reports"], |answer| {
-        answer["reports"].as_array().unwrap().iter().any(|row| stopped_early(row))
+        answer["reports"].as_array().unwrap().iter().any(stopped_early)
     });
     let row = reports["reports"].as_array().unwrap().iter().find(|row| stopped_early(row)).unwrap();
     let detail = cluster.json(&["report", &row["id"].to_string()]);
