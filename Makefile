@@ -18,8 +18,8 @@ test: ## All tests, doc tests included; the last line counts them
 
 static: ## The three binaries with the C runtime linked in, checked
 	RUSTFLAGS="-C target-feature=+crt-static" \
-	    $(CARGO) build --release --locked --target $(HOST_TARGET) -p master -p client -p loadgen --bins
-	tests/check-static.sh $(addprefix target/$(HOST_TARGET)/release/,$(BINARIES))
+	    $(CARGO) build --profile dist --locked --target $(HOST_TARGET) -p master -p client -p loadgen --bins
+	tests/check-static.sh $(addprefix target/$(HOST_TARGET)/dist/,$(BINARIES))
 
 lint: ## Format check and clippy, warnings denied
 	$(CARGO) fmt --all --check
