@@ -147,8 +147,7 @@ fn a_queue_drained_to_nothing_goes_on_with_its_numbers_after_a_restart() {
     world.run(Duration::from_secs(30));
     world.assert_exactly_once();
     // Numbers are never used twice: the last is the eighth of its log.
-    let last =
-        world.results.borrow().reports.keys().filter(|o| o.name.as_str() == "c0").last().cloned();
+    let last = world.results.borrow().reports.keys().rfind(|o| o.name.as_str() == "c0").cloned();
     assert_eq!(last.map(|o| o.seq), Some(8));
     assert_eq!(world.results.borrow().duplicates, 0);
 }

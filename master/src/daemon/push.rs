@@ -4,7 +4,7 @@ use crate::control::{PushFailure, PushPiece, PushProgress, PushResult};
 use engine::ids::{ConnId, HostName, Revision};
 use engine::node::DeliveryFailure;
 use engine::time::Instant;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often its operator is told how far a push is.
@@ -18,7 +18,7 @@ pub struct Push {
     revision: Revision,
     targets: u64,
     done: u64,
-    remaining: HashSet<HostName>,
+    remaining: BTreeSet<HostName>,
     failures: Vec<PushFailure>,
     told: Instant,
 }
@@ -29,7 +29,7 @@ impl Push {
     pub fn new(
         conn: ConnId,
         revision: Revision,
-        remaining: HashSet<HostName>,
+        remaining: BTreeSet<HostName>,
         current: u64,
         now: Instant,
     ) -> Self {

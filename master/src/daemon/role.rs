@@ -23,7 +23,7 @@ use engine::wire::message::{
 };
 use engine::wire::{Body, Class, Frame, Kind, NackReason, access};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -258,8 +258,11 @@ impl MasterRole {
 
     /// Dials the hosts that lack the revision in force, of those that are meant; how many.
     fn push_lacking(&self, cx: &mut Cx<'_>, is_meant: impl Fn(&HostName) -> bool) -> u64 {
-        let targets = self.hosts.names().filter(|name| self.hosts.lacks(name) && is_meant(name));
-        targets.inspect(|name| cx.want(name)).count() as u64
+        let lacking = self.hosts.names().filter(|name| self.hosts.lacks(name) && is_meant(name));
+        // In the order of their names: whatever is done twice is done in the same order.
+        let targets: BTreeSet<&HostName> = lacking.collect();
+        targets.iter().for_each(|name| cx.want(name));
+        targets.len() as u64
     }
 
     /// Dials the hosts that lack the revision in force and were heard before: for the start,
@@ -369,7 +372,7 @@ impl MasterRole {
             ));
         }
         let all = chosen.len();
-        let lacking: HashSet<HostName> =
+        let lacking: BTreeSet<HostName> =
             chosen.into_iter().filter(|name| self.hosts.lacks(name)).collect();
         lacking.iter().for_each(|name| cx.want(name));
         let current = (all - lacking.len()) as u64;

@@ -17,7 +17,7 @@ mod thread;
 pub use query::{Answer, HostCounts, Query};
 pub use slow::SlowSink;
 pub use sqlite::{SinkOptions, SqliteSink};
-pub use thread::{SinkEvent, SinkHandle, SinkThread};
+pub use thread::{SinkBusy, SinkEvent, SinkHandle, SinkThread};
 
 pub use engine::queue::store::Record;
 

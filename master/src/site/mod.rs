@@ -8,7 +8,7 @@
 //! policies/NAME/files/          what their `source` names
 //! ```
 //!
-//! Text becomes a tree of values that know their line ([`yaml`]), the tree becomes checked
+//! Text becomes a tree of values that know their line (`yaml`), the tree becomes checked
 //! declarations ([`Site`]), and for every distinct set of policies and variables of the
 //! inventory these become resources, a graph, and a catalog ([`compile`]). Each step adds what
 //! it finds wrong to one sorted list, so that one run shows as many mistakes as it can.

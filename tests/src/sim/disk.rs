@@ -7,6 +7,7 @@ use engine::queue::store::{Record, StoreCommand, StoreEvent};
 use engine::time::Instant;
 use engine::wire::Frame;
 use std::cell::RefCell;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -176,10 +177,9 @@ impl ResultStore {
         for record in records {
             let order = self.reports.len() as u64;
             let origin = origin_of(&record.frame);
-            if self.reports.contains_key(&origin) {
-                self.duplicates += 1;
-            } else {
-                self.reports.insert(origin, order);
+            match self.reports.entry(origin) {
+                Entry::Occupied(_) => self.duplicates += 1,
+                Entry::Vacant(free) => drop(free.insert(order)),
             }
         }
         if let Some(last) = records.last() {

@@ -126,6 +126,7 @@ impl Threads for MasterThreads {
 /// # Panics
 /// Its port is taken.
 #[must_use]
+#[expect(clippy::too_many_arguments, reason = "each is another part of the world")]
 pub fn start(
     site: &Site,
     name: &HostName,

@@ -54,7 +54,7 @@ fn s1_6_nothing_is_collected_while_somebody_holds_the_cache() {
 #[test]
 fn s1_6_kill_9_while_collecting_leaves_a_valid_cache() {
     const DIR: &str = "DROVER_TEST_COLLECT_DIR";
-    let keeps = |hash: &BlobHash| hash.0[0] % 4 == 0;
+    let keeps = |hash: &BlobHash| hash.0[0].is_multiple_of(4);
     if let Ok(dir) = env::var(DIR) {
         let cache = Cache::open(Path::new(&dir), false).unwrap();
         let all = (0..4_000).map(|i| BlobHash::of(format!("blob {i}").as_bytes()));
