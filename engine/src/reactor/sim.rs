@@ -9,6 +9,7 @@
 //! the clock to the nearest of [`SimNet::next_event`] and the reactors' own deadlines.
 
 mod net;
+mod socket;
 
 use super::poller::{Poller, Readiness, Token, Wake};
 use crate::clock::Clock;

@@ -1,13 +1,14 @@
 //! The state of the simulated network, and what happens in it over time.
 
 use super::SimConfig;
+use super::socket::{Name, Socket, State};
 use crate::node::io::PeerAddr;
 use crate::reactor::poller::{Readiness, Token};
 use crate::time::{Instant, Now, WallMs};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// What was lost or found nobody is sent again after this.
@@ -23,94 +24,6 @@ struct Owner {
     descriptors_max: usize,
     /// Sources that changed since the last poll, in order, each once.
     changed: VecDeque<u32>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    Connecting,
-    Open,
-    Failed(i32),
-    Listening { name: Name, backlog: usize, queue: VecDeque<u32> },
-}
-
-/// A stream or a listener.
-#[derive(Debug)]
-struct Socket {
-    /// `None` for a stream that nobody has accepted yet.
-    owner: Option<u32>,
-    token: Option<Token>,
-    watch_writable: bool,
-    state: State,
-    local: SocketAddr,
-    peer_addr: PeerAddr,
-    peer: u32,
-    inbox: VecDeque<u8>,
-    end_read: bool,
-    end_sent: bool,
-    reset: bool,
-    /// Bytes sent and not yet read by the peer.
-    unread: usize,
-    /// A write was refused since the last space.
-    refused: bool,
-    /// It is on its owner's list of changed sources.
-    queued: bool,
-    /// When what was sent last arrives: nothing overtakes it.
-    last_arrival: Instant,
-    /// Something to it is being sent again, to arrive then: what follows waits for it.
-    resent: Instant,
-}
-
-impl Socket {
-    fn new(owner: Option<u32>, state: State, local: SocketAddr, peer_addr: PeerAddr) -> Self {
-        Self {
-            owner,
-            token: None,
-            watch_writable: false,
-            state,
-            local,
-            peer_addr,
-            peer: 0,
-            inbox: VecDeque::new(),
-            end_read: false,
-            end_sent: false,
-            reset: false,
-            unread: 0,
-            refused: false,
-            queued: false,
-            last_arrival: Instant(0),
-            resent: Instant(0),
-        }
-    }
-
-    fn peer_ip(&self) -> Option<IpAddr> {
-        match self.peer_addr {
-            PeerAddr::Tcp(addr) => Some(addr.ip()),
-            PeerAddr::Unix { .. } => None,
-        }
-    }
-
-    fn readable(&self) -> bool {
-        match &self.state {
-            State::Listening { queue, .. } => !queue.is_empty(),
-            State::Connecting => false,
-            State::Open => !self.inbox.is_empty() || self.end_read || self.reset,
-            State::Failed(_) => true,
-        }
-    }
-
-    fn writable(&self, window: usize) -> bool {
-        match self.state {
-            State::Open => self.unread < window || self.reset,
-            State::Failed(_) => true,
-            State::Connecting | State::Listening { .. } => false,
-        }
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
