@@ -14,6 +14,6 @@ for binary in "$@"; do
         echo "$binary asks for a loader or a library" >&2
         exit 1
     fi
-    "$binary" --version </dev/null
+    "$binary" --help </dev/null >/dev/null
     printf '%s: static, %d KiB\n' "$binary" $(($(stat --format %s "$binary") / 1024))
 done
