@@ -61,9 +61,9 @@ It overwrites nothing. Keep keys/signing.key secret: who has it decides what eve
     /// Compile, sign and push a site
     #[command(after_help = "\
 Examples:
-  drover publish                  the site_dir of the configuration
-  drover publish ./site --dry-run what would change, and for which hosts; writes nothing
-  drover publish --force          renew the assignments though nothing has changed
+  drover publish                   the site_dir of the configuration
+  drover publish ./site --dry-run  what would change, and for which hosts; writes nothing
+  drover publish --force           renew the assignments though nothing has changed
 
 A running master takes the release and pushes it at once; one that is down does so when it is
 started.")]

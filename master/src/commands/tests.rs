@@ -301,6 +301,7 @@ fn queue_commands_look_into_the_inbox_itself() {
     batch.push(&FrameBuf::message(Some(&route), &poll, |_| {}).to_vec());
     batch.push(b"no frame");
     store.apply(&StoreCommand::Write(batch));
+    drop(store);
     let (_, text, stat): (_, _, QueueStat) = both(&context, |c, out| queue::stat(c, NOW, out));
     assert_eq!(stat.records, 2);
     assert!(text.contains("records"), "{text}");

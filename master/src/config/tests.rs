@@ -97,11 +97,14 @@ fn mistakes_name_line_and_remedy() {
         ("name = \"a..b\"", "has an empty label"),
         (
             "poll_interval = \"10\"",
-            "\"10\" is no duration: write a whole number and ms, s, m, h or d",
+            "\"10\" is no duration: write a whole number and a unit (ms, s, m, h, d, w)",
         ),
         ("\npoll_interval = 600", "master.toml:2: invalid type"),
-        ("inbox_bytes_high = \"1MB\"", "\"1MB\" is no size: write a whole number and B, KiB"),
-        ("inbox_bytes_high = \"99999999TiB\"", "is no size"),
+        (
+            "inbox_bytes_high = \"1MB\"",
+            "\"1MB\" is no size: write a whole number and a unit (B, KiB",
+        ),
+        ("inbox_bytes_high = \"99999999TiB\"", "is too large"),
         (
             "inbox_bytes_low = \"1GiB\"",
             "inbox_bytes_low = 1073741824 must be less than inbox_bytes_high",

@@ -169,9 +169,9 @@ fn push_shows_progress_and_ctrl_c_cancels_it() {
     let cluster = Cluster::new();
     // At .9 somebody takes the connection and never answers: the push cannot end by itself.
     cluster.write_hosts(&[("web-1.test", 2), ("mute.test", 9), ("gone.test", 8)]);
-    cluster.publish();
     let mute = TcpListener::bind((cluster.ip(9), CLIENT_PORT)).unwrap();
     let mut master = cluster.master();
+    cluster.publish();
     let mut client = cluster.client("web-1.test", 2);
     client.wait_line("converged");
     let (_held, _) = mute.accept().unwrap();

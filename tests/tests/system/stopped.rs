@@ -68,8 +68,8 @@ fn s1_25_a_second_signal_forces() {
     let cluster = Cluster::new();
     cluster.write_hosts(&[("mute.test", 9)]);
     let mute = TcpListener::bind((cluster.ip(9), CLIENT_PORT)).unwrap();
-    cluster.publish();
     let master = cluster.master();
+    cluster.publish();
     let (_held, _) = mute.accept().unwrap();
     let pid = master.pid();
     master.signal(Signal::SIGTERM);

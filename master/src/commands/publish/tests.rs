@@ -267,7 +267,7 @@ fn what_stands_in_the_way_says_what_to_do() {
     fixture.write("key", "ssh-ed25519 AAAA");
     let error = fixture.fails(&fixture.args()).to_string();
     assert!(
-        error.ends_with("key: this is no Drover key: it must begin with \"drover-signing-key-1 \""),
+        error.contains("key: this is no Drover key: it must begin with \"drover-signing-key-1 \""),
         "{error}"
     );
     fs::remove_file(fixture.dir.path().join("key")).unwrap();
