@@ -17,7 +17,7 @@ use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{Clock, SystemClock};
 use engine::ids::Epoch;
-use engine::limits::Limits;
+use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
 use engine::queue::lmdb::{LmdbConfig, machine_identity};
@@ -36,6 +36,12 @@ use std::sync::Arc;
 const MACHINE_ID: &str = "/etc/machine-id";
 /// The threads beside the reactor answer within moments: a client has few connections.
 const CONNECTIONS_MAX: usize = 64;
+
+/// What is asked for and what is not on the disk yet is one chunk at most: that is what a cut,
+/// or a kill, may cost.
+fn fetch_settings() -> FetchSettings {
+    FetchSettings { unwritten_bytes_max: CHUNK_SIZE_MAX, ..FetchSettings::default() }
+}
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +208,7 @@ pub fn start(
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.uplink = Some(Box::new(uplink));
     parts.fetching =
-        Some(Box::new(Fetching::new(Fetcher::new(FetchSettings::default(), rng.fork()), None)));
+        Some(Box::new(Fetching::new(Fetcher::new(fetch_settings(), rng.fork()), None)));
     let options = ClientOptions { trusted_keys: config.trusted_keys.clone(), held };
     let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));
     let stop_timeout = config.stop_timeout;

@@ -38,8 +38,7 @@ impl Default for FetchSettings {
         Self {
             window_bytes: CHUNK_SIZE_MAX,
             requests_max: 64,
-            // Not more than the window: what is not on the disk yet is what a kill may cost.
-            unwritten_bytes_max: CHUNK_SIZE_MAX,
+            unwritten_bytes_max: 4 * 1024 * 1024,
             tries_max: 3,
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(600),

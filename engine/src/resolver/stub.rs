@@ -140,10 +140,15 @@ impl Stub {
         let mut buf = [0; DATAGRAM_SIZE_MAX];
         let mut outcome = Ok(());
         while !open.is_empty() {
-            socket.set_read_timeout(Some(self.left(deadline)?)).map_err(failed)?;
-            let n = match socket.recv(&mut buf) {
+            let received = self.left(deadline).and_then(|left| {
+                socket.set_read_timeout(Some(left))?;
+                socket.recv(&mut buf)
+            });
+            let n = match received {
+                Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                received => received.map_err(failed)?,
+                // What a server has said weighs more than what it has not.
+                Err(error) => return outcome.and(Err(failed(error))),
             };
             // What answers none of the questions is passed over: it may be forged.
             let said = open.iter().enumerate().find_map(|(at, (id, family))| {
@@ -179,9 +184,9 @@ impl Stub {
     }
 
     /// What is left until a deadline.
-    fn left(&self, deadline: Instant) -> Result<Duration, ResolveError> {
+    fn left(&self, deadline: Instant) -> io::Result<Duration> {
         let left = deadline.since(self.clock.now().at);
-        if left.is_zero() { Err(ResolveError::Timeout) } else { Ok(left) }
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
     }
 
     fn ask_tcp(
@@ -192,9 +197,8 @@ impl Stub {
         family: Family,
         deadline: Instant,
     ) -> io::Result<Vec<u8>> {
-        let left = || self.left(deadline).map_err(|_| io::ErrorKind::TimedOut);
-        let mut stream = TcpStream::connect_timeout(&server, left()?)?;
-        stream.set_write_timeout(Some(left()?))?;
+        let mut stream = TcpStream::connect_timeout(&server, self.left(deadline)?)?;
+        stream.set_write_timeout(Some(self.left(deadline)?))?;
         let question = dns::question(id, name, family);
         let mut message = u16::try_from(question.len()).unwrap_or(0).to_be_bytes().to_vec();
         message.extend_from_slice(&question);
@@ -202,7 +206,7 @@ impl Stub {
         let mut read = |buf: &mut [u8]| -> io::Result<()> {
             let mut filled = 0;
             while filled < buf.len() {
-                stream.set_read_timeout(Some(left()?))?;
+                stream.set_read_timeout(Some(self.left(deadline)?))?;
                 match stream.read(&mut buf[filled..]) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Ok(n) => filled += n,

@@ -161,3 +161,24 @@ fn what_is_partly_here_is_fetched_from_there() {
     assert_eq!(requests(&mut fetcher), [(1, hash(1), 600)]);
     assert_eq!(fetcher.progress().bytes_missing, 400);
 }
+
+#[test]
+fn answers_to_a_failed_attempt_are_not_taken_for_those_of_the_next() {
+    let chunk_len = CHUNK_SIZE_MAX as u64;
+    let mut fetcher = fetching(&[blob(1, 3 * chunk_len)]);
+    let data = vec![0; CHUNK_SIZE_MAX];
+    let broken = BlobEvent::Broken { hash: hash(1), error: "the disk is full".to_owned() };
+    for attempt in 1..=3 {
+        for piece in 0..2 {
+            let [(seq, _, offset)] = requests(&mut fetcher)[..] else { panic!("{attempt}") };
+            assert_eq!(offset, piece * chunk_len);
+            chunk(&mut fetcher, seq, offset, &data).unwrap();
+        }
+        fetcher.handle_blob(&broken);
+        assert_eq!(requests(&mut fetcher), [], "the second write is still to be answered");
+        fetcher.handle_blob(&broken);
+    }
+    assert!(matches!(fetcher.poll_event(), Some(FetchEvent::Broken { .. })));
+    assert_eq!(fetcher.poll_event(), Some(FetchEvent::Hangup));
+    assert_eq!(fetcher.unwritten_bytes, 0);
+}

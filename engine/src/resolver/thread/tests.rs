@@ -43,6 +43,11 @@ fn start(table: Option<&Path>) -> Bench {
     Bench { resolver, clock, lookups, answers }
 }
 
+/// What comes, or a failed test instead of one that never ends.
+fn next<T>(inbox: &Receiver<T>) -> T {
+    inbox.recv_timeout(Duration::from_secs(10)).unwrap()
+}
+
 fn name(text: &str) -> HostName {
     text.parse().unwrap()
 }
@@ -60,22 +65,22 @@ fn e8_a_look_up_that_takes_long_delays_no_other() {
     let bench = start(None);
     let handle = bench.resolver.handle();
     handle.resolve(name("slow"));
-    let (_, slow) = bench.lookups.recv().unwrap();
+    let (_, slow) = next(&bench.lookups);
     handle.resolve(name("fast"));
-    let (asked, fast) = bench.lookups.recv().unwrap();
+    let (asked, fast) = next(&bench.lookups);
     assert_eq!(asked, name("fast"));
     fast.answer(found("192.0.2.2", 60));
-    assert_eq!(bench.answers.recv().unwrap(), (name("fast"), addr("192.0.2.2:0")));
+    assert_eq!(next(&bench.answers), (name("fast"), addr("192.0.2.2:0")));
     slow.answer(found("192.0.2.1", 60));
-    assert_eq!(bench.answers.recv().unwrap(), (name("slow"), addr("192.0.2.1:0")));
+    assert_eq!(next(&bench.answers), (name("slow"), addr("192.0.2.1:0")));
 }
 
 #[test]
 fn a_look_up_that_is_dropped_fails_instead_of_never_ending() {
     let bench = start(None);
     bench.resolver.handle().resolve(name("a"));
-    drop(bench.lookups.recv().unwrap());
-    assert!(matches!(bench.answers.recv().unwrap().1, Err(ResolveError::Failed(_))));
+    drop(next(&bench.lookups));
+    assert!(matches!(next(&bench.answers).1, Err(ResolveError::Failed(_))));
 }
 
 #[test]
@@ -83,16 +88,16 @@ fn s1_10_after_its_ttl_a_name_is_asked_for_again() {
     let bench = start(None);
     let handle = bench.resolver.handle();
     handle.resolve(name("a"));
-    bench.lookups.recv().unwrap().1.answer(found("192.0.2.1", 30));
-    assert_eq!(bench.answers.recv().unwrap().1, addr("192.0.2.1:0"));
+    next(&bench.lookups).1.answer(found("192.0.2.1", 30));
+    assert_eq!(next(&bench.answers).1, addr("192.0.2.1:0"));
     bench.clock.0.store(29, Ordering::Relaxed);
     handle.resolve(name("a"));
-    assert_eq!(bench.answers.recv().unwrap().1, addr("192.0.2.1:0"));
+    assert_eq!(next(&bench.answers).1, addr("192.0.2.1:0"));
     assert!(bench.lookups.try_recv().is_err());
     bench.clock.0.store(30, Ordering::Relaxed);
     handle.resolve(name("a"));
-    bench.lookups.recv().unwrap().1.answer(found("192.0.2.2", 30));
-    assert_eq!(bench.answers.recv().unwrap().1, addr("192.0.2.2:0"));
+    next(&bench.lookups).1.answer(found("192.0.2.2", 30));
+    assert_eq!(next(&bench.answers).1, addr("192.0.2.2:0"));
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn s1_10_the_table_goes_first_and_is_read_again_while_it_runs() {
     let handle = bench.resolver.handle();
     let ask = || {
         handle.resolve(name("a"));
-        bench.answers.recv().unwrap().1
+        next(&bench.answers).1
     };
     assert_eq!(ask(), addr("192.0.2.1:7400"));
     fs::write(&path, "a 192.0.2.22:7400").unwrap();
@@ -118,5 +123,5 @@ fn s1_10_the_table_goes_first_and_is_read_again_while_it_runs() {
     handle.reload();
     assert_eq!(ask(), addr("192.0.2.3:0"), "at once when told so");
     handle.resolve(name("b"));
-    assert_eq!(bench.lookups.recv().unwrap().0, name("b"));
+    assert_eq!(next(&bench.lookups).0, name("b"));
 }
