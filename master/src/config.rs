@@ -185,18 +185,6 @@ impl MasterConfig {
         Ok(config)
     }
 
-    /// The result store's file.
-    #[must_use]
-    pub fn results_path(&self) -> PathBuf {
-        self.state_dir.join("results.sqlite")
-    }
-
-    /// The durable inbox's directory.
-    #[must_use]
-    pub fn inbox_dir(&self) -> PathBuf {
-        self.state_dir.join("inbox")
-    }
-
     /// What no type can say.
     fn check(&self) -> Result<(), String> {
         // sockaddr_un holds 108 bytes with the final NUL.

@@ -16,7 +16,6 @@ fn an_empty_file_is_the_defaults_beside_it() {
     };
     assert_eq!(config, wanted);
     assert_eq!(config.limits.limits(), Limits::default());
-    assert_eq!(config.results_path(), Path::new("/etc/drover/state/results.sqlite"));
 }
 
 #[test]
