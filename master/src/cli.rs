@@ -166,7 +166,13 @@ Example:
         host: String,
     },
     /// Look into the queue of reports that wait for the result store
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  drover queue stat            how full it is
+  drover queue dump            what is in it, oldest first"
+    )]
     Queue(QueueCommand),
 }
 
