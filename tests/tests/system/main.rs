@@ -9,3 +9,4 @@ mod limits;
 mod mistakes;
 mod peers;
 mod stopped;
+mod warnings;
