@@ -132,8 +132,7 @@ say "Three clients, each with a directory of its own in place of /"
 for i in "${!hosts[@]}"; do
     host=${hosts[$i]}
     home=$demo/${host%%.*}
-    # What a Debian host has, and the example's policies count on.
-    mkdir -p "$home/root/"{etc/{cron.d,logrotate.d,nginx,ssh,sysctl.d},srv}
+    mkdir -p "$home/root"
     cat >"$home/client.toml" <<TOML
 name = "$host"
 master = "127.0.0.1:$port"

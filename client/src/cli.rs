@@ -11,6 +11,7 @@ use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
 use crate::policy::AssignedManifest;
+use engine::blob::Cache as BlobCache;
 use engine::wire::message::{ResourceResult, outcome, trigger};
 use lexopt::prelude::*;
 use serde::Serialize;
@@ -233,6 +234,15 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
     }
     let config = options.read_config()?;
     start_log(log::LevelFilter::Warn);
+    // Who has none has no cache either.
+    config.stored_assignment()?;
+    let hold = BlobCache::open(&config.cache_dir(), config.fsync).and_then(|cache| cache.hold());
+    let _hold = match hold {
+        // A dry run writes nothing, also for those who may not.
+        Err(_) if options.dry_run => None,
+        hold => Some(hold?),
+    };
+    // What this one needs is not collected any more, whatever the daemon takes on meanwhile.
     let assignment = config.stored_assignment()?;
     let applier = Applier::new(EnforcerConfig::from(&config));
     let assigned = AssignedManifest::find(applier.cache(), &assignment)?;

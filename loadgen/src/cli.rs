@@ -184,13 +184,9 @@ impl Common {
 /// Runs the program with these arguments, the first of which is its own name.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match master::cli::parse(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come here too, with status 0.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(exit) => return exit,
     };
     master::logging::to_stderr(log::LevelFilter::Warn);
     let exit = execute(&cli.command).unwrap_or_else(|error| {

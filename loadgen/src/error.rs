@@ -66,7 +66,10 @@ pub enum LoadError {
         error: io::Error,
     },
     /// The hosts table cannot be written.
-    #[error("cannot write the hosts table {}: {error}", .path.display())]
+    #[error(
+        "cannot write the hosts table {}: {error}; name a file in a directory that is there",
+        .path.display()
+    )]
     HostsTable {
         /// The file.
         path: PathBuf,

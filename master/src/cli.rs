@@ -202,16 +202,25 @@ Examples:
     },
 }
 
+/// Reads a command line, the first word of which is the program's name. What is wrong with it
+/// is printed here, as are help and version.
+///
+/// # Errors
+/// The exit status: 0 after help and version.
+pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, ExitCode> {
+    C::try_parse_from(args).map_err(|error| {
+        // There is nowhere left to tell that this cannot be printed.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
+    })
+}
+
 /// Runs the program with these arguments, the first of which is its own name.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let cli: Cli = match parse(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come here too, with status 0.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(exit) => return exit,
     };
     let context = Context {
         config_path: cli

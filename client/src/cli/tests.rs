@@ -50,6 +50,25 @@ fn s2_22_the_last_accepted_assignment_is_applied_without_a_master() {
     assert_eq!(run(&["status"], &config).unwrap(), ExitCode::from(EXIT_NOT_RUNNING));
 }
 
+/// The daemon may take on the next revision meanwhile: what this one needs stays until its end.
+#[test]
+fn nothing_is_collected_while_a_command_applies() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let waits = exec("waits", &format!("cat {}", fifo.display()));
+    let config = accepted(&site, vec![waits, site.file("/f", b"x")]);
+    let cache = BlobCache::open(&Config::read(&config).unwrap().cache_dir(), false).unwrap();
+    let applying = std::thread::spawn(move || run(&["apply", "--once"], &config).is_ok());
+    // Opening waits until the command reads.
+    let go = std::fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    assert!(cache.collect(&[]).unwrap().held);
+    drop(go);
+    assert!(applying.join().unwrap());
+    assert_eq!(site.read("/f"), "x");
+    assert!(cache.collect(&[]).unwrap().removed > 0);
+}
+
 #[test]
 fn the_exit_status_tells_of_failures() {
     let site = TestSite::new();

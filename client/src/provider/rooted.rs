@@ -27,7 +27,10 @@ pub enum PathError {
         path: String,
     },
     /// Its parent does not exist.
-    #[error("the directory of {path} does not exist; manage it as a directory, or create it")]
+    #[error(
+        "the directory of {path} does not exist; add `directory: {}` to the policy, or create it",
+        parent_of(path)
+    )]
     NoParent {
         /// The path.
         path: String,
@@ -65,6 +68,13 @@ pub enum PathError {
         /// What the system says.
         source: io::Error,
     },
+}
+
+fn parent_of(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((parent, _)) => parent,
+    }
 }
 
 /// A path as text for people.

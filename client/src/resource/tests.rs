@@ -190,7 +190,10 @@ fn what_stands_in_the_way_is_told_and_kept() {
         (resource("symlink", "/dir").with("target", &[b"x"]), "is a directory, not a symlink"),
         (resource("directory", "/file"), "is a file, not a directory"),
         (site.file("/file/below", b""), "is not a directory"),
-        (site.file("/none/below", b""), "does not exist"),
+        (
+            site.file("/none/below/f", b""),
+            "does not exist; add `directory: /none/below` to the policy, or create it",
+        ),
     ] {
         let result = result_of(&site, wanted);
         assert_eq!(result.outcome, outcome::FAILED);

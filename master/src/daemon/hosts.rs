@@ -4,9 +4,10 @@
 use super::published::Published;
 use crate::sink::{ConflictKey, HostUpdate, HostUpdates};
 use engine::ids::{HostName, Revision};
-use engine::node::Outgoing;
+use engine::node::{DeliveryFailure, Outgoing};
 use engine::time::{Now, WallMs};
 use std::collections::HashMap;
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,10 @@ struct HostState {
     sent: Revision,
     source: Option<IpAddr>,
     skewed: bool,
-    /// It lacks something, and the last dial to it failed.
+    /// What it lacks is on its way to it because it has polled: it runs.
+    answering: bool,
+    /// It lacks something, and the dial that answered its last poll failed. Failures while it
+    /// may not have been running say nothing about the way to it.
     undeliverable: bool,
     /// The nonce of a `BindReq` not yet answered.
     bind_nonce: Option<u64>,
@@ -105,7 +109,7 @@ impl Hosts {
         }
         self.hosts.retain(|_, state| state.line.is_some());
         let published = Arc::clone(&self.published);
-        for name in published.named_hosts().chain(&std::mem::take(&mut self.tabled)) {
+        for name in published.named_hosts().chain(&mem::take(&mut self.tabled)) {
             if !self.hosts.contains_key(name) && self.admit(name) {
                 self.updates.host(name.clone(), gone(Some(0)));
             }
@@ -189,6 +193,7 @@ impl Hosts {
         // What it says it holds is the truth: it may have refused what it acked.
         state.held = polled.held;
         state.sent = Revision(0);
+        state.answering = state.line.is_some() && state.has() < self.published.revision;
         state.skewed = polled.wall.0.abs_diff(now.wall.0) > CLOCK_SKEW_MAX_MS;
         let ahead = i128::from(polled.wall.0) - i128::from(now.wall.0);
         self.updates.host(
@@ -234,13 +239,17 @@ impl Hosts {
     }
 
     /// A delivery to a host has ended.
-    pub fn delivered(&mut self, name: &HostName, ok: bool) {
-        if let Some(state) = self.hosts.get_mut(name) {
-            state.undeliverable = !ok;
-            let offered = std::mem::take(&mut state.offered);
-            if ok {
+    pub fn delivered(&mut self, name: &HostName, result: &Result<(), DeliveryFailure>) {
+        let Some(state) = self.hosts.get_mut(name) else { return };
+        let (offered, answering) = (mem::take(&mut state.offered), mem::take(&mut state.answering));
+        match result {
+            Ok(()) => {
+                state.undeliverable = false;
                 state.sent = state.sent.max(offered);
             }
+            // It was not dialled.
+            Err(DeliveryFailure::RateLimited | DeliveryFailure::Cancelled) => {}
+            Err(_) => state.undeliverable = answering,
         }
     }
 
@@ -258,7 +267,7 @@ impl Hosts {
 
     /// What the result store has not been told yet.
     pub fn take_updates(&mut self) -> HostUpdates {
-        std::mem::take(&mut self.updates)
+        mem::take(&mut self.updates)
     }
 
     /// Whether there is any such thing.

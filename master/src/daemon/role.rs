@@ -485,7 +485,7 @@ impl Role for MasterRole {
                 if let Err(why) = &result {
                     log::debug!("{host}: {why}");
                 }
-                self.hosts.delivered(&host, result.is_ok());
+                self.hosts.delivered(&host, &result);
                 self.pushes.iter_mut().for_each(|push| push.delivered(&host, &result));
                 self.tell_pushes(cx);
             }

@@ -1,7 +1,7 @@
 //! Removing what is needed no more: old releases first, then blobs that no release names.
 
 use super::error::StoreError;
-use super::store::{PublishLock, ReleaseStore, list, sync};
+use super::store::{PublishLock, ReleaseStore, sync};
 use super::writer::remove_dir;
 use engine::ids::BlobHash;
 use std::collections::HashSet;
@@ -49,34 +49,9 @@ impl ReleaseStore {
             remove_dir(&doomed)?;
             collected.releases += 1;
         }
-        self.remove_blobs(&keep, &mut collected)?;
+        let keep: Vec<BlobHash> = keep.into_iter().collect();
+        let gone = self.cache()?.collect(&keep)?;
+        (collected.blobs, collected.bytes) = (gone.removed, gone.bytes);
         Ok(collected)
-    }
-
-    fn remove_blobs(
-        &self,
-        keep: &HashSet<BlobHash>,
-        collected: &mut Collected,
-    ) -> Result<(), StoreError> {
-        for prefix in list(&self.blobs_dir())? {
-            let dir = self.blobs_dir().join(&prefix);
-            if prefix.len() != 2 || !dir.is_dir() {
-                continue;
-            }
-            for rest in list(&dir)? {
-                let hex = [prefix.to_string_lossy(), rest.to_string_lossy()].concat();
-                // What is no blob is not ours to remove.
-                let Some(hash) = BlobHash::from_hex(&hex) else { continue };
-                if keep.contains(&hash) {
-                    continue;
-                }
-                let path = dir.join(&rest);
-                let size = fs::metadata(&path).map_or(0, |m| m.len());
-                fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
-                collected.blobs += 1;
-                collected.bytes += size;
-            }
-        }
-        Ok(())
     }
 }

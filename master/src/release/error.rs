@@ -1,5 +1,6 @@
 //! Why the release store could not be read or written.
 
+use engine::blob::CacheError;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,19 @@ fn hint(source: &io::Error) -> &'static str {
         }
         io::ErrorKind::ReadOnlyFilesystem => "; set state_dir to a place that can be written",
         _ => "",
+    }
+}
+
+impl From<CacheError> for StoreError {
+    fn from(error: CacheError) -> Self {
+        let doing = "use the blobs in";
+        match error {
+            CacheError::Io { path, error } => Self::Io { doing, path, source: error },
+            CacheError::DiskFull { path } => {
+                Self::Io { doing, path, source: io::ErrorKind::StorageFull.into() }
+            }
+            other => Self::Io { doing, path: PathBuf::new(), source: io::Error::other(other) },
+        }
     }
 }
 

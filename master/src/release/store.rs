@@ -2,6 +2,7 @@
 
 use super::error::StoreError;
 use super::index::{RELEASE_SCHEMA, Release};
+use engine::blob::Cache;
 use engine::ids::{BlobHash, Revision};
 use engine::release::decode;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -51,6 +52,11 @@ impl ReleaseStore {
     pub fn blob_path(&self, hash: BlobHash) -> PathBuf {
         let hex = hash.to_hex();
         self.blobs_dir().join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// The same blobs as the engine's cache has them, which the daemon serves from.
+    pub(super) fn cache(&self) -> Result<Cache, StoreError> {
+        Ok(Cache::open(&self.state_dir, true)?)
     }
 
     pub(super) fn releases_dir(&self) -> PathBuf {

@@ -247,6 +247,22 @@ fn two_publishes_exclude_each_other() {
     store.lock().unwrap();
 }
 
+/// A blob that is there already is not written again: it must stay until the release names it.
+#[test]
+fn nothing_is_collected_while_a_release_is_written() {
+    let dir = TempDir::new().unwrap();
+    let store = store(&dir);
+    publish(&store, 1);
+    let before = files_below(&store.blobs_dir());
+    let lock = store.lock().unwrap();
+    let writer = Writer::begin(&store, &lock).unwrap();
+    let cache = store.cache().unwrap();
+    assert!(cache.collect(&[]).unwrap().held);
+    assert_eq!(files_below(&store.blobs_dir()), before);
+    drop(writer);
+    assert_eq!(cache.collect(&[]).unwrap().removed, before.len() as u64);
+}
+
 #[test]
 fn damage_is_named_and_repaired_by_the_next_release() {
     let dir = TempDir::new().unwrap();

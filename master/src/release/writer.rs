@@ -6,6 +6,7 @@ use super::intake::{Blob, Intake, IntakeError, PIECE_SIZE, measure, read_piece};
 use super::store::{
     PublishLock, ReleaseStore, encode_index, make_dir, new_file, replace, sync, write,
 };
+use engine::blob::Hold;
 use engine::ids::{BlobHash, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,6 +22,8 @@ const SYNC_EACH_MAX: usize = 64;
 pub struct Writer<'a> {
     store: &'a ReleaseStore,
     _lock: &'a PublishLock,
+    /// What is found there already, and not written again, must stay.
+    _hold: Hold,
     staged: BTreeMap<BlobHash, u64>,
     piece: Vec<u8>,
 }
@@ -31,9 +34,16 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// [`StoreError::Io`].
     pub fn begin(store: &'a ReleaseStore, lock: &'a PublishLock) -> Result<Self, StoreError> {
+        let hold = store.cache()?.hold()?;
         remove_dir(&store.staging_dir())?;
         make_dir(&store.staging_dir())?;
-        Ok(Self { store, _lock: lock, staged: BTreeMap::new(), piece: vec![0; PIECE_SIZE] })
+        Ok(Self {
+            store,
+            _lock: lock,
+            _hold: hold,
+            staged: BTreeMap::new(),
+            piece: vec![0; PIECE_SIZE],
+        })
     }
 
     /// Blobs that the store did not have, and their bytes.

@@ -5,6 +5,8 @@ use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tests::system::{Cluster, Daemon, PATIENCE};
@@ -209,4 +211,57 @@ fn s2_22_without_a_master_a_client_goes_on() {
     fs::remove_file(cluster.path("web-1.test/root/motd")).unwrap();
     client.wait_line("1 changed, 0 failed, converged");
     assert_eq!(cluster.read("web-1.test/root/motd"), "one\n");
+}
+
+/// The site of the documentation, on a host that has nothing at all: its policies make the
+/// directories that their files need.
+#[test]
+fn the_example_site_applies_below_an_empty_root() {
+    let cluster = Cluster::new();
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/example-site");
+    fs::remove_dir_all(cluster.path("m/site")).unwrap();
+    let copied = Command::new("cp").arg("-r").arg(site).arg(cluster.path("m/site")).status();
+    assert!(copied.unwrap().success());
+    cluster.write_hosts(&[("web-1.example", 2), ("db-1.example", 3)]);
+    let revision = cluster.publish();
+    let _master = cluster.master();
+    for (name, host, file) in [
+        ("web-1.example", 2, "etc/nginx/sites-enabled/shop.conf"),
+        ("db-1.example", 3, "etc/ssh/sshd_config.d/50-drover.conf"),
+    ] {
+        let mut client = cluster.client(name, host);
+        client.wait_converged(revision);
+        assert!(cluster.root(name).join(file).is_file(), "{name} has no {file}");
+        assert!(cluster.root(name).join("etc/motd").is_file());
+    }
+}
+
+/// What the master could not bring to a host that did not run is no sign of a bad way to it;
+/// what it cannot bring to one that runs is, until it can.
+#[test]
+fn a_host_that_cannot_be_dialled_hears_of_it_and_one_that_was_away_does_not() {
+    let mut cluster = Cluster::new();
+    cluster.client_extra = "poll_interval = \"200ms\"\n".to_owned();
+    cluster.write_hosts(&[("late.test", 2), ("lost.test", 9)]);
+    let master = cluster.master();
+    cluster.publish();
+    // Both were dialled, and do not run yet.
+    let pushed = cluster.drover(&["push"]);
+    assert_eq!(pushed.status.code(), Some(1), "{pushed:?}");
+    let mut late = cluster.client("late.test", 2);
+    late.wait_converged(1);
+    assert_eq!(late.count_lines("cannot dial"), 0, "{}", late.log());
+
+    // The table names another address than that where it listens.
+    let mut lost = cluster.client("lost.test", 3);
+    lost.wait_line("the master has a newer assignment, but cannot dial lost.test");
+    let status = || {
+        let done = tests::system::output(&mut cluster.client_command("lost.test", 3, &["status"]));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert!(status().contains("warning: the master has a newer assignment"), "{}", status());
+    cluster.write_hosts(&[("late.test", 2), ("lost.test", 3)]);
+    master.signal(Signal::SIGHUP);
+    lost.wait_converged(1);
+    assert!(!status().contains("warning"), "{}", status());
 }

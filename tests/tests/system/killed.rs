@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tests::system::{Cluster, PATIENCE, Sender, id_of};
 
 const SENDERS: u64 = 24;
@@ -33,7 +33,7 @@ fn load(
             let upto = sender.sent.max(sender.acked + STEP);
             let before = sender.acked;
             let addr = *master.lock().unwrap();
-            match sender.deliver(addr, upto, Duration::from_secs(20)) {
+            match sender.deliver(addr, upto, PATIENCE) {
                 // Refused while the master begins or ends; again at once is impolite, and legal.
                 Ok(_) => {}
                 Err(BlockingError::Wire { .. }) => panic!("the master broke the protocol"),

@@ -389,6 +389,43 @@ fn mistakes_with_a_client() {
     );
 }
 
+#[test]
+fn mistakes_with_the_load_generator() {
+    let cluster = Cluster::new();
+    cluster.write("journal", "no journal\n");
+    let [nowhere, journal, socket] =
+        ["none/hosts", "journal", "none.sock"].map(|file| cluster.path(file).display().to_string());
+    let master = cluster.master_addr.to_string();
+    for (name, arguments, exit, says) in [
+        (
+            "a master elsewhere",
+            &["storm", "--master", "192.0.2.1:7400"][..],
+            2,
+            "name it only with --i-own-this-master",
+        ),
+        (
+            "no master",
+            &["storm", "--master", &master],
+            6,
+            "nobody listens there; is the daemon running?",
+        ),
+        (
+            "a hosts table that cannot be written",
+            &["hosts", "--hosts-table", &nowhere],
+            1,
+            "name a file in a directory that is there",
+        ),
+        (
+            "a journal that is none",
+            &["check", "--journal", &journal, "--control", &socket],
+            1,
+            "expected `name incarnation number`; is this a journal of loadgen?",
+        ),
+    ] {
+        check(name, &output(Command::new(binary("loadgen")).args(arguments)), exit, &[says]);
+    }
+}
+
 /// No file may grow: what a full disk is to a process without root. The release before stays.
 #[test]
 fn a_full_disk_under_publish() {

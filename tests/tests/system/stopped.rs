@@ -81,11 +81,9 @@ fn s1_25_a_second_signal_forces() {
         }
     }
     assert!(fs::exists(format!("/proc/{pid}/exe")).unwrap(), "it waits for what is under way");
-    let began = Instant::now();
     master.signal(Signal::SIGTERM);
     let ended = master.wait_end(STOP_MAX);
     assert_eq!(ended.status.code(), Some(143), "{:?}: {}", ended.status, ended.log);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 fn stopped_early(row: &serde_json::Value) -> bool {
