@@ -7,6 +7,7 @@ use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
 use crate::policy::AssignedManifest;
+use engine::release::TrustedKeys;
 use engine::wire::message::{Report, ResourceResult, outcome, trigger};
 use lexopt::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -413,6 +414,9 @@ fn status(options: &Options) -> CliResult<ExitCode> {
         );
         format!("name:       {}\nassignment: {held}\nlast run:   {last}\n", config.name)
     };
+    if config.trusted_keys == TrustedKeys::Unchecked {
+        eprintln!("drover-client: {}", daemon::UNCHECKED);
+    }
     io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
