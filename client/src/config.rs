@@ -34,6 +34,9 @@ impl MasterNames {
     }
 }
 
+/// What `signature_check` must say, word for word, to switch the check off.
+pub const SIGNATURES_UNCHECKED: &str = "off: whoever reaches this port decides what this host does";
+
 /// How much the daemon says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,6 +75,8 @@ struct ConfigFile {
     listen: Option<SocketAddr>,
     #[serde(default)]
     trusted_keys: Vec<String>,
+    #[serde(default = "defaults::signature_check")]
+    signature_check: String,
     #[serde(default = "defaults::state_dir")]
     state_dir: PathBuf,
     #[serde(default = "defaults::root")]
@@ -101,6 +106,9 @@ mod defaults {
 
     pub(super) fn port() -> u16 {
         MASTER_PORT
+    }
+    pub(super) fn signature_check() -> String {
+        "on".to_owned()
     }
     pub(super) fn state_dir() -> PathBuf {
         "/var/lib/drover-client".into()
@@ -249,9 +257,23 @@ impl Config {
         }
         .map_err(|e: HostNameError| value("name", e.to_string()))?;
         let keys = file.trusted_keys.iter().map(|k| PublicKey::parse(k));
-        let trusted_keys = keys.collect::<Result<Vec<_>, KeyError>>().map_err(|e| {
+        let keys = keys.collect::<Result<Vec<_>, KeyError>>().map_err(|e| {
             value("trusted_keys", format!("{e}; write the line of the master's signing.pub"))
         })?;
+        let trusted_keys = match file.signature_check.as_str() {
+            "on" => TrustedKeys::Only(keys),
+            SIGNATURES_UNCHECKED if keys.is_empty() => TrustedKeys::Unchecked,
+            SIGNATURES_UNCHECKED => {
+                let message = "it is off, and there are trusted_keys, which nobody would ask: take out one of the two";
+                return Err(value("signature_check", message.to_owned()));
+            }
+            _ => {
+                let message = format!(
+                    "write \"on\", or leave it out; {SIGNATURES_UNCHECKED:?} switches the check off"
+                );
+                return Err(value("signature_check", message));
+            }
+        };
         if !file.root.is_absolute() {
             return Err(value("root", format!("{:?} is not an absolute path", file.root)));
         }
@@ -270,7 +292,7 @@ impl Config {
             master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
             port: file.port,
             listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT))),
-            trusted_keys: TrustedKeys(trusted_keys),
+            trusted_keys,
             state_dir: file.state_dir,
             root: file.root,
             allow_exec: file.allow_exec,
@@ -384,6 +406,7 @@ mod tests {
             port = 9
             listen = "127.0.0.2:0"
             trusted_keys = ["{key}"]
+            signature_check = "on"
             state_dir = "/s"
             root = "/r"
             allow_exec = true
@@ -401,10 +424,26 @@ mod tests {
         .unwrap();
         assert_eq!(config.name.as_str(), "web-1.example");
         assert_eq!(config.master, ["10.0.0.1", "m.example:99"]);
-        assert_eq!(config.trusted_keys.0, [key]);
+        assert_eq!(config.trusted_keys, TrustedKeys::Only(vec![key]));
         assert_eq!((config.splay, config.parallel), (Duration::ZERO, 3));
         assert_eq!(config.assignment_path(), Path::new("/s/assignment"));
         assert_eq!(parse("master = 'm'").unwrap().master, ["m"]);
+    }
+
+    #[test]
+    fn s1_16_only_the_whole_sentence_and_no_key_switch_the_check_off() {
+        let only = |text: &str| matches!(parse(text).unwrap().trusted_keys, TrustedKeys::Only(_));
+        assert!(only("") && only("signature_check = 'on'"), "it is on");
+        let off = format!("signature_check = {SIGNATURES_UNCHECKED:?}");
+        assert_eq!(parse(&off).unwrap().trusted_keys, TrustedKeys::Unchecked);
+        for slip in ["off", "false", "", "Off", "on ", "off: whoever"] {
+            let error = parse(&format!("signature_check = {slip:?}")).unwrap_err();
+            assert!(error.contains("write \"on\""), "{slip:?}: {error}");
+        }
+        assert!(parse("signature_check = false").is_err());
+        let key = engine::sign::SigningKey::generate().unwrap().public();
+        let error = parse(&format!("trusted_keys = ['{key}']\n{off}")).unwrap_err();
+        assert!(error.contains("take out one of the two"), "{error}");
     }
 
     #[test]

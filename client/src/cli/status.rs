@@ -6,6 +6,7 @@ use crate::daemon;
 use engine::blocking::{BlockingError, Connection};
 use engine::config::format_duration;
 use engine::node::io::CloseReason;
+use engine::release::TrustedKeys;
 use engine::wire::message::{ArchivedStatusResp, Report, StatusReq, StatusResp, outcome};
 use engine::wire::{FrameBuf, access};
 use serde::{Deserialize, Serialize};
@@ -213,11 +214,15 @@ impl StatusView {
 
 /// Shows how this client is.
 pub(super) fn run(options: &Options) -> CliResult<ExitCode> {
-    let view = StatusView::read(&options.read_config()?);
+    let config = options.read_config()?;
+    let view = StatusView::read(&config);
     let text = match options.json {
         true => serde_json::to_string_pretty(&view)? + "\n",
         false => view.to_text(),
     };
+    if config.trusted_keys == TrustedKeys::Unchecked {
+        writeln!(io::stderr(), "drover-client: {}", daemon::UNCHECKED)?;
+    }
     io::stdout().write_all(text.as_bytes())?;
     Ok(match view.running {
         true => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ mod schedule;
 mod services;
 mod unsent;
 
-pub use role::{ClientOptions, ClientRole, Effect, RoleMail, VERSION};
+pub use role::{ClientOptions, ClientRole, Effect, RoleMail, UNCHECKED, VERSION};
 pub use schedule::PollSchedule;
 pub use services::ClientServices;
 
@@ -25,6 +25,7 @@ use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::queue::store::StoreError;
 use engine::queue::thread::StoreHandle;
 use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
+use engine::release::TrustedKeys;
 use engine::resolver::{NameSettings, Resolver, Stub, StubConfig};
 use engine::wire::message::trigger;
 use std::io;
@@ -138,6 +139,9 @@ pub fn start(
         .map(|text| master_addr(text, config.port))
         .collect::<Result<_, _>>()?;
 
+    if config.trusted_keys == TrustedKeys::Unchecked {
+        log::warn!("{UNCHECKED}: take `signature_check` out of the configuration");
+    }
     let held = match config.stored_assignment() {
         Ok(assignment) => Some(assignment),
         Err(ConfigError::NoAssignment { .. }) => None,

@@ -25,6 +25,10 @@ use std::time::Duration;
 /// This program's version, as peers and operators see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// What log, status and polls of a client say that takes assignments from anybody.
+pub const UNCHECKED: &str =
+    "signatures are not checked: whoever reaches this client's port decides what this host does";
+
 /// Bytes of a manifest: some hundred thousand files. A longer one is refused.
 const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
 
@@ -155,10 +159,23 @@ impl ClientRole {
             applied: self.applied.0,
             wall_ms: cx.now.wall.0,
             version: VERSION.to_owned(),
-            last_error: self.last_error.clone(),
+            last_error: self.last_word(),
         };
         if let Err(full) = cx.push_up(&poll) {
             log::warn!("the poll waits for the next time: {full}");
+        }
+    }
+
+    fn is_unchecked(&self) -> bool {
+        self.options.trusted_keys == TrustedKeys::Unchecked
+    }
+
+    /// Its last error, and with it what the operator should not forget.
+    fn last_word(&self) -> String {
+        match (self.is_unchecked(), self.last_error.as_str()) {
+            (false, error) => error.to_owned(),
+            (true, "") => UNCHECKED.to_owned(),
+            (true, error) => format!("{error}; {UNCHECKED}"),
         }
     }
 
@@ -174,6 +191,9 @@ impl ClientRole {
                     "revision {} is assigned; fetching what is missing",
                     assignment.revision
                 );
+                if self.is_unchecked() {
+                    log::warn!("{UNCHECKED}");
+                }
                 self.behind = false;
                 let blob = manifest_blob(&assignment);
                 let signed = message.assignment.to_vec();
@@ -379,6 +399,7 @@ impl ClientRole {
             ("last_skipped", last.skipped as u64),
             ("behind", u64::from(self.behind)),
             ("reports_folded", self.unsent.reports()),
+            ("signatures_unchecked", u64::from(self.is_unchecked())),
         ];
         let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
         if let Some(uplink) = &cx.node.uplink {

@@ -410,8 +410,22 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
                 break;
             }
         }
+        // What was accepted and not begun is enforced after the next start.
+        if let Some(wanted) = lock(&self.shared.wishes).assigned.take() {
+            self.keep(&wanted);
+        }
         lock(&self.shared.status).activity = Activity::Stopped;
         (self.on_event)(EnforcerEvent::Stopped);
+    }
+
+    fn keep(&self, wanted: &Wanted) {
+        if let Some(signed) = &wanted.keep
+            && let Err(e) = keep_assignment(&self.applier.config.state_dir, signed)
+        {
+            // It was accepted and can be applied; only a restart falls back to the one before,
+            // until the next poll.
+            log::error!("cannot store the assignment in the state directory: {e}");
+        }
     }
 
     /// Does what is due, or sleeps until something happens; `false` if it can do neither.
@@ -476,13 +490,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             }
         };
         self.waiting = None;
-        if let Some(signed) = &wanted.keep
-            && let Err(e) = keep_assignment(&self.applier.config.state_dir, signed)
-        {
-            // It was accepted and can be applied; only a restart falls back to the one before,
-            // until the next poll.
-            log::error!("cannot store the assignment in the state directory: {e}");
-        }
+        self.keep(&wanted);
         self.applier.signatures.clear();
         self.pending = Noticed::default();
         let (watch, is_blind) = match Watch::new(targets) {

@@ -191,6 +191,23 @@ fn s1_27_a_stop_waits_for_the_action_and_its_result_is_told() {
 }
 
 #[test]
+fn e18_an_assignment_that_waits_when_the_enforcer_stops_is_kept() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, LONG);
+    let flag = site.at("/began");
+    let action = exec("action", &format!("touch {flag:?}; sleep 0.5"));
+    handle.enforce(site.publish(3, vec![action]), Some(b"third".to_vec()), trigger::ASSIGNMENT);
+    until("the action begins", || flag.exists());
+    let next = site.publish(4, vec![site.file("/later", b"")]);
+    handle.enforce(next, Some(b"fourth".to_vec()), trigger::ASSIGNMENT);
+    handle.stop(LONG);
+    handle.join();
+    assert_eq!(next_run(&events).0.revision, 3);
+    assert_eq!(std::fs::read(site.state().join("assignment")).unwrap(), b"fourth");
+    assert!(!site.at("/later").exists(), "no new work after a stop");
+}
+
+#[test]
 fn s1_5_a_broken_blob_is_told_and_applied_once_it_was_fetched_again() {
     let site = TestSite::new();
     let file = site.file("/f", b"content");

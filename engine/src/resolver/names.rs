@@ -131,6 +131,15 @@ impl Names {
         self.known.insert(name, Known { resolution, until: now.at + ttl });
     }
 
+    /// Nobody will look anything up any more: whoever waits is told so.
+    pub fn give_up(&mut self) {
+        let stopped = || ResolveError::Failed("the resolver has stopped".to_owned());
+        for (name, requests) in std::mem::take(&mut self.asked) {
+            self.answers.extend((0..requests).map(|_| (name.clone(), Err(stopped()))));
+        }
+        self.waiting.clear();
+    }
+
     /// The next name to look up.
     pub fn poll_lookup(&mut self) -> Option<HostName> {
         if self.lookups >= self.settings.lookups_max {

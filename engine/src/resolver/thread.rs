@@ -69,7 +69,8 @@ impl ResolverHandle {
     }
 }
 
-/// A resolver's thread; it ends, after the look-up that it is busy with, when this is dropped.
+/// A resolver's thread; it ends, after the look-up that it is busy with, when this is dropped,
+/// and tells those who wait for others that it does.
 #[derive(Debug)]
 pub struct Resolver {
     handle: ResolverHandle,
@@ -128,7 +129,7 @@ struct State<L, C> {
 impl<L: Lookup, C: Clock> State<L, C> {
     fn run(mut self, inbox: &Receiver<Work>, answer: impl Fn(HostName, Resolution)) {
         while let Ok(work) = inbox.recv() {
-            let now = self.clock.now();
+            let (now, stops) = (self.clock.now(), matches!(work, Work::Stop));
             match work {
                 Work::Resolve(name) => {
                     if now.at.since(self.table_checked) >= TABLE_CHECK {
@@ -146,10 +147,13 @@ impl<L: Lookup, C: Clock> State<L, C> {
                     self.lookup.reload();
                     self.names.clear();
                 }
-                Work::Stop => return,
+                Work::Stop => self.names.give_up(),
             }
             while let Some((name, resolution)) = self.names.poll_answer() {
                 answer(name, resolution);
+            }
+            if stops {
+                return;
             }
             while let Some(name) = self.names.poll_lookup() {
                 let done = Done { name: name.clone(), work: Some(self.work.clone()) };

@@ -130,11 +130,11 @@ impl SinkHandle {
     }
 }
 
-/// The running thread.
+/// The running thread; dropped, it finishes what it was asked, and is waited for.
 #[derive(Debug)]
 pub struct SinkThread {
     handle: SinkHandle,
-    join: JoinHandle<()>,
+    join: Option<JoinHandle<()>>,
 }
 
 impl SinkThread {
@@ -153,7 +153,7 @@ impl SinkThread {
             let events = Events(on_event);
             Worker::new(sink, keep, &events).run(&shared);
         })?;
-        Ok(Self { handle, join })
+        Ok(Self { handle, join: Some(join) })
     }
 
     /// Where commands go in.
@@ -163,10 +163,16 @@ impl SinkThread {
     }
 
     /// Stops it and waits until it has ended.
-    pub fn stop(self) {
+    pub fn stop(self) {}
+}
+
+impl Drop for SinkThread {
+    fn drop(&mut self) {
         self.handle.stop();
-        // A panic there was told by `Ended` already, and logged by its hook.
-        let _ = self.join.join();
+        if let Some(thread) = self.join.take() {
+            // A panic there was told by `Ended` already, and logged by its hook.
+            let _ = thread.join();
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 use super::disk::{Manners, SharedDisk, StoreLine};
 use super::line::{Delay, Line};
 use super::machine::{Running, Site, Threads};
-use super::release;
 use super::trace::Traced;
 use ::client::daemon::{ClientOptions, ClientRole, Effect, PollSchedule, RoleMail, VERSION};
 use ::client::enforcer::{EnforcerEvent, EnforcerStatus};
@@ -14,6 +13,7 @@ use engine::node::io::{Mail, Request, Services};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::reactor::Mailbox;
+use engine::release::TrustedKeys;
 use engine::time::Instant;
 use engine::wire::message::{Report, ResourceResult, outcome, trigger};
 use std::net::SocketAddr;
@@ -30,6 +30,8 @@ pub struct ClientSettings {
     pub poll_interval: Duration,
     /// The first poll comes within this.
     pub splay: Duration,
+    /// Whose assignments it takes.
+    pub trusted_keys: TrustedKeys,
 }
 
 enum Work {
@@ -183,7 +185,7 @@ pub fn start(
     let now = site.net.now();
     let state = disk.borrow().store.state();
     let held = disk.borrow().held.clone();
-    let held = held.and_then(|signed| release::trusted().verify(&signed).ok());
+    let held = held.and_then(|signed| settings.trusted_keys.verify(&signed).ok());
     let outbox = Outbox::restore(
         name.clone(),
         &state,
@@ -198,7 +200,7 @@ pub fn start(
     let fetcher = Fetcher::new(FetchSettings::default(), rng.fork());
     parts.fetching = Some(Box::new(Fetching::new(fetcher, Some(addr.ip()))));
     let revision = held.as_ref().map_or(0, |assignment| assignment.revision);
-    let options = ClientOptions { trusted_keys: release::trusted(), held };
+    let options = ClientOptions { trusted_keys: settings.trusted_keys.clone(), held };
     let node = Node::new(parts, ClientRole::new(name.clone(), options, schedule));
     let poller = site.net.poller(addr.ip());
     let mailbox = Mailbox::new(&poller);

@@ -178,6 +178,7 @@ impl World {
                 masters: vec![MasterAddr::Name(host("masters"), PORT)],
                 poll_interval: Duration::from_secs(60),
                 splay: Duration::from_secs(2),
+                trusted_keys: release::trusted(),
             },
             cache: self.cache(ip),
             process: None,

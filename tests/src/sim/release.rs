@@ -21,7 +21,7 @@ pub fn key() -> SigningKey {
 /// What clients trust.
 #[must_use]
 pub fn trusted() -> TrustedKeys {
-    TrustedKeys(vec![key().public()])
+    TrustedKeys::Only(vec![key().public()])
 }
 
 /// Writes a release of one file of this size into a master's cache; each line of the inventory

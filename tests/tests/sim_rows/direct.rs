@@ -1,8 +1,8 @@
 //! Requests that any two parties exchange.
 
 use crate::{frames, settled};
-use engine::wire::message::{ControlReq, FetchReq, StatusReq, StatusResp};
-use engine::wire::{Body, Class, Frame, FrameBuf, Kind, Nack, NackReason, access};
+use engine::wire::message::{ControlReq, FetchReq, Manifest, StatusReq, StatusResp};
+use engine::wire::{Body, Class, Frame, FrameBuf, Kind, Nack, NackReason, RouteBuf, access};
 use std::net::IpAddr;
 use std::time::Duration;
 use tests::sim::trace::What;
@@ -68,6 +68,38 @@ fn s1_21_any_two_parties_exchange_the_same_frames() {
         assert_eq!(kinds, [Kind::STATUS_RESP], "{} asked {}", flow.from, flow.to);
         assert_eq!(kinds[0].class(), Class::Direct);
     }
+}
+
+#[test]
+fn s1_20_what_goes_the_wrong_way_is_refused_and_counted() {
+    let mut world = settled(53, 1);
+    let (master, client) = (world.masters[0].addr, world.clients[0].addr);
+    let origin = |name: &str| engine::ids::Origin {
+        name: name.parse().expect("a host name"),
+        epoch: engine::ids::Epoch(9),
+        seq: 1,
+    };
+    fn sent<B: Body>(route: RouteBuf, body: &B) -> FrameBuf {
+        FrameBuf::message(Some(&route), body, |header| {
+            (header.epoch, header.seq) = (engine::ids::Epoch(9), 1);
+        })
+    }
+    let assignment = world.masters[0].releases[0].lines[0].assignment.clone();
+    let manifest = Manifest { assignment };
+    let report = tests::sim::client::report(1, 99);
+    let (down, up) = (RouteBuf::from(origin("m0")), RouteBuf::from(origin("c0")));
+    // An assignment to a master, and a report to a client, each well formed.
+    for (to, frame) in [(master, sent(down, &manifest)), (client, sent(up, &report))] {
+        let tool = world.dial(ip(0, 200), to);
+        let answer = ask(&mut world, tool, &frame);
+        let answer = Frame::parse(&answer).expect("a frame");
+        assert_eq!(Nack::decode(&answer).map(|nack| nack.reason), Ok(NackReason::Refused));
+    }
+    let wrong = |parts: u64| assert_eq!(parts, 1, "it was not counted");
+    wrong(world.see_master(0).reactor.host().host.parts().counters.wrong_direction);
+    wrong(world.client(0).reactor.host().host.parts().counters.wrong_direction);
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.results.borrow().reports.len(), 1, "nothing was taken");
 }
 
 #[test]

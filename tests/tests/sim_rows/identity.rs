@@ -1,14 +1,18 @@
 //! Who is who: answers go where the name service says, on connections that the master opens.
 
 use crate::{frames, settle, settled};
+use client::daemon::UNCHECKED;
 use engine::ids::{Epoch, Origin};
 use engine::node::io::CloseReason;
 use engine::reactor::sim::Flow;
-use engine::wire::message::{BindAck, BindReq, Poll};
-use engine::wire::{Body, Class, FrameBuf, Kind, RouteBuf};
+use engine::release::TrustedKeys;
+use engine::sign::SigningKey;
+use engine::wire::message::{BindAck, BindReq, Poll, StatusReq, StatusResp};
+use engine::wire::{Body, Class, FrameBuf, Kind, RouteBuf, access};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tests::sim::master::MasterSettings;
 use tests::sim::trace::What;
 use tests::sim::{PORT, World, ip};
 
@@ -121,4 +125,45 @@ fn s1_12_what_a_message_says_never_decides_which_address_is_dialled() {
     assert!(dials.iter().all(|addr| known.contains(addr)), "{dials:?}");
     let ended = |w: &What| matches!(w, What::Closed(_, CloseReason::Protocol(_)));
     assert_eq!(world.count(ip(0, 1), ended), 0, "each of its messages was well formed");
+}
+
+#[test]
+fn s1_16_a_client_takes_what_nobody_signed_only_if_it_was_told_to_and_says_so() {
+    let mut world = World::new(23);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["*"], 1000);
+    world.start_master(0);
+    world.site.net.record();
+    // Neither trusts the key that signs here; one of them asks for no signature at all.
+    let strangers = SigningKey::parse(&format!("drover-signing-key-1 {}", "77".repeat(32)));
+    let strangers = strangers.expect("a key").public();
+    for (n, keys) in
+        [TrustedKeys::Only(vec![strangers]), TrustedKeys::Unchecked].into_iter().enumerate()
+    {
+        let at = world.add_client(&format!("c{n}"), ip(1, 1 + u8::try_from(n).expect("two")));
+        world.clients[at].settings.trusted_keys = keys;
+        world.start_client(at);
+    }
+    world.until("the second has it", Duration::from_secs(60), |w| w.revision(1) == 1);
+    world.run(Duration::from_secs(600));
+    assert_eq!(world.revision(0), 0, "the first refuses it for ever");
+    for (at, unchecked) in [(0, 0), (1, 1)] {
+        // Its status says so, and so does each poll, which `drover hosts` shows.
+        let tool = world.dial(ip(0, 200), world.clients[at].addr);
+        world.tools[tool].send(&FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {}));
+        world.until("its status", Duration::from_secs(5), |w| w.tools[tool].frames().count() == 1);
+        let frame = world.tools[tool].frames().next().expect("it was awaited");
+        let status = access::<StatusResp>(&frame).expect("a status");
+        let told = status.counters.iter().find(|c| c.0.as_str() == "signatures_unchecked");
+        assert_eq!(told.map(|c| c.1.to_native()), Some(unchecked));
+        let client = world.clients[at].addr.ip();
+        let flows = world.site.net.flows();
+        let up: Vec<u8> = flows
+            .iter()
+            .filter(|flow| flow.from.ip() == client && flow.to.port() == PORT)
+            .flat_map(|flow| flow.bytes.clone())
+            .collect();
+        let says_so = up.windows(UNCHECKED.len()).any(|words| words == UNCHECKED.as_bytes());
+        assert_eq!(says_so, unchecked == 1, "c{at}");
+    }
 }

@@ -7,6 +7,7 @@ mod layers;
 mod links;
 mod paths;
 mod protocol_docs;
+mod roles;
 mod source;
 mod testing_docs;
 mod touch;

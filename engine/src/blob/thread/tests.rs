@@ -80,7 +80,7 @@ fn more_blobs_may_arrive_at_once_than_are_kept_open() {
 }
 
 #[test]
-fn dropping_the_thread_carries_out_what_waits() {
+fn e18_dropping_the_thread_carries_out_what_waits() {
     let (_dir, cache, thread, _events) = start();
     for i in 0..100_u32 {
         let data = i.to_le_bytes().to_vec();

@@ -83,7 +83,7 @@ fn a_commit_has_a_bounded_size() {
 }
 
 #[test]
-fn a_stop_writes_what_was_given_before_it() {
+fn e18_a_stop_writes_what_was_given_before_it() {
     let dir = tempfile::tempdir().unwrap();
     let (post, events) = channel();
     let (handle, state) =

@@ -2,9 +2,12 @@
 
 use super::harness::{Backend, MS, SEC, Seen, World, frame};
 use super::on_both;
-use crate::limits::Limits;
+use crate::limits::{CHUNK_SIZE_MAX, HEADER_SIZE, Limits};
 use crate::node::io::{Mail, Output, Verdict};
 use crate::reactor::poller::{Poller, Token};
+use crate::wire::FrameBuf;
+use bytes::Bytes;
+use std::sync::Arc;
 
 on_both! {
     e12_a_big_sender_does_not_starve_small_ones,
@@ -12,6 +15,7 @@ on_both! {
     e1_accepting_pauses_at_the_limit_and_resumes_after_a_close,
     s1_29_mail_wakes_a_sleeping_loop,
     parked_frames_are_offered_again_in_order,
+    s1_3_a_download_stands_before_no_answer,
 }
 
 fn e12_a_big_sender_does_not_starve_small_ones<B: Backend>() {
@@ -108,4 +112,59 @@ fn parked_frames_are_offered_again_in_order<B: Backend>() {
         w.advance(MS);
     }
     assert!(w.frames().iter().map(|(_, seq)| *seq).eq(1..=50));
+}
+
+fn s1_3_a_download_stands_before_no_answer<B: Backend>() {
+    const PIECES: u64 = 40;
+    let mut w = World::<B>::new();
+    let (mut big, big_id) = w.connect();
+    let (mut small, small_id) = w.connect();
+    w.react(|conn, f, outputs| {
+        outputs.push_back(Output::Send { conn, frame: frame(f.header.seq, 10) });
+        Verdict::Taken
+    });
+    // A download: pieces of files that are always there to be sent.
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(CHUNK_SIZE_MAX as u64).unwrap();
+    let file = Arc::new(file);
+    for seq in 1..=PIECES {
+        let head = FrameBuf { body: Bytes::new(), ..frame(seq, CHUNK_SIZE_MAX) };
+        w.output(Output::SendFile {
+            conn: big_id,
+            frame: head,
+            file: Arc::clone(&file),
+            offset: 0,
+            len: CHUNK_SIZE_MAX,
+        });
+    }
+    // What one turn may send on one connection beside what it sends on the others.
+    let share = (CHUNK_SIZE_MAX + 2 * HEADER_SIZE) as u64;
+    let answer = frame(1, 10).to_vec().len() as u64;
+    let (mut taken, mut answers, mut beside) = (Vec::new(), Vec::new(), 0);
+    let mut asked = 0;
+    while taken.len() < 8 << 20 {
+        asked += 1;
+        let request = frame(asked, 10).to_vec();
+        w.send(&mut small, &request);
+        // Longer than any byte is under way on the simulated network.
+        w.advance(5 * MS);
+        w.until("asked", |w| {
+            let before = w.reactor.metrics().bytes_out.value();
+            w.reactor.turn().unwrap();
+            let sent = w.reactor.metrics().bytes_out.value() - before;
+            let heard = w.frames().contains(&(small_id, asked));
+            assert!(sent <= share + answer * u64::from(heard), "{}: {sent} in a turn", B::NAME);
+            if heard {
+                beside += sent.saturating_sub(answer);
+                // The turn that heard it has written its answer too: a part at least, since the
+                // simulated network takes pieces.
+                let unsent = w.reactor.conns.of(small_id).map(|conn| conn.unsent() as u64);
+                assert!(unsent.is_some_and(|left| left < answer), "{}: {unsent:?}", B::NAME);
+            }
+            heard
+        });
+        w.receive(&mut big, &mut taken);
+        w.receive(&mut small, &mut answers);
+    }
+    assert!(asked > 20 && beside > 1 << 20, "{asked} beside {beside} bytes: it proves nothing");
 }

@@ -20,7 +20,7 @@ fn assignment() -> Assignment {
 #[test]
 fn s1_15_every_flipped_byte_of_an_assignment_is_refused() {
     let key = SigningKey::generate().unwrap();
-    let keys = TrustedKeys(vec![key.public()]);
+    let keys = TrustedKeys::Only(vec![key.public()]);
     let bytes = encode(&assignment().sign(&key));
     let accept = |bytes: &[u8]| keys.accept(bytes, &host("web-1"), Revision(6), WallMs(2_000));
     assert_eq!(accept(&bytes), Ok(assignment()));
@@ -43,7 +43,7 @@ fn s1_15_old_foreign_expired_and_unsigned_assignments_are_refused() {
     let key = SigningKey::generate().unwrap();
     let other = SigningKey::generate().unwrap();
     let bytes = encode(&assignment().sign(&key));
-    let keys = TrustedKeys(vec![key.public()]);
+    let keys = TrustedKeys::Only(vec![key.public()]);
     let now = WallMs(2_000);
     let refused =
         |name: &str, held, now| keys.accept(&bytes, &host(name), Revision(held), now).unwrap_err();
@@ -52,11 +52,11 @@ fn s1_15_old_foreign_expired_and_unsigned_assignments_are_refused() {
     assert_eq!(refused("web-1", 0, WallMs(9_000)), AssignmentError::Expired { ago_s: 0 });
     assert!(matches!(refused("web-1", 7, now), AssignmentError::NotNewer { .. }));
     assert!(matches!(refused("web-1", 8, now), AssignmentError::NotNewer { .. }));
-    let strangers = TrustedKeys(vec![other.public()]);
+    let strangers = TrustedKeys::Only(vec![other.public()]);
     assert!(matches!(
         strangers.accept(&bytes, &host("web-1"), Revision(0), now),
         Err(AssignmentError::Signature { .. })
     ));
-    let rotating = TrustedKeys(vec![other.public(), key.public()]);
+    let rotating = TrustedKeys::Only(vec![other.public(), key.public()]);
     assert_eq!(rotating.accept(&bytes, &host("web-1"), Revision(0), now), Ok(assignment()));
 }

@@ -84,6 +84,27 @@ fn a_look_up_that_is_dropped_fails_instead_of_never_ending() {
 }
 
 #[test]
+fn e18_a_resolver_that_stops_answers_everybody_who_waits() {
+    let Bench { resolver, lookups, answers, .. } = start(None);
+    let handle = resolver.handle();
+    for host in ["a", "b", "a", "c"] {
+        handle.resolve(name(host));
+    }
+    let under_way: Vec<_> = (0..3).map(|_| next(&lookups)).collect();
+    drop(resolver);
+    let mut told: Vec<_> = (0..4).map(|_| next(&answers)).collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(
+        told.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["a", "a", "b", "c"]
+    );
+    assert!(told.iter().all(|(_, answer)| matches!(answer, Err(ResolveError::Failed(_)))));
+    // What a look-up finds afterwards is for nobody, and the thread is gone.
+    under_way.into_iter().for_each(|(_, done)| done.answer(found("192.0.2.1", 60)));
+    assert!(answers.recv().is_err(), "each is told once");
+}
+
+#[test]
 fn s1_10_after_its_ttl_a_name_is_asked_for_again() {
     let bench = start(None);
     let handle = bench.resolver.handle();

@@ -84,7 +84,7 @@ fn s1_15_each_line_gets_an_assignment_that_only_its_hosts_accept() {
     assert_eq!((result.lines, result.sets), (3, 3));
     let store = fixture.store();
     let release = store.open_current().unwrap().unwrap();
-    let trusted = TrustedKeys(vec![fixture.key.public()]);
+    let trusted = TrustedKeys::Only(vec![fixture.key.public()]);
     let accept = |line: usize, host: &str, held: u64, wall: u64| {
         let bytes = &release.lines[line].assignment;
         trusted.accept(bytes, &host.parse().unwrap(), Revision(held), WallMs(wall))

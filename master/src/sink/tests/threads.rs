@@ -151,6 +151,30 @@ fn s1_25_a_stop_finishes_what_was_handed_over() {
 }
 
 #[test]
+fn e18_dropping_the_sinks_thread_stores_what_was_handed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("results.sqlite");
+    let (thread, told) = start(SlowSink::new(open(&path), Duration::from_millis(20)));
+    let handle = thread.handle();
+    // A batch, a question and a job wait behind a write; news of hosts wait a second by design.
+    handle.append(records(0, 10));
+    let mut updates = HostUpdates::default();
+    updates.host(host("db1"), HostUpdate { seen: Some(WallMs(7)), ..HostUpdate::default() });
+    handle.update_hosts(updates);
+    handle.query(1, Query::Ids { after: None }).unwrap();
+    let (done, job) = channel();
+    handle.run(move || done.send(()).unwrap());
+    drop(thread);
+    assert_eq!(job.try_recv(), Ok(()), "the job was left");
+    let events: Vec<SinkEvent> = told.try_iter().collect();
+    let is = |of: &dyn Fn(&SinkEvent) -> bool| events.iter().filter(|event| of(event)).count();
+    assert_eq!(is(&|e| matches!(e, SinkEvent::Appended(a) if a.stored == 10)), 1, "{events:?}");
+    assert_eq!(is(&|e| matches!(e, SinkEvent::Answered { id: 1, .. })), 1, "{events:?}");
+    assert_eq!(events.last(), Some(&SinkEvent::Ended));
+    assert_eq!(hosts(&mut open(&path), 0, false).hosts[0].last_seen_ms, Some(7));
+}
+
+#[test]
 fn a_failed_batch_comes_back_with_a_longer_wait_each_time() {
     let (sink, open, _began) = gated();
     let (thread, told) = start(sink);
