@@ -1,10 +1,10 @@
 //! The command line of `loadgen`.
 
-use crate::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
-use crate::config::{RunConfig, Workload};
+use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::error::{Exit, LoadError};
+use crate::fleet::share;
 use crate::progress::Progress;
-use crate::run;
+use crate::run::{self, Bound, RunConfig, Workload};
 use clap::{Args, Parser, Subcommand};
 use engine::config::parse_duration;
 use engine::config::{CLIENT_PORT, MASTER_PORT};
@@ -38,7 +38,8 @@ Each client has a name (lg-00001.load.test, …) and an address 127.a.b.c of its
 must have the names in its inventory and the addresses in its hosts table.
 
 Exit status: 0 goal reached, 1 internal error, 2 wrong usage, 3 goal missed, 4 an acked report
-is lost or doubled, 6 the master cannot be reached, 130 interrupted (with the report so far)."
+is lost, doubled or out of order, 5 the generator was too late for its figures to count, 6 the
+master cannot be reached, 130 interrupted (with the report so far)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -124,9 +125,13 @@ struct Names {
     /// The clients' names end with this
     #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_SUFFIX)]
     suffix: String,
-    /// The port on which the clients are dialled back
+    /// The port on which the clients are dialled back; each further worker takes the next one
     #[arg(long, default_value_t = PORT)]
     port: u16,
+    /// Threads that share the clients, each with descriptors of its own [default: as many as the
+    /// limit of descriptors demands]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +159,15 @@ struct Common {
     /// Deliveries under way at once [default: half of the descriptors]
     #[arg(long, value_name = "N")]
     deliveries_max: Option<usize>,
+    /// What latencies must keep to: p99=1s, p99.9=5s, max=10s
+    #[arg(long, value_name = "BOUND", value_parser = Bound::parse)]
+    slo: Option<Bound>,
+    /// What is measured so long after the start is not judged
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    warm_up: Duration,
+    /// What is measured so long before the end of the load is not judged
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    cool_down: Duration,
     /// Decides the order of the clients' slots
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -167,6 +181,7 @@ impl Common {
         RunConfig {
             workload,
             clients: self.names.clients,
+            workers: self.names.workers,
             master: self.master,
             foreign_allowed: self.i_own_this_master,
             port: self.names.port,
@@ -177,6 +192,9 @@ impl Common {
             timeout: self.timeout,
             deliveries_max: self.deliveries_max,
             seed: self.seed,
+            bound: self.slo,
+            warm_up: self.warm_up,
+            cool_down: self.cool_down,
         }
     }
 }
@@ -221,7 +239,12 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
         Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
-            let written = identities.write_hosts_table(hosts_table, names.clients, names.port);
+            let (workers, _) = run::workers_here(names.clients, names.workers);
+            let ports = (0..workers).map(|worker| {
+                let port = names.port.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
+                (share(names.clients, workers, worker), port)
+            });
+            let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
         }

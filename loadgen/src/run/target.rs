@@ -1,6 +1,6 @@
 //! The master that a run loads: whether it may, and whether it is there.
 
-use crate::config::{RunConfig, Workload};
+use super::{RunConfig, Workload};
 use crate::error::LoadError;
 use engine::blocking::{BlockingError, Connection};
 use engine::wire::message::{StatusReq, StatusResp};

@@ -1,13 +1,12 @@
 use super::*;
-use crate::address::DEFAULT_SUFFIX;
-use crate::config::Workload;
+use crate::clients::address::DEFAULT_SUFFIX;
 use crate::error::Exit;
-use crate::latency::Timed;
+use crate::measure::Timed;
 use crate::report::Outcome;
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
 use master::config::MasterConfig;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -19,6 +18,7 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
     RunConfig {
         workload,
         clients,
+        workers: None,
         master,
         foreign_allowed: false,
         port: 0,
@@ -29,6 +29,9 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         timeout: 20 * S,
         deliveries_max: None,
         seed: 1,
+        bound: None,
+        warm_up: Duration::ZERO,
+        cool_down: Duration::ZERO,
     }
 }
 
@@ -89,7 +92,7 @@ impl World {
         std::fs::write(site.join("hosts.yaml"), "hosts:\n  - host: 'lg-*'\n").unwrap();
         let world = Self { addr: ([127, 0, 0, 1], 0).into(), port: free_port(), dir };
         let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
-        identities.write_hosts_table(&world.path("hosts"), clients, world.port).unwrap();
+        identities.write_hosts_table(&world.path("hosts"), [(0..clients, world.port)]).unwrap();
         world
     }
 

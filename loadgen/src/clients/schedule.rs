@@ -44,8 +44,8 @@ impl Spread {
     }
 }
 
-/// The slots of one client: one, or one every interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The slots of one client: none, one, or one every interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slots {
     first: Instant,
     interval: Option<Duration>,
