@@ -77,6 +77,12 @@ pub enum LoadError {
         /// How many.
         workers: u32,
     },
+    /// A master of our own cannot be started.
+    #[error("cannot start a master of its own: {detail}")]
+    OwnMaster {
+        /// Why.
+        detail: String,
+    },
     /// A worker's thread has ended without a word.
     #[error(
         "a worker has died; this is a defect of loadgen, please report it with what stands above"
@@ -123,9 +129,11 @@ impl LoadError {
             | Self::Suffix(_)
             | Self::Ports { .. }
             | Self::Listen { .. } => Exit::Usage,
-            Self::HostsTable { .. } | Self::Journal(_) | Self::WorkerDied | Self::Loop(_) => {
-                Exit::Internal
-            }
+            Self::HostsTable { .. }
+            | Self::OwnMaster { .. }
+            | Self::Journal(_)
+            | Self::WorkerDied
+            | Self::Loop(_) => Exit::Internal,
             Self::InboxStuck { .. } => Exit::Missed,
             Self::Master(_) | Self::Control(_) => Exit::Unreachable,
         }

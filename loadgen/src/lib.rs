@@ -15,4 +15,5 @@ pub mod measure;
 pub mod progress;
 pub mod report;
 pub mod run;
+pub mod subject;
 pub mod truth;

@@ -3,10 +3,8 @@
 
 pub mod config;
 mod outcome;
-mod target;
 
 pub use config::{Bound, RunConfig, Workload};
-pub use target::Target;
 
 use crate::clients::address::Identities;
 use crate::clients::role::VERSION;
@@ -16,6 +14,7 @@ use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, workers_for};
 use crate::measure::{Parts, Record, Standings, process};
 use crate::progress::Progress;
 use crate::report::Report;
+use crate::subject::Target;
 use crate::truth::journal::AckedReport;
 use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};

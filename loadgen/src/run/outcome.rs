@@ -1,9 +1,10 @@
 //! The judgement of a run, and its report.
 
-use super::{Checked, Run, Target, VERSION, Workload};
+use super::{Checked, Run, VERSION, Workload};
 use crate::error::Exit;
 use crate::measure::{Timed, process};
 use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
+use crate::subject::Target;
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -18,6 +18,7 @@ use engine::reactor::Mailbox;
 use engine::time::Instant;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a master is configured with.
@@ -175,7 +176,11 @@ pub fn start(
     let mut running = Running::new(site, poller, mailbox, host, threads, settings.limits);
     running.listen(addr);
     let metrics = running.reactor.metrics();
-    running.reactor.host_mut().host.with_role(now, |role, cx| role.start(metrics, cx));
+    running
+        .reactor
+        .host_mut()
+        .host
+        .with_role(now, |role, cx| role.start(metrics, Arc::default(), cx));
     running
 }
 

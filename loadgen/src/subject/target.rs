@@ -1,7 +1,7 @@
 //! The master that a run loads: whether it may, and whether it is there.
 
-use super::{RunConfig, Workload};
 use crate::error::LoadError;
+use crate::run::{RunConfig, Workload};
 use engine::blocking::{BlockingError, Connection};
 use engine::wire::message::{StatusReq, StatusResp};
 use engine::wire::{FrameBuf, access};
