@@ -1,5 +1,9 @@
 //! The command line of `drover-client`.
 
+mod status;
+
+pub use status::StatusFile;
+
 use crate::config::{CONFIG_PATH, Config};
 use crate::daemon;
 use crate::enforcer::{Applier, EnforcerConfig, Scope};
@@ -7,9 +11,9 @@ use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
 use crate::policy::AssignedManifest;
-use engine::wire::message::{Report, ResourceResult, outcome, trigger};
+use engine::wire::message::{ResourceResult, outcome, trigger};
 use lexopt::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
@@ -23,11 +27,20 @@ drover-client: keeps this machine as its site describes it
 Usage:
   drover-client run    [--config FILE]            the daemon
   drover-client apply  --once [--dry-run] [...]   apply the last assignment, and end
-  drover-client status [--json]                   what was applied, and when
+  drover-client status [--json]                   whether the daemon runs, and what was applied
   drover-client facts  [--json]                   what this machine is
   drover-client COMMAND --help                    more, with examples
+  drover-client --version
 
 The configuration is /etc/drover/client.toml, unless --config names another.
+
+Examples:
+  drover-client run --config ./client.toml
+  drover-client apply --once --dry-run
+  drover-client status --json
+
+Exit status: 0 done, 1 a resource failed, 2 wrong usage, or nothing could be done, 3 the daemon
+does not run (status only).
 ";
 
 const HELP_RUN: &str = "\
@@ -62,14 +75,18 @@ Examples:
 ";
 
 const HELP_STATUS: &str = "\
-drover-client status: what was applied, and when
+drover-client status: whether the daemon runs, and what was applied
+
+Asks the running daemon; if there is none, it says so and shows what the last one left behind.
+
+Exit status: 0 the daemon runs, 3 it does not run or does not answer, 2 nothing could be read.
 
   --json          for programs
   --config FILE   another configuration than /etc/drover/client.toml
 
 Examples:
   drover-client status
-  drover-client status --json
+  drover-client status --json | jq .daemon.counters.outbox_records
 ";
 
 const HELP_FACTS: &str = "\
@@ -84,6 +101,8 @@ Examples:
 
 /// What failed before anything was done.
 const EXIT_UNUSABLE: u8 = 2;
+/// No daemon answers.
+const EXIT_NOT_RUNNING: u8 = 3;
 
 type CliResult<T> = Result<T, Box<dyn Error>>;
 
@@ -97,6 +116,7 @@ struct Options {
     dry_run: bool,
     json: bool,
     help: bool,
+    version: bool,
 }
 
 impl Options {
@@ -108,6 +128,7 @@ impl Options {
             match (command.as_str(), argument) {
                 ("", Value(command)) => options.command = Some(known_command(command.string()?)?),
                 (_, Short('h') | Long("help")) => options.help = true,
+                ("", Short('V') | Long("version")) => options.version = true,
                 ("run" | "apply" | "status", Long("config")) => {
                     options.config = Some(parser.value()?.into());
                 }
@@ -180,6 +201,10 @@ fn dispatch(options: &Options) -> CliResult<ExitCode> {
         io::stdout().write_all(help.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
+    if options.version {
+        writeln!(io::stdout(), "drover-client {}", daemon::VERSION)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match command {
         Some("run") => {
             let config = options.read_config()?;
@@ -188,7 +213,7 @@ fn dispatch(options: &Options) -> CliResult<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some("apply") => apply(options),
-        Some("status") => status(options),
+        Some("status") => status::run(options),
         Some("facts") => {
             let facts = Facts::read();
             let text = match options.json {
@@ -323,98 +348,6 @@ fn to_text(done: &RunDone, dry_run: bool) -> String {
         count(outcome::SKIPPED),
         done.report.duration_us / 1000,
     )
-}
-
-/// What the daemon leaves behind for `status`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StatusRecord {
-    /// The revision of the last run.
-    pub revision: u64,
-    /// When it began, milliseconds since 1970.
-    pub started_ms: u64,
-    /// Resources that it looked at.
-    pub checked: u32,
-    /// Of them, not as wanted before.
-    pub changed: usize,
-    /// Of them, failed.
-    pub failed: usize,
-    /// Whether everything is as wanted.
-    pub converged: bool,
-}
-
-/// The file with the [`StatusRecord`].
-#[derive(Debug, Clone)]
-pub struct StatusFile(PathBuf);
-
-impl StatusFile {
-    /// Where this configuration has it.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        Self(config.state_dir.join("status.json"))
-    }
-
-    /// Writes what a run did.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn write(&self, report: &Report, converged: bool) -> io::Result<()> {
-        let count = |o: u8| report.results.iter().filter(|r| r.outcome == o).count();
-        let record = StatusRecord {
-            revision: report.revision,
-            started_ms: report.started_ms,
-            checked: report.checked,
-            changed: count(outcome::CHANGED),
-            failed: count(outcome::FAILED),
-            converged,
-        };
-        let temp = self.0.with_extension("new");
-        std::fs::write(&temp, serde_json::to_vec(&record)?)?;
-        std::fs::rename(temp, &self.0)
-    }
-
-    /// Reads it; `None` if no run was told yet.
-    ///
-    /// # Errors
-    /// The system's, or a damaged file.
-    pub fn read(&self) -> io::Result<Option<StatusRecord>> {
-        match std::fs::read(&self.0) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-}
-
-fn status(options: &Options) -> CliResult<ExitCode> {
-    let config = options.read_config()?;
-    let held = config.stored_assignment();
-    let last = StatusFile::of(&config).read()?;
-    let text = if options.json {
-        let view = serde_json::json!({
-            "name": config.name.as_str(),
-            "held_revision": held.as_ref().ok().map(|a| a.revision),
-            "last_run": last,
-        });
-        serde_json::to_string_pretty(&view)? + "\n"
-    } else {
-        let held = match &held {
-            Ok(assignment) => format!("revision {}", assignment.revision),
-            Err(e) => e.to_string(),
-        };
-        let last = last.map_or_else(
-            || "none yet".to_owned(),
-            |l| {
-                let state = if l.converged { "converged" } else { "not converged" };
-                format!(
-                    "revision {}, {state}: {} checked, {} changed, {} failed",
-                    l.revision, l.checked, l.changed, l.failed
-                )
-            },
-        );
-        format!("name:       {}\nassignment: {held}\nlast run:   {last}\n", config.name)
-    };
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Lines on standard error, with the priority that journald reads.

@@ -166,7 +166,13 @@ Example:
         host: String,
     },
     /// Look into the queue of reports that wait for the result store
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  drover queue stat            how full it is
+  drover queue dump            what is in it, oldest first"
+    )]
     Queue(QueueCommand),
 }
 
@@ -181,8 +187,12 @@ Example:
     #[command(after_help = "\
 Examples:
   drover queue dump --limit 20
-  drover queue dump --from 812345")]
+  drover queue dump --from 812345
+  drover queue dump --quarantined   damaged records that were set aside, and why")]
     Dump {
+        /// Show the damaged records that were set aside instead
+        #[arg(long)]
+        quarantined: bool,
         /// Begin at this log number
         #[arg(long, default_value_t = 0)]
         from: u64,
@@ -250,8 +260,8 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         Command::Ids => reports::ids(context, out),
         Command::Probe { host } => probe::run(context, &host, out),
         Command::Queue(QueueCommand::Stat) => queue::stat(context, now, out),
-        Command::Queue(QueueCommand::Dump { from, limit }) => {
-            queue::dump(context, from, limit as usize, out)
+        Command::Queue(QueueCommand::Dump { quarantined, from, limit }) => {
+            queue::dump(context, quarantined, from, limit as usize, out)
         }
     }
 }

@@ -47,7 +47,7 @@ fn s2_22_the_last_accepted_assignment_is_applied_without_a_master() {
     assert!(!site.at("/f").exists());
     assert_eq!(run(&["apply", "--once", "--json"], &config).unwrap(), ExitCode::SUCCESS);
     assert_eq!(site.read("/f"), "x");
-    assert_eq!(run(&["status"], &config).unwrap(), ExitCode::SUCCESS);
+    assert_eq!(run(&["status"], &config).unwrap(), ExitCode::from(EXIT_NOT_RUNNING));
 }
 
 #[test]

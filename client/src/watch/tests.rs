@@ -81,3 +81,13 @@ fn changes_removals_and_moves_are_noticed() {
     std::fs::write(at("way/to/.drover-0123456789abcdef.tmp"), "").unwrap();
     assert!(watch.poll_noticed().unwrap().is_empty());
 }
+
+#[test]
+fn a_system_without_watches_left_is_told() {
+    for errno in [libc::ENOSPC, libc::EMFILE, libc::ENFILE] {
+        let error = WatchError::of(b"/etc", io::Error::from_raw_os_error(errno)).to_string();
+        assert!(error.contains("raise fs.inotify.max_user_watches"), "{error}");
+    }
+    let other = WatchError::of(b"/etc", io::Error::from_raw_os_error(libc::EACCES)).to_string();
+    assert!(other.starts_with("cannot watch /etc: "), "{other}");
+}

@@ -2,7 +2,8 @@
 
 use super::{Context, Exit, Failure, print_json};
 use crate::control::{HostRow, HostsArgs, HostsPage, verb};
-use crate::table::words::ago;
+use crate::daemon::CLOCK_SKEW_MAX_MS;
+use crate::table::words::{ago, span};
 use crate::table::{Cell, Paint, Table, Tone};
 use engine::time::WallMs;
 use std::io::Write;
@@ -35,6 +36,17 @@ pub fn run(
     Ok(Exit::Done)
 }
 
+/// How far a clock is off; expiry is judged by it.
+fn clock(ahead_ms: Option<i64>) -> Cell {
+    let Some(ahead_ms) = ahead_ms else { return Cell::from("-") };
+    let off = ahead_ms.unsigned_abs();
+    match off > CLOCK_SKEW_MAX_MS {
+        false => Cell::from("ok"),
+        true if ahead_ms > 0 => Cell::new(format!("{} ahead", span(off)), Tone::Bad),
+        true => Cell::new(format!("{} behind", span(off)), Tone::Bad),
+    }
+}
+
 /// Hosts for people.
 #[must_use]
 pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
@@ -44,6 +56,7 @@ pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
         ">HELD",
         ">APPLIED",
         "VERSION",
+        "CLOCK",
         "LAST RUN",
         "LAST ERROR",
     ]);
@@ -59,6 +72,7 @@ pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
             Cell::from(revision(host.held)),
             Cell::new(revision(host.applied), if behind { Tone::Warn } else { Tone::Plain }),
             Cell::from(host.version.as_deref().unwrap_or("-")),
+            clock(host.clock_skew_ms),
             Cell::from(host.last_result.as_deref().unwrap_or("-")),
             Cell::new(&host.last_error, Tone::Bad),
         ]);

@@ -3,7 +3,7 @@
 use super::{Context, Exit, Failure, print_json};
 use crate::control::{QueuePage, QueueRecord, QueueStat};
 use crate::daemon;
-use crate::table::words::{ago, size, utc};
+use crate::table::words::{ago, printable, size, utc};
 use crate::table::{Cell, Paint, Table};
 use engine::queue::lmdb;
 use engine::queue::store::{Record, StoreError};
@@ -45,7 +45,7 @@ fn no_inbox(error: StoreError) -> Failure {
     Failure { error: error.to_string(), hint, exit: Exit::Failed }
 }
 
-fn row(record: &Record) -> QueueRecord {
+fn row(record: &Record, reason: Option<String>) -> QueueRecord {
     let frame = Frame::parse(&record.frame).ok();
     let origin = frame.and_then(|frame| frame.route().ok()?.origin().ok());
     QueueRecord {
@@ -56,25 +56,28 @@ fn row(record: &Record) -> QueueRecord {
         origin_epoch: origin.as_ref().map_or(0, |origin| origin.epoch.0),
         origin_seq: origin.as_ref().map_or(0, |origin| origin.seq),
         bytes: record.frame.len() as u64,
+        reason,
     }
 }
 
-/// Prints what is in the inbox, at most `records_max` from a log number on.
+/// Prints what is in the inbox, or was set aside from it as damaged: at most `records_max` from
+/// a log number on.
 ///
 /// # Errors
 /// There is no inbox, or it cannot be read.
 pub fn dump(
     context: &Context,
+    quarantined: bool,
     from: u64,
     records_max: usize,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
     let dir = daemon::inbox_dir(&context.config()?.state_dir);
     let mut page = QueuePage::default();
-    lmdb::dump(&dir, false, from, |record, _| {
+    lmdb::dump(&dir, quarantined, from, |record, reason| {
         let room = page.records.len() < records_max;
         if room {
-            page.records.push(row(&record));
+            page.records.push(row(&record, reason));
         } else {
             page.next = Some(record.seq);
         }
@@ -126,5 +129,10 @@ fn render_dump(records: &[QueueRecord], paint: Paint) -> String {
             record.bytes.into(),
         ]);
     }
-    format!("{}{} records\n", table.render(paint), records.len())
+    let reasons = records.iter().filter_map(|record| {
+        let reason = printable(record.reason.as_ref()?);
+        Some(format!("{}: {reason}\n", record.seq))
+    });
+    let reasons: String = reasons.collect();
+    format!("{}{reasons}{} records\n", table.render(paint), records.len())
 }

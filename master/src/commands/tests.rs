@@ -154,7 +154,7 @@ fn s2_25_hosts_silent_shows_who_was_not_heard() {
     let mut lines = text
         .lines()
         .map(|l| l.split("  ").filter(|w| !w.is_empty()).map(str::trim).collect::<Vec<_>>());
-    assert_eq!(lines.nth(1).unwrap(), ["web2", "never", "-", "-", "-", "-"]);
+    assert_eq!(lines.nth(1).unwrap(), ["web2", "never", "-", "-", "-", "-", "-"]);
     assert!(text.ends_with("1 hosts, 1 silent\n"), "{text}");
     let (_, text, page): (_, _, HostsPage) =
         both(&context, |c, out| hosts::run(c, false, NOW, out));
@@ -305,10 +305,11 @@ fn queue_commands_look_into_the_inbox_itself() {
     let (_, text, stat): (_, _, QueueStat) = both(&context, |c, out| queue::stat(c, NOW, out));
     assert_eq!(stat.records, 2);
     assert!(text.contains("records"), "{text}");
-    let (_, text, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, 0, 10, out));
+    let (_, text, page): (_, _, QueuePage) =
+        both(&context, |c, out| queue::dump(c, false, 0, 10, out));
     assert_eq!((&page.records[0].origin[..], page.records[0].origin_seq), ("web1", 9));
     assert_eq!(page.records[1].kind, "damaged");
     assert!(text.ends_with("2 records\n"), "{text}");
-    let (_, _, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, 0, 1, out));
+    let (_, _, page): (_, _, QueuePage) = both(&context, |c, out| queue::dump(c, false, 0, 1, out));
     assert_eq!(page.next, Some(page.records[0].seq + 1));
 }

@@ -321,6 +321,8 @@ pub struct QueueRecord {
     pub origin_seq: u64,
     /// Its bytes.
     pub bytes: u64,
+    /// Why it was set aside; `None` if it was not.
+    pub reason: Option<String>,
 }
 
 /// Some records of the inbox, ascending.

@@ -9,7 +9,7 @@ mod role;
 mod services;
 mod status;
 
-pub use hosts::{Hosts, Polled};
+pub use hosts::{CLOCK_SKEW_MAX_MS, Hosts, Polled};
 pub use published::Published;
 pub use role::{Effect, MasterOptions, MasterRole, RoleMail, VERSION};
 pub use services::MasterServices;

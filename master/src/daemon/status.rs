@@ -23,6 +23,9 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
         all.insert("dials_in_flight".into(), down.in_flight() as u64);
         all.insert("dials_queued".into(), down.queued() as u64);
     }
+    if let Some(inbox) = &node.inbox {
+        all.insert("quarantined".into(), inbox.quarantined());
+    }
     all.insert("identity_conflict".into(), role.hosts().conflicts);
     all
 }
@@ -60,6 +63,12 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u6
         warnings.push(format!("names were claimed from two addresses {conflicts} times: look for cloned or misnamed hosts"));
     }
     if let Some(inbox) = &cx.node.inbox {
+        let quarantined = inbox.quarantined();
+        if quarantined > 0 {
+            warnings.push(format!(
+                "{quarantined} damaged records of the inbox were set aside: `drover queue dump --quarantined` shows them"
+            ));
+        }
         if let Some(error) = inbox.store_error() {
             warnings.push(format!("no reports are accepted: {error}"));
         } else if inbox.is_busy() {

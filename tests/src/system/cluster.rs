@@ -7,34 +7,38 @@
 use super::{Daemon, PATIENCE, binary, output};
 use serde_json::Value;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Where the clients of tests listen.
-pub const CLIENT_PORT: u16 = 7401;
-
-/// 127.A.B.*: one for each cluster.
+/// 127.A.B.*, and two ports: one for each cluster.
 #[derive(Debug, Clone, Copy)]
-pub struct Net(u8, u8);
+struct Net {
+    base: [u8; 2],
+    /// The master's; the clients' is the next one.
+    port: u16,
+}
 
 impl Net {
-    /// One that no other cluster has: from the process id, which other tests do not share.
-    #[must_use]
-    pub fn claim() -> Self {
+    /// One that no other cluster has: from the process id, which other tests do not share. Its
+    /// ports are free of those who listen on every address, such as a master that runs here.
+    fn claim() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = std::process::id().wrapping_mul(16) + NEXT.fetch_add(1, Ordering::Relaxed);
         let [_, _, a, b] = (n % (200 << 8)).to_be_bytes();
-        Self(a + 40, b)
+        let net = |port| Self { base: [a + 40, b], port };
+        let is_free = |net: &Self| {
+            let addrs = [(net.ip(1), net.port), (net.ip(2), net.port + 1)];
+            addrs.into_iter().all(|addr| TcpListener::bind(addr).is_ok())
+        };
+        (7600..9600).step_by(2).map(net).find(is_free).expect("this machine has free ports")
     }
 
-    /// One address of it.
-    #[must_use]
-    pub fn ip(self, host: u8) -> IpAddr {
-        Ipv4Addr::new(127, self.0, self.1, host).into()
+    fn ip(self, host: u8) -> IpAddr {
+        Ipv4Addr::new(127, self.base[0], self.base[1], host).into()
     }
 }
 
@@ -60,7 +64,7 @@ impl Cluster {
     pub fn new() -> Self {
         let dir = TempDir::with_prefix("drover-system-").unwrap();
         let net = Net::claim();
-        let master_addr = SocketAddr::new(net.ip(1), 7400);
+        let master_addr = SocketAddr::new(net.ip(1), net.port);
         let cluster = Self {
             dir,
             net,
@@ -98,6 +102,24 @@ impl Cluster {
         fs::read_to_string(self.path(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
     }
 
+    /// Where the one policy's files are.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.path("m/site/policies/base/files")
+    }
+
+    /// What a client manages in place of `/`.
+    #[must_use]
+    pub fn root(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}/root"))
+    }
+
+    /// A client's cache.
+    #[must_use]
+    pub fn cache(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}/state/cache"))
+    }
+
     /// Sets the one policy, which every host has.
     pub fn write_policy(&self, yaml: &str) {
         self.write("m/site/policies/base/policy.yaml", format!("about: a test\n{yaml}"));
@@ -110,9 +132,15 @@ impl Cluster {
         self.net.ip(host)
     }
 
+    /// Where the client with this host number listens.
+    #[must_use]
+    pub fn client_addr(&self, host: u8) -> SocketAddr {
+        (self.ip(host), self.net.port + 1).into()
+    }
+
     /// Writes the table that the master resolves names by: `(name, host number)`.
     pub fn write_hosts(&self, hosts: &[(&str, u8)]) {
-        let line = |(name, host): &(&str, u8)| format!("{name} {}:{CLIENT_PORT}\n", self.ip(*host));
+        let line = |(name, host): &(&str, u8)| format!("{name} {}\n", self.client_addr(*host));
         self.write("m/hosts", hosts.iter().map(line).collect::<String>());
     }
 
@@ -160,9 +188,22 @@ impl Cluster {
         serde_json::from_str(&text).unwrap_or_else(|e| panic!("drover {arguments:?}: {e}: {text}"))
     }
 
-    /// Publishes the site.
-    pub fn publish(&self) {
-        let _ = self.drover_ok(&["publish"]);
+    /// Publishes the site; the revision that is in force then.
+    pub fn publish(&self) -> u64 {
+        revision_of(&self.json(&["publish"]))
+    }
+
+    /// Publishes it also if nothing has changed.
+    pub fn publish_again(&self) -> u64 {
+        revision_of(&self.json(&["publish", "--force"]))
+    }
+
+    /// One of the counters of `drover status`.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        let status = self.json(&["status"]);
+        let value = status["counters"][name].as_u64();
+        value.unwrap_or_else(|| panic!("no counter {name} in {status}"))
     }
 
     /// Asks until the answer is as wanted. For what no log line tells: what the result store
@@ -200,15 +241,21 @@ impl Cluster {
     /// The configuration file of a client, written anew.
     #[must_use]
     pub fn client_config(&self, name: &str, host: u8) -> PathBuf {
+        self.client_config_of(name, host, self.master_addr)
+    }
+
+    /// The same for a client that reaches its master at another address.
+    #[must_use]
+    pub fn client_config_of(&self, name: &str, host: u8, master: SocketAddr) -> PathBuf {
         let dir = self.path(name);
         fs::create_dir_all(dir.join("root")).unwrap();
         let key = self.read("m/keys/signing.pub");
         let text = format!(
-            "name = \"{name}\"\nmaster = \"{}\"\nlisten = \"{}:{CLIENT_PORT}\"\n\
+            "name = \"{name}\"\nmaster = \"{}\"\nlisten = \"{}\"\n\
              trusted_keys = [\"{}\"]\nstate_dir = \"{dir}/state\"\nroot = \"{dir}/root\"\n\
              splay = \"0s\"\n{}",
-            self.master_addr,
-            self.ip(host),
+            master,
+            self.client_addr(host),
             key.trim(),
             self.client_extra,
             dir = dir.display(),
@@ -220,18 +267,35 @@ impl Cluster {
     /// A command of `drover-client` with a client's configuration.
     #[must_use]
     pub fn client_command(&self, name: &str, host: u8, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary("drover-client"));
-        command.args(arguments).arg("--config").arg(self.client_config(name, host));
-        command
+        client_command(&self.client_config(name, host), arguments)
     }
 
     /// Starts a client, and waits until it listens.
     #[must_use]
     pub fn client(&self, name: &str, host: u8) -> Daemon {
-        let mut client = Daemon::spawn(&mut self.client_command(name, host, &["run"]));
-        client.wait_line("listens on");
-        client
+        start_client(&self.client_config(name, host))
     }
+}
+
+fn revision_of(published: &Value) -> u64 {
+    published["revision"].as_u64().unwrap_or_else(|| panic!("no revision in {published}"))
+}
+
+fn client_command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("drover-client"));
+    command.args(arguments).arg("--config").arg(config);
+    command
+}
+
+/// Starts a client with this configuration, and waits until it listens.
+///
+/// # Panics
+/// It ends before.
+#[must_use]
+pub fn start_client(config: &Path) -> Daemon {
+    let mut client = Daemon::spawn(&mut client_command(config, &["run"]));
+    client.wait_line("listens on");
+    client
 }
 
 impl Default for Cluster {

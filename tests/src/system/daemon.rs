@@ -4,7 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,8 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().expect("nobody panics with the log in hand")
+        // A wait that fails panics with the log in hand; it is as it was.
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,19 +84,33 @@ impl Daemon {
     /// # Panics
     /// It does not come in time, or the process ends before.
     pub fn wait_line(&mut self, text: &str) -> String {
+        self.wait_for(text, |line| line.contains(text))
+    }
+
+    /// Waits likewise until a client has told that all resources of a revision are as wanted.
+    ///
+    /// # Panics
+    /// As [`Daemon::wait_line`].
+    pub fn wait_converged(&mut self, revision: u64) -> String {
+        let of = format!("revision {revision}: ");
+        let is = |line: &str| line.contains(&of) && line.ends_with(", converged");
+        self.wait_for(&format!("{of}…, converged"), is)
+    }
+
+    fn wait_for(&mut self, wanted: &str, is: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + super::PATIENCE;
         let mut log = self.shared.lock();
         loop {
             while self.seen < log.lines.len() {
                 self.seen += 1;
-                if log.lines[self.seen - 1].contains(text) {
+                if is(&log.lines[self.seen - 1]) {
                     return log.lines[self.seen - 1].clone();
                 }
             }
             let left = until.saturating_duration_since(Instant::now());
             assert!(
                 !log.ended && !left.is_zero(),
-                "no line {text:?} in:\n{}",
+                "no line {wanted:?} in:\n{}",
                 log.lines.join("\n")
             );
             log = self.shared.grown.wait_timeout(log, left).expect("as above").0;

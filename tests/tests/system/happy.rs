@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE};
+use tests::system::{Cluster, Daemon, PATIENCE};
 
 const HOSTS: [(&str, u8); 3] = [("web-1.test", 2), ("web-2.test", 3), ("db-1.test", 4)];
 
@@ -110,7 +110,7 @@ fn probe_names_the_step_that_fails() {
     let mut client = cluster.client("ok.test", 2);
     client.wait_line("converged");
     let _misnamed = cluster.client("impostor.test", 3);
-    let odd = TcpListener::bind((cluster.ip(5), CLIENT_PORT)).unwrap();
+    let odd = TcpListener::bind(cluster.client_addr(5)).unwrap();
     let odd_addr = odd.local_addr().unwrap();
     let ended = Arc::new(AtomicBool::new(false));
     let until = Arc::clone(&ended);
@@ -169,7 +169,7 @@ fn push_shows_progress_and_ctrl_c_cancels_it() {
     let cluster = Cluster::new();
     // At .9 somebody takes the connection and never answers: the push cannot end by itself.
     cluster.write_hosts(&[("web-1.test", 2), ("mute.test", 9), ("gone.test", 8)]);
-    let mute = TcpListener::bind((cluster.ip(9), CLIENT_PORT)).unwrap();
+    let mute = TcpListener::bind(cluster.client_addr(9)).unwrap();
     let mut master = cluster.master();
     cluster.publish();
     let mut client = cluster.client("web-1.test", 2);

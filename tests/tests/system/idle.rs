@@ -94,7 +94,7 @@ fn s1_1_an_idle_master_with_ten_thousand_hosts_uses_no_cpu() {
     // They resolve, and nobody listens there; dials fail at once and are not tried again
     // before a host polls.
     let hosts: String =
-        names.iter().map(|name| format!("{name} {}:7401\n", cluster.ip(200))).collect();
+        names.iter().map(|name| format!("{name} {}\n", cluster.client_addr(200))).collect();
     cluster.write("m/hosts", hosts);
     cluster.publish();
     let master = cluster.master();

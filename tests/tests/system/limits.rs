@@ -8,10 +8,10 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE, Sender, binary};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary};
 
 /// More peers than the master may have descriptors: accepting pauses, says so at most once a
 /// second, does not spin, and goes on when they have left.
@@ -89,7 +89,7 @@ fn s1_58_s1_22_status_is_answered_during_an_action() {
     let client = cluster.client("web-1.test", 2);
     File::open(&begun).unwrap().read_to_end(&mut Vec::new()).unwrap();
     let mut took: Vec<Duration> = (0..20)
-        .flat_map(|_| [SocketAddr::new(cluster.ip(2), CLIENT_PORT), cluster.master_addr])
+        .flat_map(|_| [cluster.client_addr(2), cluster.master_addr])
         .map(|addr| {
             let began = Instant::now();
             let mut connection = Connection::connect(addr, PATIENCE).unwrap();
@@ -103,7 +103,7 @@ fn s1_58_s1_22_status_is_answered_during_an_action() {
     assert!(took[20] < Duration::from_millis(100), "{took:?}");
     client.signal(Signal::SIGTERM);
     let until = Instant::now() + PATIENCE;
-    while TcpStream::connect((cluster.ip(2), CLIENT_PORT)).is_ok() {
+    while TcpStream::connect(cluster.client_addr(2)).is_ok() {
         assert!(Instant::now() < until, "the port stays open");
     }
     client.signal(Signal::SIGTERM);

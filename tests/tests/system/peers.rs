@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE, Sender};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender};
 
 /// Half-open connections: as many as this process may have descriptors, at most 5,000.
 const HALF_OPEN: usize = 5_000;
@@ -35,8 +35,8 @@ fn poll_of(name: &str, held: u64) -> FrameBuf {
 fn s1_9_an_impostor_gets_nothing() {
     let cluster = Cluster::new();
     cluster.write_hosts(&[("web-1.test", 2)]);
-    let rightful = TcpListener::bind((cluster.ip(2), CLIENT_PORT)).unwrap();
-    let impostor = TcpListener::bind((cluster.ip(3), CLIENT_PORT)).unwrap();
+    let rightful = TcpListener::bind(cluster.client_addr(2)).unwrap();
+    let impostor = TcpListener::bind(cluster.client_addr(3)).unwrap();
     cluster.publish();
     let _master = cluster.master();
 

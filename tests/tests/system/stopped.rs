@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tests::system::{CLIENT_PORT, Cluster, Daemon, PATIENCE, Sender, binary, id_of};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, id_of};
 
 /// The limit of the promise: 30 s from the signal to the end.
 const STOP_MAX: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ fn s1_25_s1_26_a_master_stops_under_load_and_loses_nothing() {
 fn s1_25_a_second_signal_forces() {
     let cluster = Cluster::new();
     cluster.write_hosts(&[("mute.test", 9)]);
-    let mute = TcpListener::bind((cluster.ip(9), CLIENT_PORT)).unwrap();
+    let mute = TcpListener::bind(cluster.client_addr(9)).unwrap();
     let master = cluster.master();
     cluster.publish();
     let (_held, _) = mute.accept().unwrap();

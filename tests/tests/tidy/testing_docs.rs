@@ -1,4 +1,5 @@
-//! docs/TESTING.md lists every promise with a test, and every such test.
+//! docs/TESTING.md lists every promise with a test, and every such test; and every error that
+//! docs/OPERATIONS.md lists has one.
 
 use crate::source::{SourceFile, has_word, root};
 use crate::{assert_none, document};
@@ -77,6 +78,44 @@ fn every_row_names_tests_that_exist() {
         }
     }
     assert_none(&findings, "docs/TESTING.md names what does not exist");
+}
+
+/// The rows of the tables whose last column is `test`: each with the tests that it names.
+fn rows_with_tests(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut rows = Vec::new();
+    let mut is_table = false;
+    for line in text.lines() {
+        is_table = line.starts_with('|') && (is_table || line.ends_with("| test |"));
+        if let Some(row) = line.strip_prefix("| ").filter(|_| is_table)
+            && let Some((rest, tests)) = row.trim_end_matches(" |").rsplit_once(" | ")
+            && tests != "test"
+        {
+            rows.push((rest, tests.split('`').skip(1).step_by(2).collect()));
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_error_that_is_listed_has_a_test() {
+    let sources = SourceFile::all_rust();
+    let is_test = |name: &str| {
+        let head = format!("#[test]\nfn {name}(");
+        let inner = format!("#[test]\n    fn {name}(");
+        sources.iter().any(|file| file.text.contains(&head) || file.text.contains(&inner))
+    };
+    let text = document("docs/OPERATIONS.md");
+    let rows = rows_with_tests(&text);
+    assert!(rows.len() > 40, "only {} errors are listed", rows.len());
+    let mut findings = Vec::new();
+    for (row, tests) in rows {
+        if tests.is_empty() {
+            findings.push(format!("no test is named: {row}"));
+        }
+        let missing = tests.iter().filter(|test| !is_test(test));
+        findings.extend(missing.map(|test| format!("there is no test {test}: {row}")));
+    }
+    assert_none(&findings, "docs/OPERATIONS.md lists errors without a test");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Publishing goes on while clients fetch, and nobody ever sees a half-written release.
 
-use super::cluster::{Cluster, converged};
 use super::watch::Watcher;
+use super::{name, site, start};
 use engine::blocking::Connection;
 use engine::ids::BlobHash;
 use engine::release::{
@@ -74,13 +74,13 @@ fn s1_82_a_thousand_fetches_of_what_is_being_published_see_no_mismatch() {
     const FETCHES: u64 = 1000;
     const RELEASES: u64 = 5;
     const THREADS: usize = 4;
-    let mut cluster = Cluster::new(0, "\n  - directory: /t\n    source: t\n    purge: true\n");
+    let cluster = site("\n  - directory: /t\n    source: t\n    purge: true\n");
     write_round(&cluster.files().join("t"), 0);
-    cluster.publish(&[]);
-    cluster.start_master();
-    let store = ReleaseStore::new(cluster.path("state"));
+    cluster.publish();
+    let _master = cluster.master();
+    let store = ReleaseStore::new(cluster.path("m/state"));
     let (whole, gone, rounds) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let (master, failed) = (cluster.master_addr(), AtomicBool::new(false));
+    let (master, failed) = (cluster.master_addr, AtomicBool::new(false));
     std::thread::scope(|scope| {
         let fetcher = || {
             let _tell = Tell(&failed);
@@ -106,7 +106,7 @@ fn s1_82_a_thousand_fetches_of_what_is_being_published_see_no_mismatch() {
         while threads.iter().any(|thread| !thread.is_finished()) {
             let round = rounds.load(Ordering::SeqCst) + 1;
             write_round(&cluster.files().join("t"), round);
-            cluster.publish(&[]);
+            cluster.publish();
             rounds.store(round, Ordering::SeqCst);
         }
     });
@@ -128,15 +128,15 @@ impl Drop for Tell<'_> {
 #[test]
 fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     const ROUNDS: u64 = 15;
-    let mut cluster = Cluster::new(3, "\n  - directory: /t\n    source: t\n    purge: true\n");
+    let cluster = site("\n  - directory: /t\n    source: t\n    purge: true\n");
     write_round(&cluster.files().join("t"), 0);
-    let first = cluster.publish(&[]);
-    cluster.start_master();
-    let mut clients: Vec<_> = (0..3).map(|n| cluster.start_client(n)).collect();
+    let first = cluster.publish();
+    let _master = cluster.master();
+    let mut clients: Vec<_> = (0..3).map(|n| start(&cluster, n)).collect();
     for client in &mut clients {
-        client.await_line(converged(first));
+        client.wait_converged(first);
     }
-    let tops: Vec<_> = (0..3).map(|n| cluster.root(n).join("t")).collect();
+    let tops: Vec<_> = (0..3).map(|n| cluster.root(&name(n)).join("t")).collect();
     let mut placed: Vec<_> =
         tops.iter().map(|top| Watcher::below(top, WatchMask::MOVED_TO)).collect();
     let known: BTreeSet<Vec<u8>> =
@@ -153,33 +153,30 @@ fn s1_82_clients_place_only_whole_files_while_publishing_goes_on() {
     };
     for round in 1..=ROUNDS {
         write_round(&cluster.files().join("t"), round);
-        last = cluster.publish(&[]);
+        last = cluster.publish();
         look(&mut placed);
     }
     for client in &mut clients {
-        client.await_line(converged(last));
+        client.wait_converged(last);
     }
     look(&mut placed);
     assert!(files >= 3 * FILES, "{files} files were placed");
     for (client, top) in clients.iter_mut().zip(&tops) {
         super::tree::assert_same(&cluster.files().join("t"), top);
-        let log = client.read_log();
-        assert!(
-            !log.iter().any(|l| l.contains("broken") || l.contains("fetched again")),
-            "{log:?}"
-        );
+        let log = client.log();
+        assert!(!log.contains("broken") && !log.contains("fetched again"), "{log}");
     }
     assert_eq!(cluster.counter("blob_unreadable"), 0);
 }
 
 #[test]
 fn s1_17_wrong_pairs_unlisted_names_and_dots_get_one_and_the_same_answer() {
-    let mut cluster = Cluster::new(0, "\n  - directory: /t\n    source: t\n");
+    let cluster = site("\n  - directory: /t\n    source: t\n");
     write_round(&cluster.files().join("t"), 0);
-    cluster.publish(&[]);
-    cluster.start_master();
-    let mut connection = Connection::connect(cluster.master_addr(), STEP).unwrap();
-    let name = |file: usize| format!("policies/tree/files/t/f{file}").into_bytes();
+    cluster.publish();
+    let _master = cluster.master();
+    let mut connection = Connection::connect(cluster.master_addr, STEP).unwrap();
+    let name = |file: usize| format!("policies/base/files/t/f{file}").into_bytes();
     let hash = |file: usize| BlobHash::of(&content(0, file)).0;
     let size = content(0, 1).len() as u64;
     assert_eq!(fetch(&mut connection, &name(1), hash(1), size), Some(content(0, 1)));
@@ -197,7 +194,7 @@ fn s1_17_wrong_pairs_unlisted_names_and_dots_get_one_and_the_same_answer() {
         refused(name(1), hash(2)),
         refused(name(99), hash(1)),
         refused(b"../../keys/signing.key".to_vec(), hash(1)),
-        refused(b"policies/tree/files/t/../t/f1".to_vec(), hash(1)),
+        refused(b"policies/base/files/t/../t/f1".to_vec(), hash(1)),
         refused(b"/etc/passwd".to_vec(), BlobHash::of(b"").0),
         refused(Vec::new(), [0; 32]),
     ];

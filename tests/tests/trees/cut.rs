@@ -1,8 +1,8 @@
 //! Cut off or killed in the middle, a client goes on from there.
 
-use super::cluster::{Cluster, PATIENCE, converged, sizes_below};
 use super::tree::{self, assert_same};
 use super::watch::Watcher;
+use super::{HOST, name, site, sizes_below, start};
 use engine::limits::CHUNK_SIZE_MAX;
 use inotify::WatchMask;
 use std::fs;
@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use tests::system::{Cluster, PATIENCE, start_client};
 
 const BIG: &str = "\n  - file: /big\n    source: big\n";
 const BIG_SIZE: usize = 64 * 1024 * 1024;
@@ -24,12 +25,13 @@ fn write_big(path: &Path) {
 }
 
 fn assert_arrived(cluster: &Cluster) {
-    let [sent, arrived] = [cluster.files(), cluster.root(0)].map(|dir| fs::read(dir.join("big")));
+    let [sent, arrived] =
+        [cluster.files(), cluster.root(&name(0))].map(|dir| fs::read(dir.join("big")));
     assert!(sent.unwrap() == arrived.unwrap(), "the file has changed on its way");
 }
 
 fn assert_served_once(cluster: &Cluster, cuts: u64) {
-    let cached = sizes_below(&cluster.cache(0).join("blobs"));
+    let cached = sizes_below(&cluster.cache(&name(0)).join("blobs"));
     let served = cluster.counter("blob_bytes");
     let spare = cuts * CHUNK_SIZE_MAX as u64;
     assert!(cached > BIG_SIZE as u64);
@@ -38,14 +40,14 @@ fn assert_served_once(cluster: &Cluster, cuts: u64) {
 
 #[test]
 fn s1_7_a_client_killed_while_it_fetches_costs_one_chunk_at_most() {
-    let mut cluster = Cluster::new(1, BIG);
+    let cluster = site(BIG);
     write_big(&cluster.files().join("big"));
-    let revision = cluster.publish(&[]);
-    cluster.start_master();
-    let partial = cluster.cache(0).join("partial");
+    let revision = cluster.publish();
+    let _master = cluster.master();
+    let partial = cluster.cache(&name(0)).join("partial");
     fs::create_dir_all(&partial).unwrap();
     let mut arriving = Watcher::below(&partial, WatchMask::MODIFY | WatchMask::DELETE);
-    let client = cluster.start_client(0);
+    let client = start(&cluster, 0);
     arriving.await_event(|event| {
         fs::metadata(&event.path).is_ok_and(|meta| meta.len() >= BIG_SIZE as u64 / 3)
     });
@@ -53,7 +55,7 @@ fn s1_7_a_client_killed_while_it_fetches_costs_one_chunk_at_most() {
     let arrived = sizes_below(&partial);
     assert!(arrived < BIG_SIZE as u64, "the kill came when all had arrived");
 
-    cluster.start_client(0).await_line(converged(revision));
+    start(&cluster, 0).wait_converged(revision);
     assert_arrived(&cluster);
     assert_served_once(&cluster, 1);
     assert_eq!(sizes_below(&partial), 0);
@@ -130,14 +132,14 @@ impl Drop for Scissors {
 
 #[test]
 fn s1_7_each_cut_of_the_connection_costs_one_chunk_at_most() {
-    let mut cluster = Cluster::new(1, BIG);
+    let cluster = site(BIG);
     write_big(&cluster.files().join("big"));
-    let revision = cluster.publish(&[]);
-    cluster.start_master();
+    let revision = cluster.publish();
+    let _master = cluster.master();
     let cut_at = vec![BIG_SIZE as u64 / 4, BIG_SIZE as u64 / 2, BIG_SIZE as u64 * 3 / 4];
-    let scissors = Scissors::between(cluster.master_addr(), cut_at);
-    let mut client = cluster.start_client_of(0, scissors.addr);
-    client.await_line(converged(revision));
+    let scissors = Scissors::between(cluster.master_addr, cut_at);
+    let mut client = start_client(&cluster.client_config_of(&name(0), HOST, scissors.addr));
+    client.wait_converged(revision);
     assert_eq!(scissors.cuts.load(Ordering::SeqCst), 3);
     assert_arrived(&cluster);
     assert_served_once(&cluster, 3);
@@ -146,17 +148,17 @@ fn s1_7_each_cut_of_the_connection_costs_one_chunk_at_most() {
 
 #[test]
 fn s2_11_a_client_killed_while_it_applies_converges_without_its_master() {
-    let mut cluster = Cluster::new(1, "\n  - directory: /t\n    source: odd\n    purge: true\n");
+    let cluster = site("\n  - directory: /t\n    source: odd\n    purge: true\n");
     let source = cluster.files().join("odd");
     tree::make_odd(&source);
-    let revision = cluster.publish(&[]);
-    cluster.start_master();
-    let top = cluster.root(0);
+    let revision = cluster.publish();
+    let mut master = Some(cluster.master());
+    let top = cluster.root(&name(0));
     let wide = top.join("t/wide");
     for placed in [1, 50, 250] {
         fs::create_dir_all(&wide).unwrap();
         let mut applying = Watcher::below(&wide, WatchMask::MOVED_TO);
-        let client = cluster.start_client(0);
+        let client = start(&cluster, 0);
         let mut seen = 0;
         applying.await_event(|_| {
             seen += 1;
@@ -166,8 +168,8 @@ fn s2_11_a_client_killed_while_it_applies_converges_without_its_master() {
         assert!(fs::read_dir(&wide).unwrap().count() < 500, "the kill came after all was placed");
         fs::remove_dir_all(&wide).unwrap();
         // The first round has brought all that is needed.
-        drop(cluster.master.take());
+        drop(master.take());
     }
-    cluster.start_client(0).await_line(converged(revision));
+    start(&cluster, 0).wait_converged(revision);
     assert_same(&source, &top.join("t"));
 }

@@ -1,6 +1,5 @@
 //! Notices what happens below a directory, as the kernel tells it.
 
-use super::cluster::PATIENCE;
 use super::tree::walk;
 use inotify::{Inotify, WatchDescriptor, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,6 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tests::system::PATIENCE;
 
 /// The watched directories below one.
 pub struct Watcher {

@@ -106,6 +106,21 @@ fn a_daemon_that_does_not_run_is_named() {
 }
 
 #[test]
+fn what_the_socket_says_no_to_is_named() {
+    let connect = |reason| BlockingError::Connect { peer: "p".into(), reason };
+    let timeout = BlockingError::Timeout { peer: "p".into(), timeout: PIECE_TIMEOUT };
+    for (error, said) in [
+        (connect(CloseReason::Os(libc::EACCES)), "no permission to use c.sock: it belongs to"),
+        (connect(CloseReason::Os(libc::EPERM)), "no permission to use c.sock: it belongs to"),
+        (connect(CloseReason::Exhausted), "talking to the master over c.sock: "),
+        (timeout, "the master has not answered for 30 s: it hangs or is overloaded"),
+    ] {
+        let said_now = failure(Path::new("c.sock"), error).to_string();
+        assert!(said_now.starts_with(said), "{said_now}");
+    }
+}
+
+#[test]
 fn an_interrupt_closes_the_connection() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");

@@ -1,0 +1,226 @@
+//! `drover-client status`: what the running daemon says, and what lies on the disk.
+
+use super::{CliResult, EXIT_NOT_RUNNING, Options, printable};
+use crate::config::{Config, ConfigError};
+use crate::daemon;
+use engine::blocking::{BlockingError, Connection};
+use engine::config::format_duration;
+use engine::node::io::CloseReason;
+use engine::wire::message::{ArchivedStatusResp, Report, StatusReq, StatusResp, outcome};
+use engine::wire::{FrameBuf, access};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The daemon answers within moments, also while it applies something.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The last run, as the daemon leaves it behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LastRun {
+    revision: u64,
+    /// Milliseconds since 1970.
+    started_ms: u64,
+    checked: u32,
+    /// Not as wanted before.
+    changed: usize,
+    failed: usize,
+    converged: bool,
+}
+
+/// The file where the daemon leaves behind what its last run did.
+#[derive(Debug, Clone)]
+pub struct StatusFile(PathBuf);
+
+impl StatusFile {
+    /// Where this configuration has it.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        Self(config.state_dir.join("status.json"))
+    }
+
+    /// Writes what a run did.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn write(&self, report: &Report, converged: bool) -> io::Result<()> {
+        let count = |o: u8| report.results.iter().filter(|r| r.outcome == o).count();
+        let last = LastRun {
+            revision: report.revision,
+            started_ms: report.started_ms,
+            checked: report.checked,
+            changed: count(outcome::CHANGED),
+            failed: count(outcome::FAILED),
+            converged,
+        };
+        let temp = self.0.with_extension("new");
+        std::fs::write(&temp, serde_json::to_vec(&last)?)?;
+        std::fs::rename(temp, &self.0)
+    }
+
+    /// `None` if no run was told yet.
+    fn read(&self) -> Result<Option<LastRun>, String> {
+        let read = match std::fs::read(&self.0) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)),
+        };
+        read.map(Some).map_err(|e| {
+            format!(
+                "cannot read {}: {e}; the next run of the daemon writes it anew",
+                self.0.display()
+            )
+        })
+    }
+}
+
+/// What the running daemon says of itself.
+#[derive(Debug, Serialize)]
+struct DaemonView {
+    version: String,
+    /// Its parent.
+    bound: Option<String>,
+    uptime_ms: u64,
+    held_revision: u64,
+    counters: BTreeMap<String, u64>,
+}
+
+impl DaemonView {
+    fn of(status: &ArchivedStatusResp) -> Self {
+        let counters = status.counters.iter();
+        Self {
+            version: status.version.to_string(),
+            bound: (!status.bound.is_empty()).then(|| status.bound.to_string()),
+            uptime_ms: status.uptime_ms.to_native(),
+            held_revision: status.revision.to_native(),
+            counters: counters.map(|c| (c.0.to_string(), c.1.to_native())).collect(),
+        }
+    }
+
+    fn count(&self, counter: &str) -> u64 {
+        self.counters.get(counter).copied().unwrap_or_default()
+    }
+}
+
+/// `None` if no daemon runs.
+fn ask(socket: &Path) -> Result<Option<DaemonView>, BlockingError> {
+    let mut daemon = match Connection::connect_unix(socket, ANSWER_TIMEOUT) {
+        Err(BlockingError::Connect {
+            reason: CloseReason::Refused | CloseReason::Os(libc::ENOENT),
+            ..
+        }) => return Ok(None),
+        connected => connected?,
+    };
+    let request = FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {});
+    let answer = daemon.request::<StatusResp>(&request)?;
+    Ok(access::<StatusResp>(&answer.frame()).ok().map(DaemonView::of))
+}
+
+/// All that is shown.
+#[derive(Debug, Serialize)]
+struct StatusView {
+    name: String,
+    running: bool,
+    /// Why it cannot be told how the daemon is.
+    daemon_error: Option<String>,
+    daemon: Option<DaemonView>,
+    held_revision: Option<u64>,
+    /// Why there is no assignment to enforce.
+    assignment_error: Option<String>,
+    last_run: Option<LastRun>,
+    last_run_error: Option<String>,
+}
+
+impl StatusView {
+    fn read(config: &Config) -> Self {
+        let (daemon, daemon_error) = match ask(&daemon::control_socket(config)) {
+            Ok(daemon) => (daemon, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (held, assignment_error) = match config.stored_assignment() {
+            Ok(assignment) => (Some(assignment.revision), None),
+            // Where a daemon runs, the next poll brings one.
+            Err(ConfigError::NoAssignment { .. }) if daemon.is_some() => (None, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let (last_run, last_run_error) = match StatusFile::of(config).read() {
+            Ok(last) => (last, None),
+            Err(error) => (None, Some(error)),
+        };
+        Self {
+            name: config.name.to_string(),
+            running: daemon.is_some(),
+            daemon_error,
+            daemon,
+            held_revision: held,
+            assignment_error,
+            last_run,
+            last_run_error,
+        }
+    }
+
+    fn daemon_line(&self) -> String {
+        match (&self.daemon, &self.daemon_error) {
+            (Some(daemon), _) => {
+                let up = format_duration(Duration::from_secs(daemon.uptime_ms / 1000));
+                let parent = match &daemon.bound {
+                    Some(parent) => format!("bound to {parent}"),
+                    None => "no master can be reached".to_owned(),
+                };
+                format!("running for {up}, version {}, {parent}", daemon.version)
+            }
+            (None, Some(error)) => format!("unknown: {error}"),
+            (None, None) => "not running; start it with `drover-client run`".to_owned(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let held = match (self.held_revision, &self.assignment_error) {
+            (Some(revision), _) => format!("revision {revision}"),
+            (None, Some(error)) => error.clone(),
+            (None, None) => "none yet; the daemon asks for one at its next poll".to_owned(),
+        };
+        let last = match (&self.last_run, &self.last_run_error) {
+            (Some(l), _) => {
+                let state = if l.converged { "converged" } else { "not converged" };
+                format!(
+                    "revision {}, {state}: {} checked, {} changed, {} failed",
+                    l.revision, l.checked, l.changed, l.failed
+                )
+            }
+            (None, Some(error)) => error.clone(),
+            (None, None) => "none yet".to_owned(),
+        };
+        let mut text = format!(
+            "name:       {}\ndaemon:     {}\nassignment: {held}\nlast run:   {last}\n",
+            self.name,
+            self.daemon_line()
+        );
+        if let Some(daemon) = &self.daemon {
+            let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "outbox:     {records} reports of {bytes} bytes wait");
+            if daemon.count("behind") > 0 {
+                text += "warning: the master has a newer assignment, but cannot dial this host; check its name service and the firewall\n";
+            }
+        }
+        printable(&text)
+    }
+}
+
+/// Shows how this client is.
+pub(super) fn run(options: &Options) -> CliResult<ExitCode> {
+    let view = StatusView::read(&options.read_config()?);
+    let text = match options.json {
+        true => serde_json::to_string_pretty(&view)? + "\n",
+        false => view.to_text(),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(match view.running {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(EXIT_NOT_RUNNING),
+    })
+}

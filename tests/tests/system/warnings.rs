@@ -1,0 +1,179 @@
+//! What an operator must hear of although everything goes on: a damaged record, assignments
+//! that expire soon, a clock that is off.
+
+use engine::clock;
+use engine::ids::{Epoch, Origin};
+use engine::time::WallMs;
+use engine::wire::message::Poll;
+use engine::wire::{FrameBuf, RouteBuf};
+use master::commands::publish::{PublishArgs, publish};
+use rusqlite::Connection;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use tests::system::{Cluster, PATIENCE, Sender, id_of};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn warnings(status: &Value) -> String {
+    status["warnings"].to_string()
+}
+
+/// Flips a byte in each place where a file has this text; returns how many there were.
+fn damage(path: &Path, text: &[u8]) -> usize {
+    let mut bytes = fs::read(path).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(text.len())
+        .enumerate()
+        .filter(|(_, w)| *w == text)
+        .map(|(at, _)| at)
+        .collect();
+    for at in &places {
+        bytes[at + text.len() / 2] ^= 0x20;
+    }
+    fs::write(path, bytes).unwrap();
+    places.len()
+}
+
+/// One record in the middle of a stopped master's inbox is damaged: what stands before and
+/// behind it arrives in the result store, and the bad one is set aside and shown.
+#[test]
+fn s1_53_a_damaged_record_of_a_stopped_masters_inbox_blocks_nothing() {
+    const REPORTS: u64 = 60;
+    const DAMAGED: u64 = 25;
+    let cluster = Cluster::new();
+    cluster.publish();
+    let master = cluster.master();
+    // While somebody else writes to the result store, the reports stay in the inbox.
+    let results = Connection::open(cluster.path("m/state/results.db")).unwrap();
+    results.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut sender = Sender::new("load.test", 1);
+    sender.filler = "of a report that is long enough to be found".to_owned();
+    let done = sender.deliver(cluster.master_addr, REPORTS, PATIENCE);
+    assert!(matches!(done, Ok(None)), "{done:?}");
+    let waiting = |status: &Value| warnings(status).contains("is locked by another process");
+    let _ = cluster.until(&["status"], waiting);
+    master.kill();
+    results.execute_batch("COMMIT").unwrap();
+    drop(results);
+    assert_eq!(cluster.json(&["queue", "stat"])["records"], REPORTS);
+    let note = format!("{DAMAGED} {}", sender.filler);
+    assert!(damage(&cluster.path("m/state/inbox/data.mdb"), note.as_bytes()) > 0);
+
+    let mut master = cluster.master();
+    master.wait_line(&format!("record {DAMAGED} goes to the quarantine"));
+    let status = cluster.until(&["status"], |status| status["inbox_records"] == 0);
+    assert_eq!(status["counters"]["quarantined"], 1, "{status}");
+    assert!(
+        warnings(&status).contains("1 damaged records of the inbox were set aside"),
+        "{status}"
+    );
+    let whole = (1..=REPORTS).filter(|seq| *seq != DAMAGED);
+    let whole: BTreeSet<_> = whole.map(|seq| id_of(&sender.name, sender.epoch, seq)).collect();
+    let stored = cluster.ids();
+    assert_eq!(stored.len(), whole.len());
+    assert_eq!(stored.into_iter().collect::<BTreeSet<_>>(), whole);
+
+    let stat = cluster.json(&["queue", "stat"]);
+    assert_eq!((&stat["records"], &stat["quarantined"]), (&0.into(), &1.into()), "{stat}");
+    let shown = cluster.json(&["queue", "dump", "--quarantined"]);
+    let record = &shown["records"][0];
+    assert_eq!((&record["origin"], &record["origin_seq"]), (&"load.test".into(), &DAMAGED.into()));
+    assert!(record["reason"].as_str().unwrap().contains("checksum"), "{shown}");
+    // Both go on: what is sent now is stored.
+    let done = sender.deliver(cluster.master_addr, REPORTS + 1, PATIENCE);
+    assert!(matches!(done, Ok(None)), "{done:?}");
+    let _ = cluster.until(&["status"], |status| status["inbox_records"] == 0);
+    assert_eq!(cluster.ids().len() as u64, REPORTS);
+}
+
+/// Publishes as if it were `ago_ms` earlier; assignments live for 30 days.
+fn publish_earlier(cluster: &Cluster, ago_ms: u64) {
+    let (site, state) = (cluster.path("m/site"), cluster.path("m/state"));
+    let args = PublishArgs {
+        force: true,
+        ..PublishArgs::new(&site, &state, cluster.path("m/keys/signing.key"))
+    };
+    publish(&args, WallMs(clock::wall().0 - ago_ms), &mut |_| {}).unwrap();
+}
+
+#[test]
+fn assignments_that_expire_soon_or_have_expired_are_warned_of() {
+    let cluster = Cluster::new();
+    for (days, warning) in [
+        (20, None),
+        (25, Some("the assignments expire in 4 days: run `drover publish --force`")),
+        (31, Some("the assignments have expired: ")),
+    ] {
+        // An hour less: while the test goes on, no day ends.
+        publish_earlier(&cluster, days * DAY_MS + DAY_MS / 24);
+        let _master = cluster.master();
+        let status = cluster.json(&["status"]);
+        let expiry = warnings(&status).contains("expire");
+        assert_eq!(expiry, warning.is_some(), "{days} days: {status}");
+        assert!(warnings(&status).contains(warning.unwrap_or_default()), "{days} days: {status}");
+    }
+    // What the warning advises helps.
+    let _ = cluster.drover_ok(&["publish", "--force"]);
+    let _master = cluster.master();
+    assert!(!warnings(&cluster.json(&["status"])).contains("expire"));
+}
+
+/// Polls once from this address, with this clock, and waits for the ack.
+fn poll(cluster: &Cluster, from: u8, name: &str, wall: WallMs) {
+    let origin = Origin { name: name.parse().unwrap(), epoch: Epoch(9), seq: 1 };
+    let poll = Poll {
+        held: 0,
+        applied: 0,
+        wall_ms: wall.0,
+        version: String::new(),
+        last_error: String::new(),
+    };
+    let route = RouteBuf::from(origin);
+    let frame = FrameBuf::message(Some(&route), &poll, |header| header.seq = 1);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(cluster.ip(from), 0).into()).unwrap();
+    socket.connect(&cluster.master_addr.into()).unwrap();
+    let mut stream: TcpStream = socket.into();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(&frame.to_vec()).unwrap();
+    stream.read_exact(&mut [0; 44]).unwrap();
+}
+
+/// Told by a poll; which host it is, and by how much, is in the list of hosts.
+#[test]
+fn a_clients_clock_that_is_off_is_shown() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let _master = cluster.master();
+    let now = clock::wall();
+    poll(&cluster, 2, "right.test", now);
+    // An hour more: what passes until it arrives makes no other number of days.
+    poll(&cluster, 3, "slow.test", WallMs(now.0 - 2 * DAY_MS - DAY_MS / 24));
+    poll(&cluster, 4, "fast.test", WallMs(now.0 + 3 * DAY_MS + DAY_MS / 24));
+    let status = cluster.json(&["status"]);
+    let told = warnings(&status);
+    assert!(told.contains("the clocks of 2 hosts are off by more than 60 s"), "{status}");
+    assert!(!told.contains("two addresses"), "{status}");
+    let hosts = cluster.drover_ok(&["hosts"]);
+    let line = |name: &str| hosts.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(line("slow.test").contains("2d behind"), "{hosts}");
+    assert!(line("fast.test").contains("3d ahead"), "{hosts}");
+    assert!(line("right.test").contains("ok"), "{hosts}");
+}
+
+/// Two machines with one name, as from a cloned image.
+#[test]
+fn s1_11_a_name_claimed_from_two_addresses_is_warned_of() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let _master = cluster.master();
+    for from in [2, 3, 2] {
+        poll(&cluster, from, "cloned.test", clock::wall());
+    }
+    let told = warnings(&cluster.json(&["status"]));
+    assert!(told.contains("names were claimed from two addresses 2 times"), "{told}");
+}
