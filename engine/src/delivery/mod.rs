@@ -7,4 +7,4 @@ mod outbound;
 
 pub use exchange::{Exchange, ExchangeId, Exchanges};
 pub use inbound::{Inbound, ack, nack};
-pub use outbound::{ANSWER_TIMEOUT, Outbound, Stage};
+pub use outbound::{ANSWER_TIMEOUT, DURATION_MAX, FRAMES_MAX, Outbound, Stage};

@@ -59,14 +59,17 @@ impl Outbound {
         self.began = now;
     }
 
-    /// Whether another frame may go out; counts it if so.
+    /// Whether another frame may go out.
     pub fn may_send(&mut self, now: Instant) -> bool {
         if self.frames >= FRAMES_MAX || now.since(self.began) >= DURATION_MAX {
             self.drain();
         }
-        let sending = matches!(self.stage, Stage::Sending(_));
-        self.frames += u32::from(sending);
-        sending
+        matches!(self.stage, Stage::Sending(_))
+    }
+
+    /// A frame has gone out.
+    pub fn sent(&mut self) {
+        self.frames += 1;
     }
 
     /// Send no more; what is under way may still be acked.

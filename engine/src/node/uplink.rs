@@ -311,6 +311,7 @@ impl Uplink {
                 let Some(conn) = delivery.conn() else { return };
                 while delivery.may_send(now.at) {
                     let Some(frame) = self.outbox.poll_frame(now) else { break };
+                    delivery.sent();
                     out.push_back(Output::Send { conn, frame });
                 }
                 let draining = matches!(delivery.stage(), Stage::Draining(_));

@@ -10,6 +10,9 @@
 
 mod net;
 mod socket;
+mod tap;
+
+pub use tap::Flow;
 
 use super::poller::{Poller, Readiness, Token, Wake};
 use crate::clock::Clock;
@@ -140,6 +143,17 @@ impl SimNet {
     pub fn advance(&self, by: Duration) {
         let at = self.now().at + by;
         self.advance_to(at);
+    }
+
+    /// Keeps all that is written from now on, for [`SimNet::flows`].
+    pub fn record(&self) {
+        self.0.borrow_mut().tap.open();
+    }
+
+    /// What each end of each TCP connection has written since [`SimNet::record`].
+    #[must_use]
+    pub fn flows(&self) -> Vec<Flow> {
+        self.0.borrow().tap.flows()
     }
 
     /// Sets the wall clock alone, back too, as an administrator may.

@@ -74,9 +74,10 @@ impl Names {
 
     /// Somebody asks for a name; each request has exactly one answer.
     pub fn handle_request(&mut self, name: HostName, now: Now) {
-        // A name that is written as an address is one.
-        if let Ok(ip) = name.as_str().parse::<IpAddr>() {
-            self.answers.push_back((name, Ok(vec![SocketAddr::new(ip, 0)])));
+        // What a peer calls itself must not decide where it is dialled: only the table, or the
+        // name service, has addresses.
+        if name.as_str().parse::<IpAddr>().is_ok() {
+            self.answers.push_back((name, Err(ResolveError::NoSuchName)));
             return;
         }
         if let Some(known) = self.known.get(&name)

@@ -16,7 +16,8 @@ use engine::queue::inbox::{Inbox, InboxConfig};
 use engine::queue::store::Record;
 use engine::reactor::Mailbox;
 use engine::time::Instant;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub struct MasterSettings {
     pub inbox: InboxConfig,
     /// Bounds of the loop.
     pub limits: Limits,
-    /// Whether hosts are told of a release at once.
+    /// Whether the hosts that were heard are told of a release at once, or wait for their polls.
     pub push: bool,
     /// How long a stop may take.
     pub stop_timeout: Duration,
@@ -122,6 +123,12 @@ impl Threads for MasterThreads {
     }
 }
 
+/// Where the operator's commands reach the master of this address.
+#[must_use]
+pub fn control_socket(ip: IpAddr) -> PathBuf {
+    format!("/run/{ip}/control.sock").into()
+}
+
 /// Starts a master over what its disk has.
 ///
 /// # Panics
@@ -175,6 +182,7 @@ pub fn start(
     let host = Traced::new(node, addr.ip(), Rc::clone(&site.trace));
     let mut running = Running::new(site, poller, mailbox, host, threads, settings.limits);
     running.listen(addr);
+    running.reactor.listen_unix(&control_socket(addr.ip())).expect("the socket is free");
     let metrics = running.reactor.metrics();
     running
         .reactor
@@ -191,8 +199,8 @@ pub fn load(master: &mut RunningMaster, site: &Site, releases: &[Release], push:
     let loaded = Ok((Published::new(current, older), Vec::new()));
     master.reactor.host_mut().host.with_role(now, |role, cx| {
         role.handle_loaded(loaded, cx);
-        if !push && let Some(down) = &mut cx.node.downstream {
-            down.cancel(|_| true);
+        if push {
+            role.push_heard(cx);
         }
     });
 }

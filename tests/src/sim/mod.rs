@@ -12,6 +12,7 @@ pub mod line;
 pub mod machine;
 pub mod master;
 pub mod release;
+pub mod tool;
 pub mod trace;
 
 use ::master::release::Release;
@@ -19,8 +20,8 @@ use client::{ClientSettings, RunningClient};
 use disk::{Disk, Manners, ResultStore, SharedDisk, SharedResults};
 use engine::blob::Cache;
 use engine::ids::{HostName, Revision};
-use engine::node::MasterAddr;
 use engine::node::io::Mail;
+use engine::node::{MasterAddr, Uplink};
 use engine::reactor::sim::{SimConfig, SimNet};
 use engine::time::Instant;
 use machine::{Machine, Process, Site};
@@ -30,6 +31,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
+use tool::Tool;
 use trace::{Event, What};
 
 /// Port of masters; clients have the next.
@@ -82,6 +84,8 @@ pub struct World {
     pub clients: Vec<ClientSeat>,
     /// What the masters stored.
     pub results: SharedResults,
+    /// Programs that talk to them.
+    pub tools: Vec<Tool>,
     dir: tempfile::TempDir,
 }
 
@@ -122,6 +126,7 @@ impl World {
             masters: Vec::new(),
             clients: Vec::new(),
             results: Rc::new(RefCell::new(ResultStore::default())),
+            tools: Vec::new(),
             dir: tempfile::tempdir().expect("a directory for blobs"),
         }
     }
@@ -264,6 +269,38 @@ impl World {
         self.clients[at].process.as_mut().expect("the client runs").poke()
     }
 
+    /// A master that runs, to be looked at without disturbing it.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn see_master(&self, at: usize) -> &RunningMaster {
+        &self.masters[at].process.as_ref().expect("the master runs").running
+    }
+
+    /// A running client's way up, to be looked at without disturbing it.
+    ///
+    /// # Panics
+    /// It does not run.
+    #[must_use]
+    pub fn see_client(&self, at: usize) -> &Uplink {
+        let running = &self.clients[at].process.as_ref().expect("the client runs").running;
+        running.reactor.host().host.parts().uplink.as_ref().expect("a client has a way up")
+    }
+
+    /// A program at `from` dials an address.
+    pub fn dial(&mut self, from: IpAddr, to: SocketAddr) -> usize {
+        self.tools.push(Tool::dial(&self.site.net, from, to));
+        self.tools.len() - 1
+    }
+
+    /// An operator's command at a master's own machine.
+    pub fn control(&mut self, at: usize) -> usize {
+        let ip = self.masters[at].addr.ip();
+        self.tools.push(Tool::dial_control(&self.site.net, ip, &master::control_socket(ip)));
+        self.tools.len() - 1
+    }
+
     /// Whether a master runs.
     #[must_use]
     pub fn master_runs(&self, at: usize) -> bool {
@@ -310,6 +347,9 @@ impl World {
             let mut busy = false;
             for machine in self.machines() {
                 busy |= machine.work(&net, now);
+            }
+            for tool in &mut self.tools {
+                busy |= tool.work();
             }
             for seat in &mut self.masters {
                 seat.process.take_if(|process| process.exited());

@@ -2,6 +2,7 @@
 
 use super::SimConfig;
 use super::socket::{Name, Socket, State};
+use super::tap::Tap;
 use crate::node::io::PeerAddr;
 use crate::reactor::poller::{Readiness, Token};
 use crate::time::{Instant, Now, WallMs};
@@ -62,6 +63,7 @@ enum Event {
 #[derive(Debug)]
 pub(super) struct Net {
     pub(super) now: Now,
+    pub(super) tap: Tap,
     config: SimConfig,
     rng: fastrand::Rng,
     owners: BTreeMap<u32, Owner>,
@@ -84,6 +86,7 @@ impl Net {
     pub(super) fn new(seed: u64, config: SimConfig, now: Now) -> Self {
         Self {
             now,
+            tap: Tap::default(),
             config,
             rng: fastrand::Rng::with_seed(seed),
             owners: BTreeMap::new(),
@@ -570,8 +573,9 @@ impl Net {
         let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).take(most).collect();
         let n = bytes.len();
         if n > 0 {
-            let socket = self.stream(id)?;
+            let socket = self.sockets.get_mut(&id).ok_or(os(libc::EBADF))?;
             socket.unread += n;
+            self.tap.note(id, socket, &bytes);
             let to = socket.peer;
             self.transmit(id, Event::Bytes { to, from: id, bytes });
         }

@@ -91,9 +91,11 @@ fn look_ups_waiting_names_and_answers_are_bounded() {
 }
 
 #[test]
-fn a_name_that_is_an_address_needs_no_look_up() {
+fn s1_12_a_name_that_is_written_as_an_address_leads_nowhere() {
     let mut names = Names::new(NameSettings::default());
-    names.handle_request(name("192.0.2.7"), at(0));
-    assert_eq!(names.poll_lookup(), None);
-    assert_eq!(answers(&mut names), [addr(7)]);
+    for text in ["192.0.2.7", "127.0.0.1"] {
+        names.handle_request(name(text), at(0));
+        assert_eq!(names.poll_lookup(), None, "the name service would take it for an address too");
+        assert_eq!(answers(&mut names), [Err(ResolveError::NoSuchName)]);
+    }
 }
