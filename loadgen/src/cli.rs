@@ -2,9 +2,10 @@
 
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::error::{Exit, LoadError};
-use crate::fleet::share;
 use crate::progress::Progress;
-use crate::run::{self, Bound, RunConfig, Workload};
+use crate::run::session::{worker_ports, workers_here};
+use crate::run::{self, Bound, MasterChoice, RunConfig, Workload};
+use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand};
 use engine::config::parse_duration;
 use engine::config::{CLIENT_PORT, MASTER_PORT};
@@ -141,6 +142,14 @@ struct Common {
     /// The master
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER)]
     master: SocketAddr,
+    /// The master's process: see what it takes of the machine
+    #[arg(long, value_name = "PID")]
+    master_pid: Option<u32>,
+    /// Start a master of its own, with keys, site and inbox in a directory of its own
+    #[arg(long, conflicts_with_all = ["master", "master_pid", "control", "hosts_table", "i_own_this_master"])]
+    own_master: bool,
+    #[command(flatten)]
+    own: Own,
     /// Allow a master on another machine, which this load may bring down
     #[arg(long)]
     i_own_this_master: bool,
@@ -176,19 +185,42 @@ struct Common {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Own {
+    /// Where a master of its own keeps its files: the disk on which its syncs are measured
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    own_dir: PathBuf,
+    /// The program of a master of its own [default: the `drover` beside this program]
+    #[arg(long, value_name = "FILE")]
+    drover: Option<PathBuf>,
+}
+
+impl Own {
+    fn config(&self) -> OwnConfig {
+        OwnConfig { parent: self.own_dir.clone(), program: self.drover.clone() }
+    }
+}
+
 impl Common {
     fn config(&self, workload: Workload) -> RunConfig {
         RunConfig {
             workload,
             clients: self.names.clients,
             workers: self.names.workers,
-            master: self.master,
-            foreign_allowed: self.i_own_this_master,
+            master: if self.own_master {
+                MasterChoice::Own(self.own.config())
+            } else {
+                MasterChoice::Running {
+                    addr: self.master,
+                    foreign_allowed: self.i_own_this_master,
+                    control: self.control.clone(),
+                    pid: self.master_pid,
+                }
+            },
             port: self.names.port,
             suffix: self.names.suffix.clone(),
             hosts_table: self.hosts_table.clone(),
             journal: self.journal.clone(),
-            control: self.control.clone(),
             timeout: self.timeout,
             deliveries_max: self.deliveries_max,
             seed: self.seed,
@@ -239,11 +271,8 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
         Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
-            let (workers, _) = run::workers_here(names.clients, names.workers);
-            let ports = (0..workers).map(|worker| {
-                let port = names.port.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
-                (share(names.clients, workers, worker), port)
-            });
+            let (workers, _) = workers_here(names.clients, names.workers);
+            let ports = worker_ports(names.clients, workers, names.port);
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)

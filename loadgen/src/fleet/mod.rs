@@ -88,7 +88,9 @@ pub fn workers_for(clients: u32, descriptors: usize) -> u32 {
 pub enum Order {
     /// All clients begin this work at a time.
     Begin(Work, Instant),
-    /// Report and end.
+    /// The phase is over: tell what was counted in it to its end.
+    Close,
+    /// Say the last word and end.
     End,
 }
 
@@ -108,7 +110,7 @@ pub enum Happening {
     Ready(u16),
     /// Several times a second: how it stands, and what was acked since the last time.
     Beat(Beat),
-    /// Once a second, and at the end.
+    /// Once a second, and at the end of a phase.
     Second(Box<Second>),
     /// The operating system asks the process to stop.
     Interrupted,
@@ -140,6 +142,8 @@ pub struct Beat {
 pub struct Second {
     /// The second's end, on the run's clock.
     pub end: Instant,
+    /// Whether it is the phase's last.
+    pub last: bool,
     /// What was counted.
     pub tally: Tally,
     /// CPU time of the worker's thread, microseconds.
@@ -225,6 +229,13 @@ impl Fleet {
         for order in &self.orders {
             // One that has died has told so, or its channel will.
             let _ = order.send(Order::Begin(work.clone(), start));
+        }
+    }
+
+    /// Ends the phase: each worker tells of its last second.
+    pub fn close(&self) {
+        for order in &self.orders {
+            let _ = order.send(Order::Close);
         }
     }
 

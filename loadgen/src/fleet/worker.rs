@@ -77,7 +77,6 @@ impl Worker {
         let ended = self.prepare(config, descriptors, signals).and_then(|mut reactor| {
             while self.turn(&mut reactor)? {}
             self.beat(&mut reactor, self.clock.now().at);
-            self.second(&mut reactor, self.clock.now().at);
             let lag = &reactor.metrics().lag;
             let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             let unfinished = reactor.host().unfinished().take(EXAMPLES_MAX);
@@ -134,7 +133,14 @@ impl Worker {
                 let now = self.clock.now();
                 reactor.host_mut().begin(&work, start, now);
                 self.done_at = None;
-                self.next_second.get_or_insert(start + Duration::from_secs(1));
+                self.next_second = Some(start + Duration::from_secs(1));
+                self.cpu_us = files::thread_cpu_us();
+            }
+            Ok(Order::Close) => {
+                let now = self.clock.now().at;
+                self.beat(reactor, now);
+                self.second(reactor, now, true);
+                self.next_second = None;
             }
             Ok(Order::End) | Err(TryRecvError::Disconnected) => return Ok(false),
             Err(TryRecvError::Empty) => {}
@@ -152,7 +158,7 @@ impl Worker {
             self.beat(reactor, now);
         }
         if self.next_second.is_some_and(|end| now >= end) {
-            self.second(reactor, now);
+            self.second(reactor, now, false);
         }
         Ok(true)
     }
@@ -172,7 +178,7 @@ impl Worker {
         self.tell(Happening::Beat(beat));
     }
 
-    fn second(&mut self, reactor: &mut Loop, now: Instant) {
+    fn second(&mut self, reactor: &mut Loop, now: Instant, last: bool) {
         // A worker that slept over several seconds tells of all of them at once.
         self.next_second = self.next_second.map(|end| {
             let behind = now.since(end).as_secs();
@@ -181,6 +187,7 @@ impl Worker {
         let cpu_us = files::thread_cpu_us();
         let second = Second {
             end: now,
+            last,
             tally: reactor.host_mut().take_tally(),
             cpu_us: cpu_us - std::mem::replace(&mut self.cpu_us, cpu_us),
             connections: reactor.connections() as u64,

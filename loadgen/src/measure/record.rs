@@ -60,8 +60,10 @@ pub struct Row {
     pub standings: Standings,
     /// Open connections of the generator at its end.
     pub connections: u64,
-    /// CPU time of the generator, microseconds.
+    /// CPU time of the generator's workers, microseconds.
     pub cpu_us: u64,
+    /// CPU time of the busiest of them.
+    pub cpu_busiest_us: u64,
 }
 
 /// A second that not all workers have told of yet.
@@ -71,6 +73,7 @@ struct Open {
     tally: Tally,
     connections: u64,
     cpu_us: u64,
+    cpu_busiest_us: u64,
 }
 
 /// Everything that was measured in a run.
@@ -103,14 +106,15 @@ impl Record {
 
     /// A worker has told of what ended so long after the start.
     pub fn add(&mut self, end: Duration, tally: &Tally, connections: u64, cpu_us: u64) {
-        // It tells a little after the second that it tells of.
-        let second = end.as_secs().saturating_sub(1);
+        // It tells a little after the second that it tells of; the last one may be a part.
+        let second = end.saturating_sub(Duration::from_millis(500)).as_secs();
         let second = self.rows.last().map_or(second, |row| second.max(row.second + 1));
         let open = self.open.entry(second).or_default();
         open.workers += 1;
         open.tally.merge(tally);
         open.connections += connections;
         open.cpu_us += cpu_us;
+        open.cpu_busiest_us = open.cpu_busiest_us.max(cpu_us);
     }
 
     /// Closes the seconds that are complete, or all; `each` sees what was counted in each.
@@ -137,6 +141,7 @@ impl Record {
                 standings,
                 connections: open.connections,
                 cpu_us: open.cpu_us,
+                cpu_busiest_us: open.cpu_busiest_us,
             };
             each(&row, &open.tally);
             self.rows.push(row);

@@ -2,6 +2,7 @@
 
 use crate::error::Exit;
 use crate::measure::{Quantiles, Row, Timed};
+use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use master::table::words::{duration_us, size};
 use master::table::{Cell, Paint, Table, Tone};
@@ -167,8 +168,12 @@ pub struct Report {
     pub punctuality: Punctuality,
     /// The generator itself.
     pub generator: Generator,
+    /// Which resource gave out, or would; `None` if the master could not be seen.
+    pub constraint: Option<Constraint>,
     /// Second by second.
     pub rows: Vec<Row>,
+    /// Looks at the master.
+    pub samples: Vec<Sample>,
 }
 
 impl Report {
@@ -221,6 +226,9 @@ impl Report {
             self.seed
         );
         let _ = writeln!(out, "          {}", self.punctuality);
+        if let Some(constraint) = &self.constraint {
+            let _ = writeln!(out, "bound by  {constraint}");
+        }
         out
     }
 

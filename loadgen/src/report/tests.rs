@@ -57,6 +57,8 @@ fn report() -> Report {
             max_allowed_us: 60_000_000,
         },
         rows: Vec::new(),
+        samples: Vec::new(),
+        constraint: None,
         generator: Generator {
             workers: 2,
             loop_lag_max_us: 45_000,

@@ -1,6 +1,7 @@
 //! What a run is asked to do.
 
 use crate::clients::work::{Goal, Work};
+use crate::subject::own::OwnConfig;
 use engine::config::parse_duration;
 use master::table::words::duration_us;
 use std::fmt;
@@ -18,9 +19,7 @@ pub struct RunConfig {
     /// How many workers share them; `None`: as many as their descriptors take.
     pub workers: Option<u32>,
     /// The master.
-    pub master: SocketAddr,
-    /// Whether the master may be on another machine.
-    pub foreign_allowed: bool,
+    pub master: MasterChoice,
     /// The port on which the clients are dialled back, a port higher for each further worker;
     /// 0 takes any.
     pub port: u16,
@@ -30,8 +29,6 @@ pub struct RunConfig {
     pub hosts_table: Option<PathBuf>,
     /// Where to note the acked reports as they come.
     pub journal: Option<PathBuf>,
-    /// The master's control socket, for the check at the end.
-    pub control: Option<PathBuf>,
     /// How long clients may take to reach the goal, after the last slot or, where the run ends
     /// with the goal, from the start.
     pub timeout: Duration,
@@ -46,6 +43,24 @@ pub struct RunConfig {
     pub warm_up: Duration,
     /// What is measured this long before the end of the slots, or later, is not judged.
     pub cool_down: Duration,
+}
+
+/// The master that is loaded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MasterChoice {
+    /// One that runs.
+    Running {
+        /// Where it listens.
+        addr: SocketAddr,
+        /// Whether it may be on another machine.
+        foreign_allowed: bool,
+        /// Its control socket, for the check at the end and to see how it is.
+        control: Option<PathBuf>,
+        /// Its process, to see what it takes of the machine.
+        pid: Option<u32>,
+    },
+    /// One that loadgen starts, and ends, itself.
+    Own(OwnConfig),
 }
 
 /// What latencies must keep to.

@@ -1,28 +1,49 @@
 //! The judgement of a run, and its report.
 
-use super::{Checked, Run, VERSION, Workload};
+use super::{Checked, Phase, RunConfig, Session, Workload};
+use crate::clients::role::VERSION;
 use crate::error::Exit;
-use crate::measure::{Timed, process};
+use crate::measure::{Row, Timed, process};
 use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
 use crate::subject::Target;
+use crate::subject::constraint::{self, Constraint, Own};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Of the latency bound, a generator may be late by this part at the 99th percentile.
 const SLIP_SHARE: u32 = 100;
 
-impl Run<'_> {
-    pub(super) fn report(&self, checked: Checked) -> Report {
+/// The report on a run that has ended.
+pub(super) fn report(
+    config: &RunConfig,
+    session: &Session<'_>,
+    phase: &Phase,
+    checked: Checked,
+) -> Report {
+    Judge { config, session, phase }.report(checked)
+}
+
+struct Judge<'a> {
+    config: &'a RunConfig,
+    session: &'a Session<'a>,
+    phase: &'a Phase,
+}
+
+impl Judge<'_> {
+    fn report(&self, checked: Checked) -> Report {
+        let Self { session, phase, .. } = self;
         let punctuality = self.punctuality();
         let (outcome, summary) = self.judge(&checked, &punctuality);
-        let tally = self.record.whole();
-        let measured = &self.record.measured().latencies;
-        let standings = self.standings();
+        let tally = phase.record.whole();
+        let measured = &phase.record.measured().latencies;
+        let standings = session.standings();
         let count = |what| tally.latencies.count(what);
-        let unfinished = self.ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
+        let ended = &session.ended;
+        let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
         let timed = Timed::ALL.into_iter().filter(|what| measured.count(*what) > 0);
         let resident_bytes = process::resident_bytes();
-        let taken = resident_bytes.saturating_sub(self.resident_before);
+        let taken = resident_bytes.saturating_sub(session.resident_before);
         let clients = u64::from(self.config.clients);
         Report {
             schema: SCHEMA,
@@ -30,10 +51,10 @@ impl Run<'_> {
             workload: self.config.workload.name().to_owned(),
             outcome,
             summary,
-            master: self.config.master.to_string(),
-            master_version: self.target.version.clone(),
-            started_ms: self.began.wall.0,
-            elapsed_s: self.elapsed.as_secs_f64(),
+            master: session.target.addr.to_string(),
+            master_version: session.target.version.clone(),
+            started_ms: phase.began.wall.0,
+            elapsed_s: phase.elapsed.as_secs_f64(),
             seed: self.config.seed,
             bound: self.config.bound.map(|bound| bound.to_string()),
             clients: Clients {
@@ -63,15 +84,17 @@ impl Run<'_> {
             },
             punctuality,
             generator: Generator {
-                workers: self.fleet.workers() as u64,
-                descriptors: self.descriptors as u64,
+                workers: session.workers() as u64,
+                descriptors: session.descriptors as u64,
                 cpu_s: process::cpu_s(),
                 resident_bytes,
                 bytes_per_client: taken / clients.max(1),
-                loop_lag_p99_us: self.ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
-                loop_lag_max_us: self.ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
+                loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
+                loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
             },
-            rows: self.record.rows().to_vec(),
+            constraint: self.constraint(&punctuality),
+            rows: phase.record.rows().to_vec(),
+            samples: phase.samples.clone(),
         }
     }
 
@@ -80,7 +103,7 @@ impl Run<'_> {
         // Without a bound of its own a run has to do with its timeout.
         let limit = self.config.bound.map_or(self.config.timeout, |bound| bound.limit);
         let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let slip = self.record.measured().latencies.quantiles(Timed::Slip);
+        let slip = self.phase.record.measured().latencies.quantiles(Timed::Slip);
         let (p99_allowed_us, max_allowed_us) = (us(limit / SLIP_SHARE), us(limit));
         Punctuality {
             valid: slip.p99_us <= p99_allowed_us.max(1) && slip.max_us <= max_allowed_us,
@@ -91,8 +114,26 @@ impl Run<'_> {
         }
     }
 
+    /// Which resource gave out, or would.
+    fn constraint(&self, punctuality: &Punctuality) -> Option<Constraint> {
+        let samples = &self.phase.samples;
+        let (first, last) = (samples.first()?, samples.last()?);
+        let rows = self.phase.record.rows();
+        let seconds = Duration::from_secs(rows.len().max(1) as u64).as_secs_f64();
+        let cpu = |of: fn(&Row) -> u64| {
+            Duration::from_micros(rows.iter().map(of).sum()).as_secs_f64() / seconds
+        };
+        let own = Own {
+            busiest: cpu(|row| row.cpu_busiest_us),
+            processors: cpu(|row| row.cpu_us),
+            punctual: punctuality.valid,
+        };
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Some(constraint::judge(first, last, own, processors))
+    }
+
     fn judge(&self, checked: &Checked, punctuality: &Punctuality) -> (Outcome, String) {
-        let (done, all) = (self.standings().done, u64::from(self.config.clients));
+        let (done, all) = (self.session.standings().done, u64::from(self.config.clients));
         if let Checked::Truth(truth) = checked
             && !truth.holds()
         {
@@ -102,13 +143,13 @@ impl Run<'_> {
             );
             return (Outcome::Violated, summary);
         }
-        let false_acks = self.record.whole().false_acks;
+        let false_acks = self.phase.record.whole().false_acks;
         if false_acks > 0 {
             let summary =
                 format!("VIOLATED: the master acked {false_acks} times what was never sent to it");
             return (Outcome::Violated, summary);
         }
-        if self.is_interrupted() || matches!(checked, Checked::Interrupted) {
+        if self.session.is_interrupted() || matches!(checked, Checked::Interrupted) {
             return (
                 Outcome::Interrupted,
                 format!("interrupted: {done} of {all} clients are done"),
@@ -116,7 +157,7 @@ impl Run<'_> {
         }
         // A master that has gone is another matter than one that is slow.
         if done < all
-            && let Err(error) = Target::ask(self.config.master)
+            && let Err(error) = Target::ask(self.session.target.addr)
         {
             let summary = format!("the master is gone: {done} of {all} clients are done; {error}");
             return (Outcome::Unreachable, summary);
@@ -145,7 +186,7 @@ impl Run<'_> {
     /// The first kind of message that did not keep to the bound.
     fn missed_bound(&self) -> Option<String> {
         let bound = self.config.bound?;
-        let latencies = &self.record.measured().latencies;
+        let latencies = &self.phase.record.measured().latencies;
         let found = |what| {
             Duration::from_micros(latencies.histogram(what).value_at_quantile(bound.quantile))
         };

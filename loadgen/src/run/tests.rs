@@ -1,5 +1,5 @@
 use super::*;
-use crate::clients::address::DEFAULT_SUFFIX;
+use crate::clients::address::{DEFAULT_SUFFIX, Identities};
 use crate::error::Exit;
 use crate::measure::Timed;
 use crate::report::Outcome;
@@ -19,13 +19,11 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         workload,
         clients,
         workers: None,
-        master,
-        foreign_allowed: false,
+        master: running(master),
         port: 0,
         suffix: DEFAULT_SUFFIX.into(),
         hosts_table: None,
         journal: None,
-        control: None,
         timeout: 20 * S,
         deliveries_max: None,
         seed: 1,
@@ -33,6 +31,10 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         warm_up: Duration::ZERO,
         cool_down: Duration::ZERO,
     }
+}
+
+fn running(addr: SocketAddr) -> MasterChoice {
+    MasterChoice::Running { addr, foreign_allowed: false, control: None, pid: None }
 }
 
 fn storm() -> Workload {
@@ -60,7 +62,9 @@ fn foreign_targets_are_refused_without_the_flag() {
         assert!(matches!(error, LoadError::ForeignTarget { .. }), "{addr}: {error}");
         assert_eq!(error.exit(), Exit::Usage);
         // With it, only what needs no dial-back can be asked for.
-        config.foreign_allowed = true;
+        let addr = addr.parse().unwrap();
+        config.master =
+            MasterChoice::Running { addr, foreign_allowed: true, control: None, pid: None };
         assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
         config.workload = steady(Some(1));
         assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
@@ -133,7 +137,12 @@ impl World {
     fn config(&self, workload: Workload, clients: u32) -> RunConfig {
         RunConfig {
             port: self.port,
-            control: Some(self.path("control.sock")),
+            master: MasterChoice::Running {
+                addr: self.addr,
+                foreign_allowed: false,
+                control: Some(self.path("control.sock")),
+                pid: Some(std::process::id()),
+            },
             journal: Some(self.path("journal")),
             ..config(workload, clients, self.addr)
         }

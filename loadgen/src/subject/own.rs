@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Where a master of our own is made, and from what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct OwnConfig {
     /// Its directory is made in this one: its disk is what syncs are measured on.
     pub parent: PathBuf,
