@@ -7,6 +7,7 @@
 //! goes to a [`truth::Journal`], and at the end a [`truth::Ledger`] compares it with what the
 //! master has stored.
 
+pub mod capacity;
 pub mod cli;
 pub mod clients;
 pub mod error;

@@ -135,6 +135,7 @@ pub struct LoadRole {
     reports: Awaited,
     bound: bool,
     poll_acked: bool,
+    idle: bool,
 }
 
 type Cx<'a> = Context<'a, Observation>;
@@ -154,12 +155,16 @@ impl LoadRole {
             reports: Awaited::default(),
             bound: false,
             poll_acked: false,
+            idle: true,
         }
     }
 
-    /// From now on it does this, at these slots. A client that starts again has no parent.
+    /// From now on it does this, at these slots. A client that starts again has no parent; one
+    /// without slots takes no part.
     pub fn begin(&mut self, plan: Arc<Plan>, slots: Slots) {
-        if plan.work.restarted || !self.bound {
+        // One that takes no part has nothing to reach.
+        self.idle = slots.peek().is_none();
+        if !self.idle && (plan.work.restarted || !self.bound) {
             self.bound = false;
             self.unbound_since = slots.peek();
             // Polls lie in memory: the restart has lost them.
@@ -181,7 +186,7 @@ impl LoadRole {
             Goal::Revision(revision) => (self.held >= revision, self.reported >= revision),
         };
         let started = self.bound && (self.poll_acked || !self.plan.work.polls);
-        Standing { bound: self.bound, holds, done: done && started }
+        Standing { bound: self.bound, holds, done: self.idle || (done && started) }
     }
 
     /// Messages that it has sent and that are not acked.

@@ -25,9 +25,13 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Reports that wait in a client's memory while the master takes none, in bytes.
 const OUTBOX_BYTES_MAX: u64 = 256 * 1024;
+
+/// A client that takes no part dials after this: in ten years.
+const NEVER: Duration = Duration::from_secs(315_360_000);
 
 /// What a swarm is made from.
 #[derive(Debug, Clone)]
@@ -121,7 +125,7 @@ impl Swarm {
         for index in swarm.config.clients.clone() {
             let store = MemoryStore::new(swarm.rng.u64(..));
             let role = LoadRole::new(Arc::clone(&idle));
-            let node = swarm.node(index, &store, role, None, now);
+            let node = swarm.node(index, &store, role, Some(now.at + NEVER), now);
             let standing = Standing::default();
             swarm.clients.push(Client { node, store, timer: None, standing });
         }
@@ -131,7 +135,8 @@ impl Swarm {
     /// From now on all clients do this; the first slots lie behind `start`.
     pub fn begin(&mut self, work: &Work, start: Instant, now: Now) {
         let Range { start: first, .. } = self.config.clients;
-        let spread = Spread::new(self.config.clients_all, work.window, self.config.seed);
+        let spread =
+            Spread::new(self.config.clients_all, work.active, work.window, self.config.seed);
         let lead = u64::try_from(start.since(now.at).as_millis()).unwrap_or(u64::MAX);
         let began = WallMs(now.wall.0.saturating_add(lead));
         let plan = Arc::new(Plan { work: work.clone(), began });
@@ -144,7 +149,7 @@ impl Swarm {
             let client = &mut self.clients[place];
             let mut role = client.node.role().clone();
             role.begin(Arc::clone(&plan), slots);
-            if work.restarted || !client.standing.bound {
+            if slots.peek().is_some() && (work.restarted || !client.standing.bound) {
                 // What it had sent and was not acked lies in its store, as on a real one's disk.
                 let mut store =
                     std::mem::replace(&mut self.clients[place].store, MemoryStore::new(0));

@@ -16,6 +16,8 @@ pub enum Goal {
 /// Slots, and what is due at each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
+    /// So many clients take part, evenly over all workers; `None`: all.
+    pub active: Option<u32>,
     /// First slots are spread over this.
     pub window: Duration,
     /// Slots recur so often; `None`: there is one each.
@@ -41,6 +43,7 @@ impl Work {
     #[must_use]
     pub fn storm(window: Duration, length: Duration) -> Self {
         Self {
+            active: None,
             window,
             interval: None,
             length,

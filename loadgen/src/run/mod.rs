@@ -2,7 +2,7 @@
 //! judgement.
 
 pub mod config;
-mod outcome;
+pub(crate) mod outcome;
 pub mod session;
 
 pub use config::{Bound, MasterChoice, RunConfig, Workload};

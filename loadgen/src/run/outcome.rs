@@ -5,8 +5,8 @@ use crate::clients::role::VERSION;
 use crate::error::Exit;
 use crate::measure::{Row, Timed, process};
 use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
-use crate::subject::Target;
 use crate::subject::constraint::{self, Constraint, Own};
+use crate::subject::{Sample, Target};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -22,6 +22,20 @@ pub(super) fn report(
     checked: Checked,
 ) -> Report {
     Judge { config, session, phase }.report(checked)
+}
+
+/// Whether the generator was punctual in a phase, and which resource gave out, or would.
+pub(crate) fn health(
+    config: &RunConfig,
+    session: &Session<'_>,
+    phase: &Phase,
+    before: Option<&Sample>,
+    after: Option<&Sample>,
+) -> (Punctuality, Option<Constraint>) {
+    let judge = Judge { config, session, phase };
+    let punctuality = judge.punctuality();
+    let constraint = judge.constraint(&punctuality, before, after);
+    (punctuality, constraint)
 }
 
 struct Judge<'a> {
@@ -92,7 +106,7 @@ impl Judge<'_> {
                 loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
                 loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
             },
-            constraint: self.constraint(&punctuality),
+            constraint: self.constraint(&punctuality, phase.samples.first(), phase.samples.last()),
             rows: phase.record.rows().to_vec(),
             samples: phase.samples.clone(),
         }
@@ -115,9 +129,13 @@ impl Judge<'_> {
     }
 
     /// Which resource gave out, or would.
-    fn constraint(&self, punctuality: &Punctuality) -> Option<Constraint> {
-        let samples = &self.phase.samples;
-        let (first, last) = (samples.first()?, samples.last()?);
+    fn constraint(
+        &self,
+        punctuality: &Punctuality,
+        first: Option<&Sample>,
+        last: Option<&Sample>,
+    ) -> Option<Constraint> {
+        let (first, last) = (first?, last?);
         let rows = self.phase.record.rows();
         let seconds = Duration::from_secs(rows.len().max(1) as u64).as_secs_f64();
         let cpu = |of: fn(&Row) -> u64| {

@@ -9,10 +9,10 @@ use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
 use crate::measure::{Parts, Record, Standings, process};
 use crate::progress::Progress;
-use crate::subject::observer::{Observer, Subject};
+use crate::subject::observer::{self, Observer, Subject};
 use crate::subject::{OwnMaster, Sample, Target};
 use crate::truth::journal::AckedReport;
-use crate::truth::{InboxWait, Journal, Ledger, Truth};
+use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};
 use engine::ids::Epoch;
 use engine::reactor::Signals;
@@ -208,6 +208,38 @@ impl<'a> Session<'a> {
         self.stop.load(Ordering::Relaxed) || self.interrupted
     }
 
+    /// The time on the run's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now().at
+    }
+
+    /// Looks at the master, now.
+    pub fn look(&self) -> Option<Sample> {
+        Some(observer::look(&self.observer.subject(), self.clock))
+    }
+
+    /// Waits until the master's inbox is empty, but not for long.
+    ///
+    /// # Errors
+    /// A worker cannot go on.
+    pub fn settle(&mut self, patience: Duration) -> Result<(), LoadError> {
+        let Some(control) = self.control.clone() else { return Ok(()) };
+        let until = self.now() + patience;
+        let mut next = Instant(0);
+        while self.now() < until && !self.is_interrupted() {
+            let now = self.turn()?.at;
+            if now < next {
+                continue;
+            }
+            next = now + INBOX_INTERVAL;
+            if truth::status(&control).is_ok_and(|status| status.inbox_records == 0) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// How the clients stand.
     #[must_use]
     pub fn standings(&self) -> Standings {
@@ -246,7 +278,8 @@ impl<'a> Session<'a> {
             let now = self.turn()?.at;
             // A beat that was on its way when the order went out still tells of the last phase.
             let done_at = self.done_at().filter(|at| now >= slots_end && *at >= began.at);
-            if let Some(at) = done_at
+            let settled = slots_end == start || self.beats.iter().all(|beat| beat.awaited == 0);
+            if let Some(at) = done_at.filter(|_| settled)
                 && now >= start
             {
                 break if slots_end > start { now } else { at };

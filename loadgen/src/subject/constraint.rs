@@ -129,7 +129,7 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
         add(Resource::CommitWait, busy, why);
         let grew = after.inbox_records.saturating_sub(before.inbox_records);
         let slope = grew as f64 / passed.as_secs_f64();
-        if slope > INBOX_SLOPE {
+        if slope > INBOX_SLOPE && passed >= INBOX_PATIENCE {
             let why = format!("the inbox grew by {slope:.0} records a second");
             add(Resource::Sink, 1.0, why);
         }
@@ -158,8 +158,10 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     most.unwrap_or(Constraint { resource: Resource::Generator, used: 0.0, why: "unknown".into() })
 }
 
-/// An inbox that grows by more records a second than this grows.
+/// An inbox that grows by more records a second than this grows,
 const INBOX_SLOPE: f64 = 100.0;
+/// and not only because much came at once.
+const INBOX_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

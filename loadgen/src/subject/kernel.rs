@@ -77,6 +77,8 @@ pub struct Process {
     pub cpu_us: BTreeMap<String, u64>,
     /// Resident memory, bytes.
     pub resident_bytes: u64,
+    /// Of that, what is no file's: what the program itself has taken.
+    pub anonymous_bytes: u64,
     /// Open descriptors.
     pub descriptors: u64,
     /// Most descriptors that it may have.
@@ -100,12 +102,16 @@ impl Process {
             *cpu_us.entry(name.to_owned()).or_default() += ticks * TICK_US;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let resident = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let memory = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key));
+            1024 * line.and_then(|line| after(line, key)).unwrap_or(0)
+        };
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
         let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
         Some(Self {
             cpu_us,
-            resident_bytes: 1024 * resident.and_then(|line| after(line, "VmRSS:")).unwrap_or(0),
+            resident_bytes: memory("VmRSS:"),
+            anonymous_bytes: memory("RssAnon:"),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64,
             descriptors_max: files
                 .and_then(|line| line.split_whitespace().next()?.parse().ok())

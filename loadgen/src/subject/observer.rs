@@ -109,6 +109,12 @@ impl Observer {
         self.subject.lock().unwrap_or_else(PoisonError::into_inner).pid = pid;
     }
 
+    /// What it looks at.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The looks since the last call.
     pub fn take(&self) -> impl Iterator<Item = Sample> {
         self.samples.try_iter()
@@ -125,7 +131,9 @@ impl Drop for Observer {
     }
 }
 
-fn look(subject: &Subject, clock: SystemClock) -> Sample {
+/// Looks once.
+#[must_use]
+pub fn look(subject: &Subject, clock: SystemClock) -> Sample {
     let begun = clock.now().at;
     let status = subject.control.as_deref().and_then(|control| truth::status(control).ok());
     let said = status.map(|status| {
