@@ -1,10 +1,12 @@
 //! The command line of `loadgen`.
 
-use crate::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
-use crate::config::{RunConfig, Workload};
+use crate::capacity::{self, CapacityConfig, Question};
+use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::error::{Exit, LoadError};
 use crate::progress::Progress;
-use crate::run;
+use crate::run::session::{worker_ports, workers_here};
+use crate::run::{self, Bound, MasterChoice, RunConfig, Workload};
+use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand};
 use engine::config::parse_duration;
 use engine::config::{CLIENT_PORT, MASTER_PORT};
@@ -20,6 +22,9 @@ use std::time::Duration;
 
 /// Where a master listens by default.
 const MASTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), MASTER_PORT);
+/// A step of the quick search, and what all of it may take.
+const QUICK_STEP: Duration = Duration::from_secs(2);
+const QUICK_BUDGET: Duration = Duration::from_secs(60);
 /// Where clients are dialled back by default: beside a real client of this machine.
 const PORT: u16 = CLIENT_PORT + 1;
 
@@ -38,7 +43,8 @@ Each client has a name (lg-00001.load.test, …) and an address 127.a.b.c of its
 must have the names in its inventory and the addresses in its hosts table.
 
 Exit status: 0 goal reached, 1 internal error, 2 wrong usage, 3 goal missed, 4 an acked report
-is lost or doubled, 6 the master cannot be reached, 130 interrupted (with the report so far)."
+is lost, doubled or out of order, 5 the generator was too late for its figures to count, 6 the
+master cannot be reached, 130 interrupted (with the report so far)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -87,6 +93,45 @@ Examples:
         #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
         within: Duration,
     },
+    /// Search for what a master carries, and say it in one sentence
+    #[command(after_help = "\
+Examples:
+  loadgen capacity --quick                         a minute, one answer, a master of its own
+  loadgen capacity --question reports --slo p99=1s --for 30s
+  loadgen capacity --question polls --interval 10m
+  loadgen capacity --question reconnects --slo max=30s --clients 20000
+
+Each step passes only if 99 % of what was offered was carried, latencies kept to the bound,
+nothing was lost, and neither the inbox nor the master's memory grew. The answer lies within
+5 % of what passed and what did not, and was confirmed three times. Without --master it starts
+a master of its own.")]
+    Capacity {
+        #[command(flatten)]
+        names: Names,
+        #[command(flatten)]
+        own: Own,
+        /// What is asked
+        #[arg(long, value_enum, default_value = "reports")]
+        question: AskedFor,
+        /// What latencies must keep to
+        #[arg(long, value_name = "BOUND", default_value = "p99=1s", value_parser = Bound::parse)]
+        slo: Bound,
+        /// How long each step offers its load
+        #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+        step: Duration,
+        /// Steps of 2 s, one minute in all
+        #[arg(long, conflicts_with_all = ["step", "question"])]
+        quick: bool,
+        /// The poll interval for which the answer is put in clients [default: the clients' own]
+        #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration)]
+        interval: Duration,
+        /// Decides the order of the clients' slots
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Write the hosts table, so that a master can be configured with it
     #[command(after_help = "\
 Example:
@@ -116,6 +161,16 @@ Example:
     },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum AskedFor {
+    /// Durable reports a second
+    Reports,
+    /// Polls a second, and clients at the poll interval
+    Polls,
+    /// Clients that bind anew at once
+    Reconnects,
+}
+
 #[derive(Debug, Args)]
 struct Names {
     /// How many clients
@@ -124,9 +179,13 @@ struct Names {
     /// The clients' names end with this
     #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_SUFFIX)]
     suffix: String,
-    /// The port on which the clients are dialled back
+    /// The port on which the clients are dialled back; each further worker takes the next one
     #[arg(long, default_value_t = PORT)]
     port: u16,
+    /// Threads that share the clients, each with descriptors of its own [default: as many as the
+    /// limit of descriptors demands]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    workers: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +195,14 @@ struct Common {
     /// The master
     #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER)]
     master: SocketAddr,
+    /// The master's process: see what it takes of the machine
+    #[arg(long, value_name = "PID")]
+    master_pid: Option<u32>,
+    /// Start a master of its own, with keys, site and inbox in a directory of its own
+    #[arg(long, conflicts_with_all = ["master", "master_pid", "control", "hosts_table", "i_own_this_master"])]
+    own_master: bool,
+    #[command(flatten)]
+    own: Own,
     /// Allow a master on another machine, which this load may bring down
     #[arg(long)]
     i_own_this_master: bool,
@@ -154,6 +221,15 @@ struct Common {
     /// Deliveries under way at once [default: half of the descriptors]
     #[arg(long, value_name = "N")]
     deliveries_max: Option<usize>,
+    /// What latencies must keep to: p99=1s, p99.9=5s, max=10s
+    #[arg(long, value_name = "BOUND", value_parser = Bound::parse)]
+    slo: Option<Bound>,
+    /// What is measured so long after the start is not judged
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    warm_up: Duration,
+    /// What is measured so long before the end of the load is not judged
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
+    cool_down: Duration,
     /// Decides the order of the clients' slots
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -162,21 +238,48 @@ struct Common {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct Own {
+    /// Where a master of its own keeps its files: the disk on which its syncs are measured
+    #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
+    own_dir: PathBuf,
+    /// The program of a master of its own [default: the `drover` beside this program]
+    #[arg(long, value_name = "FILE")]
+    drover: Option<PathBuf>,
+}
+
+impl Own {
+    fn config(&self) -> OwnConfig {
+        OwnConfig { parent: self.own_dir.clone(), program: self.drover.clone() }
+    }
+}
+
 impl Common {
     fn config(&self, workload: Workload) -> RunConfig {
         RunConfig {
             workload,
             clients: self.names.clients,
-            master: self.master,
-            foreign_allowed: self.i_own_this_master,
+            workers: self.names.workers,
+            master: if self.own_master {
+                MasterChoice::Own(self.own.config())
+            } else {
+                MasterChoice::Running {
+                    addr: self.master,
+                    foreign_allowed: self.i_own_this_master,
+                    control: self.control.clone(),
+                    pid: self.master_pid,
+                }
+            },
             port: self.names.port,
             suffix: self.names.suffix.clone(),
             hosts_table: self.hosts_table.clone(),
             journal: self.journal.clone(),
-            control: self.control.clone(),
             timeout: self.timeout,
             deliveries_max: self.deliveries_max,
             seed: self.seed,
+            bound: self.slo,
+            warm_up: self.warm_up,
+            cool_down: self.cool_down,
         }
     }
 }
@@ -214,10 +317,58 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             };
             load(common, workload)
         }
+        Command::Capacity { names, own, question, slo, step, quick, interval, seed, json } => {
+            let run = RunConfig {
+                workload: Workload::Steady {
+                    interval: *interval,
+                    duration: None,
+                    revision: None,
+                    reports_per_poll: 0,
+                },
+                clients: names.clients,
+                workers: names.workers,
+                master: MasterChoice::Own(own.config()),
+                port: names.port,
+                suffix: names.suffix.clone(),
+                hosts_table: None,
+                journal: None,
+                timeout: Duration::from_secs(60),
+                deliveries_max: None,
+                seed: *seed,
+                bound: Some(*slo),
+                warm_up: Duration::ZERO,
+                cool_down: Duration::ZERO,
+            };
+            let config = CapacityConfig {
+                run,
+                question: match question {
+                    AskedFor::Reports => Question::Reports,
+                    AskedFor::Polls => Question::Polls,
+                    AskedFor::Reconnects => Question::Reconnects,
+                },
+                bound: *slo,
+                step: if *quick { QUICK_STEP } else { *step },
+                first: 1000,
+                budget: if *quick { QUICK_BUDGET } else { Duration::from_secs(3600) },
+                interval: *interval,
+            };
+            let signals = Signals::install()?;
+            let mut progress = Progress::to_stderr();
+            let stop = AtomicBool::new(false);
+            let answer = capacity::search(&config, &stop, Some(signals), &mut progress)?;
+            if *json {
+                print_json(&answer)?;
+            } else {
+                writeln!(io::stdout(), "{answer}")?;
+            }
+            Ok(answer.exit())
+        }
         Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
-            let written = identities.write_hosts_table(hosts_table, names.clients, names.port);
+            let (workers, _) = workers_here(names.clients, names.workers);
+            let ports = worker_ports(names.clients, workers, names.port);
+            let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
         }

@@ -1,6 +1,6 @@
 //! Why a run cannot begin or go on, and the exit status of each ending.
 
-use crate::journal::JournalError;
+use crate::truth::journal::JournalError;
 use engine::blocking::BlockingError;
 use engine::ids::HostNameError;
 use master::control::CallError;
@@ -22,6 +22,8 @@ pub enum Exit {
     Missed = 3,
     /// An acked report is missing, or one is stored twice.
     Violated = 4,
+    /// The generator was not punctual enough for its figures to count.
+    Invalid = 5,
     /// The master cannot be reached.
     Unreachable = 6,
     /// Somebody interrupted it; the report says how far it came.
@@ -65,6 +67,27 @@ pub enum LoadError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// The workers' ports do not exist.
+    #[error(
+        "{workers} workers listen on {workers} ports from {first} on, which ends at 65535; choose a lower --port"
+    )]
+    Ports {
+        /// The first one's.
+        first: u16,
+        /// How many.
+        workers: u32,
+    },
+    /// A master of our own cannot be started.
+    #[error("cannot start a master of its own: {detail}")]
+    OwnMaster {
+        /// Why.
+        detail: String,
+    },
+    /// A worker's thread has ended without a word.
+    #[error(
+        "a worker has died; this is a defect of loadgen, please report it with what stands above"
+    )]
+    WorkerDied,
     /// The hosts table cannot be written.
     #[error(
         "cannot write the hosts table {}: {error}; name a file in a directory that is there",
@@ -107,8 +130,13 @@ impl LoadError {
             | Self::NoDialBack { .. }
             | Self::NothingPublished
             | Self::Suffix(_)
+            | Self::Ports { .. }
             | Self::Listen { .. } => Exit::Usage,
-            Self::HostsTable { .. } | Self::Journal(_) | Self::Loop(_) => Exit::Internal,
+            Self::HostsTable { .. }
+            | Self::OwnMaster { .. }
+            | Self::Journal(_)
+            | Self::WorkerDied
+            | Self::Loop(_) => Exit::Internal,
             Self::InboxStuck { .. } => Exit::Missed,
             Self::Master(_) | Self::Control(_) => Exit::Unreachable,
         }

@@ -1,23 +1,20 @@
 //! The load generator, behind the binary `loadgen`: thousands of clients that speak the real
 //! protocol over real sockets, a schedule that never waits, and a check that nothing was lost.
 //!
-//! [`run::run`] drives one [`swarm::Swarm`] on one reactor; each client in it is a real
-//! `engine::node::Node` with a [`role::LoadRole`]. What was acked goes to a
-//! [`journal::Journal`], and at the end a [`truth::Ledger`] compares it with what the master
-//! has stored.
+//! [`run::run`] leads a [`fleet::Fleet`]: workers with a reactor and a
+//! [`clients::swarm::Swarm`] each, in which each client is a real `engine::node::Node` with a
+//! [`clients::role::LoadRole`]. What they measured is merged second by second; what was acked
+//! goes to a [`truth::Journal`], and at the end a [`truth::Ledger`] compares it with what the
+//! master has stored.
 
-pub mod address;
+pub mod capacity;
 pub mod cli;
-pub mod config;
+pub mod clients;
 pub mod error;
-pub mod generator;
-pub mod journal;
-pub mod latency;
+pub mod fleet;
+pub mod measure;
 pub mod progress;
 pub mod report;
-pub mod role;
 pub mod run;
-pub mod schedule;
-pub mod swarm;
-pub mod tally;
+pub mod subject;
 pub mod truth;

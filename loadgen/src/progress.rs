@@ -1,8 +1,8 @@
 //! How far a run has come, while it goes on: one line that is written over on a terminal, a
 //! line every two seconds elsewhere.
 
-use crate::latency::Timed;
-use crate::swarm::Swarm;
+use crate::fleet::Beat;
+use crate::measure::{Record, Standings, Timed};
 use engine::time::Instant;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -42,12 +42,19 @@ impl Progress {
     }
 
     /// Shows where the run stands, if it is time to.
-    pub fn update(&mut self, now: Instant, elapsed: Duration, swarm: &Swarm) {
+    pub fn update(
+        &mut self,
+        now: Instant,
+        elapsed: Duration,
+        clients: u32,
+        beats: &[Beat],
+        record: &Record,
+    ) {
         if now < self.next {
             return;
         }
         self.next = now + if self.refreshes { ON_TERMINAL } else { ELSEWHERE };
-        self.show(&line(elapsed, swarm));
+        self.show(&line(elapsed, clients, beats, record));
     }
 
     /// Says something that stays to be read.
@@ -75,18 +82,19 @@ impl Progress {
     }
 }
 
-fn line(elapsed: Duration, swarm: &Swarm) -> String {
-    let tally = swarm.tally();
-    let standings = tally.standings;
-    let (deliveries, waiting) = swarm.deliveries();
+fn line(elapsed: Duration, clients: u32, beats: &[Beat], record: &Record) -> String {
+    let standings: Standings = beats.iter().map(|beat| beat.standings).sum();
+    let sum = |of: fn(&Beat) -> u64| beats.iter().map(of).sum::<u64>();
+    let tally = record.whole();
     format!(
-        "{:6.1} s  {} of {} bound, {} hold the release, {} done; {} reports durable; {deliveries} deliveries, {waiting} waiting; {} failures",
+        "{:6.1} s  {} of {clients} bound, {} hold the release, {} done; {} reports durable; {} deliveries, {} waiting; {} failures",
         elapsed.as_secs_f64(),
         standings.bound,
-        swarm.len(),
         standings.holding,
         standings.done,
         tally.latencies.count(Timed::Report),
+        sum(|beat| beat.deliveries),
+        sum(|beat| beat.waiting),
         tally.failures_all(),
     )
 }

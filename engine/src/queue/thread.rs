@@ -3,11 +3,14 @@
 //! Batches that it has not begun merge into one commit, without any timed window: what came
 //! while the last commit ran is the next.
 
+use crate::clock::{Clock, SystemClock};
+use crate::metrics::{Counter, Histogram};
 use crate::queue::lmdb::{LmdbConfig, LmdbStore};
 use crate::queue::store::{Batch, StoreCommand, StoreError, StoreEvent, StoreState};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Records and bytes beyond which a commit only gets slower.
 const MERGED_RECORDS_MAX: usize = 4096;
@@ -77,11 +80,43 @@ impl Shared {
     }
 }
 
+/// What the store thread counts. It alone writes; any thread may read.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// Commits, failed ones included.
+    pub commits: Counter,
+    /// Records that they held.
+    pub records: Counter,
+    /// Time spent in them, microseconds.
+    pub busy_us: Counter,
+    /// How long each took, the sync included.
+    pub commit: Histogram,
+}
+
+impl StoreMetrics {
+    /// All values by name; durations are in microseconds.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 5] {
+        [
+            ("commits", self.commits.value()),
+            ("commit_records", self.records.value()),
+            ("commit_busy_us", self.busy_us.value()),
+            ("commit_p50_us", us(self.commit.quantile(0.5))),
+            ("commit_p99_us", us(self.commit.quantile(0.99))),
+        ]
+    }
+}
+
+fn us(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// The way to the store thread; when it is dropped the thread finishes what it was given, and
 /// is waited for.
 #[derive(Debug)]
 pub struct StoreHandle {
     shared: Arc<Shared>,
+    metrics: Arc<StoreMetrics>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -111,17 +146,24 @@ impl StoreHandle {
         post: impl Fn(StoreEvent) + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
+        let metrics = Arc::new(StoreMetrics::default());
+        let (theirs, counts) = (Arc::clone(&shared), Arc::clone(&metrics));
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || run(&theirs, &mut store, &post))?;
-        Ok(Self { shared, thread: Some(thread) })
+            .spawn(move || run(&theirs, &counts, &mut store, &post))?;
+        Ok(Self { shared, metrics, thread: Some(thread) })
     }
 
     /// Gives the thread a command; never waits for the disk.
     pub fn submit(&self, command: StoreCommand) {
         self.shared.lock().submit(command);
         self.shared.changed.notify_one();
+    }
+
+    /// What the thread counts.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<StoreMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Has the thread finish what it was given, and waits for it.
@@ -141,7 +183,13 @@ impl Drop for StoreHandle {
 }
 
 /// Batches and other commands in turn, so that neither keeps the other waiting for long.
-fn run(shared: &Shared, store: &mut impl Store, post: &impl Fn(StoreEvent)) {
+fn run(
+    shared: &Shared,
+    metrics: &StoreMetrics,
+    store: &mut impl Store,
+    post: &impl Fn(StoreEvent),
+) {
+    let clock = SystemClock::start();
     loop {
         let (batch, other) = {
             let mut waiting = shared.lock();
@@ -157,7 +205,18 @@ fn run(shared: &Shared, store: &mut impl Store, post: &impl Fn(StoreEvent)) {
                 }
             }
         };
-        for command in batch.map(StoreCommand::Write).into_iter().chain(other) {
+        if let Some(batch) = batch {
+            let records = batch.len() as u64;
+            let begun = clock.now().at;
+            let events = store.apply(&StoreCommand::Write(batch));
+            let took = clock.now().at.since(begun);
+            metrics.commits.bump();
+            metrics.records.add(records);
+            metrics.busy_us.add(us(took));
+            metrics.commit.record(took);
+            events.into_iter().for_each(post);
+        }
+        if let Some(command) = other {
             store.apply(&command).into_iter().for_each(post);
         }
     }

@@ -1,12 +1,19 @@
 use super::*;
 
 fn report() -> Report {
-    let quantiles =
-        Quantiles { count: 12_000, p50_us: 850, p90_us: 2_300, p99_us: 12_345, max_us: 4_560_000 };
+    let quantiles = Quantiles {
+        count: 12_000,
+        p50_us: 850,
+        p90_us: 2_300,
+        p99_us: 12_345,
+        p999_us: 45_600,
+        max_us: 4_560_000,
+        service_p99_us: 11_000,
+    };
     Report {
         schema: SCHEMA,
-        version: "0.1.0",
-        workload: "storm",
+        version: "0.1.0".into(),
+        workload: "storm".into(),
         outcome: Outcome::Reached,
         summary: "all 10000 clients reported".into(),
         master: "127.0.0.1:7400".into(),
@@ -14,6 +21,7 @@ fn report() -> Report {
         started_ms: 1_700_000_000_000,
         elapsed_s: 6.0,
         seed: 1,
+        bound: None,
         clients: Clients {
             all: 10_000,
             bound: 10_000,
@@ -36,10 +44,24 @@ fn report() -> Report {
             stored: 5,
             lost: 1,
             doubled: 0,
+            disordered: 0,
             lost_first: vec!["lg-00007.load.test 000000000000000a 4".into()],
             doubled_first: Vec::new(),
+            disordered_first: Vec::new(),
         }),
+        punctuality: Punctuality {
+            valid: true,
+            slip_p99_us: 3_000,
+            slip_max_us: 40_000,
+            p99_allowed_us: 600_000,
+            max_allowed_us: 60_000_000,
+        },
+        rows: Vec::new(),
+        samples: Vec::new(),
+        constraint: None,
         generator: Generator {
+            workers: 2,
+            loop_lag_max_us: 45_000,
             descriptors: 20_000,
             cpu_s: 1.5,
             resident_bytes: 40 << 20,
@@ -66,14 +88,17 @@ fn one_screen_says_it_all() {
     }
     let row = text.lines().find(|line| line.starts_with("poll → ack")).unwrap();
     let cells: Vec<_> = row.split_whitespace().collect();
-    assert_eq!(cells[3..], ["12000", "2000.0", "850us", "2.3ms", "12.3ms", "4.56s"]);
+    assert_eq!(
+        cells[3..],
+        ["12000", "2000.0", "850us", "2.3ms", "12.3ms", "45.6ms", "4.56s", "11.0ms"]
+    );
     assert!(text.lines().count() <= 24 && text.lines().all(|line| line.chars().count() <= 100));
 }
 
 #[test]
 fn json_has_its_schema_and_plain_names() {
     let json = serde_json::to_value(report()).unwrap();
-    assert_eq!(json["schema"], 1);
+    assert_eq!(json["schema"], 2);
     assert_eq!(json["outcome"], "reached");
     assert_eq!(json["latencies"]["poll"]["p99_us"], 12_345);
     assert_eq!(json["truth"]["lost"], 1);

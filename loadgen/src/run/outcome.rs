@@ -1,47 +1,82 @@
 //! The judgement of a run, and its report.
 
-use super::{Checked, Run, Target};
-use crate::config::Workload;
-use crate::generator;
-use crate::latency::Timed;
-use crate::report::{Clients, Generator, Messages, Outcome, Report, SCHEMA};
-use crate::role::VERSION;
+use super::{Checked, Phase, RunConfig, Session, Workload};
+use crate::clients::role::VERSION;
+use crate::error::Exit;
+use crate::measure::{Row, Timed, process};
+use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
+use crate::subject::constraint::{self, Constraint, Own};
+use crate::subject::{Sample, Target};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// Clients that are named in a report.
-const EXAMPLES_MAX: usize = 5;
+/// Of the latency bound, a generator may be late by this part at the 99th percentile.
+const SLIP_SHARE: u32 = 100;
 
-impl Run<'_> {
-    pub(super) fn report(&self, elapsed: Duration, checked: Checked) -> Report {
-        let (outcome, summary) = self.judge(&checked);
-        let swarm = self.reactor.host();
-        let tally = swarm.tally();
-        let standings = tally.standings;
+/// The report on a run that has ended.
+pub(super) fn report(
+    config: &RunConfig,
+    session: &Session<'_>,
+    phase: &Phase,
+    checked: Checked,
+) -> Report {
+    Judge { config, session, phase }.report(checked)
+}
+
+/// Whether the generator was punctual in a phase, and which resource gave out, or would.
+pub(crate) fn health(
+    config: &RunConfig,
+    session: &Session<'_>,
+    phase: &Phase,
+    before: Option<&Sample>,
+    after: Option<&Sample>,
+) -> (Punctuality, Option<Constraint>) {
+    let judge = Judge { config, session, phase };
+    let punctuality = judge.punctuality();
+    let constraint = judge.constraint(&punctuality, before, after);
+    (punctuality, constraint)
+}
+
+struct Judge<'a> {
+    config: &'a RunConfig,
+    session: &'a Session<'a>,
+    phase: &'a Phase,
+}
+
+impl Judge<'_> {
+    fn report(&self, checked: Checked) -> Report {
+        let Self { session, phase, .. } = self;
+        let punctuality = self.punctuality();
+        let (outcome, summary) = self.judge(&checked, &punctuality);
+        let tally = phase.record.whole();
+        let measured = &phase.record.measured().latencies;
+        let standings = session.standings();
         let count = |what| tally.latencies.count(what);
-        let unfinished_first =
-            swarm.unfinished().take(EXAMPLES_MAX).map(ToString::to_string).collect();
-        let timed = Timed::ALL.into_iter().filter(|what| count(*what) > 0);
-        let resident_bytes = generator::resident_bytes();
-        let lag = self.reactor.metrics().lag.quantile(0.99);
-        let taken = resident_bytes.saturating_sub(self.resident_before);
+        let ended = &session.ended;
+        let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
+        let timed = Timed::ALL.into_iter().filter(|what| measured.count(*what) > 0);
+        let resident_bytes = process::resident_bytes();
+        let taken = resident_bytes.saturating_sub(session.resident_before);
+        let clients = u64::from(self.config.clients);
         Report {
             schema: SCHEMA,
-            version: VERSION,
-            workload: self.config.workload.name(),
+            version: VERSION.to_owned(),
+            workload: self.config.workload.name().to_owned(),
             outcome,
             summary,
-            master: self.config.master.to_string(),
-            master_version: self.target.version.clone(),
-            started_ms: self.began.wall.0,
-            elapsed_s: elapsed.as_secs_f64(),
+            master: session.target.addr.to_string(),
+            master_version: session.target.version.clone(),
+            started_ms: phase.began.wall.0,
+            elapsed_s: phase.elapsed.as_secs_f64(),
             seed: self.config.seed,
+            bound: self.config.bound.map(|bound| bound.to_string()),
             clients: Clients {
-                all: swarm.len() as u64,
+                all: clients,
                 bound: standings.bound,
                 holding: standings.holding,
                 done: standings.done,
-                unfinished_first,
+                unfinished_first: unfinished.collect(),
             },
             messages: Messages {
                 polls: tally.polls,
@@ -51,7 +86,7 @@ impl Run<'_> {
                 reports: tally.reports,
                 reports_acked: count(Timed::Report),
             },
-            latencies: timed.map(|what| (what, tally.latencies.quantiles(what))).collect(),
+            latencies: timed.map(|what| (what, measured.quantiles(what))).collect(),
             failures: tally
                 .failures
                 .iter()
@@ -61,54 +96,123 @@ impl Run<'_> {
                 Checked::Truth(truth) => Some(truth),
                 _ => None,
             },
+            punctuality,
             generator: Generator {
-                descriptors: self.descriptors as u64,
-                cpu_s: generator::cpu_s(),
+                workers: session.workers() as u64,
+                descriptors: session.descriptors as u64,
+                cpu_s: process::cpu_s(),
                 resident_bytes,
-                bytes_per_client: taken / swarm.len().max(1) as u64,
-                loop_lag_p99_us: u64::try_from(lag.as_micros()).unwrap_or(u64::MAX),
+                bytes_per_client: taken / clients.max(1),
+                loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
+                loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
             },
+            constraint: self.constraint(&punctuality, phase.samples.first(), phase.samples.last()),
+            rows: phase.record.rows().to_vec(),
+            samples: phase.samples.clone(),
         }
     }
 
-    fn judge(&self, checked: &Checked) -> (Outcome, String) {
-        let swarm = self.reactor.host();
-        let (done, all) = (swarm.tally().standings.done, swarm.len() as u64);
+    /// Whether the generator kept to its own schedule well enough for its figures to count.
+    fn punctuality(&self) -> Punctuality {
+        // Without a bound of its own a run has to do with its timeout.
+        let limit = self.config.bound.map_or(self.config.timeout, |bound| bound.limit);
+        let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let slip = self.phase.record.measured().latencies.quantiles(Timed::Slip);
+        let (p99_allowed_us, max_allowed_us) = (us(limit / SLIP_SHARE), us(limit));
+        Punctuality {
+            valid: slip.p99_us <= p99_allowed_us.max(1) && slip.max_us <= max_allowed_us,
+            slip_p99_us: slip.p99_us,
+            slip_max_us: slip.max_us,
+            p99_allowed_us,
+            max_allowed_us,
+        }
+    }
+
+    /// Which resource gave out, or would.
+    fn constraint(
+        &self,
+        punctuality: &Punctuality,
+        first: Option<&Sample>,
+        last: Option<&Sample>,
+    ) -> Option<Constraint> {
+        let (first, last) = (first?, last?);
+        let rows = self.phase.record.rows();
+        let seconds = Duration::from_secs(rows.len().max(1) as u64).as_secs_f64();
+        let cpu = |of: fn(&Row) -> u64| {
+            Duration::from_micros(rows.iter().map(of).sum()).as_secs_f64() / seconds
+        };
+        let own = Own {
+            busiest: cpu(|row| row.cpu_busiest_us),
+            processors: cpu(|row| row.cpu_us),
+            punctual: punctuality.valid,
+        };
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Some(constraint::judge(first, last, own, processors))
+    }
+
+    fn judge(&self, checked: &Checked, punctuality: &Punctuality) -> (Outcome, String) {
+        let (done, all) = (self.session.standings().done, u64::from(self.config.clients));
         if let Checked::Truth(truth) = checked
             && !truth.holds()
         {
             let summary = format!(
-                "VIOLATED: {} acked reports are missing in the master's result store, {} are there twice",
-                truth.lost, truth.doubled
+                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order",
+                truth.lost, truth.doubled, truth.disordered
             );
             return (Outcome::Violated, summary);
         }
-        if self.is_interrupted() || matches!(checked, Checked::Interrupted) {
+        let false_acks = self.phase.record.whole().false_acks;
+        if false_acks > 0 {
+            let summary =
+                format!("VIOLATED: the master acked {false_acks} times what was never sent to it");
+            return (Outcome::Violated, summary);
+        }
+        if self.session.is_interrupted() || matches!(checked, Checked::Interrupted) {
             return (
                 Outcome::Interrupted,
                 format!("interrupted: {done} of {all} clients are done"),
             );
         }
+        // A master that has gone is another matter than one that is slow.
+        if done < all
+            && let Err(error) = Target::ask(self.session.target.addr)
+        {
+            let summary = format!("the master is gone: {done} of {all} clients are done; {error}");
+            return (Outcome::Unreachable, summary);
+        }
+        if !punctuality.valid {
+            return (Outcome::Invalid, punctuality.to_string());
+        }
         if done < all {
-            // A master that has gone is another matter than one that is slow.
-            return match Target::ask(self.config.master) {
-                Ok(_) => (Outcome::Missed, format!("missed: {done} of {all} clients are done")),
-                Err(error) => (
-                    Outcome::Unreachable,
-                    format!("the master is gone: {done} of {all} clients are done; {error}"),
-                ),
-            };
+            return (Outcome::Missed, format!("missed: {done} of {all} clients are done"));
+        }
+        if let Some(missed) = self.missed_bound() {
+            return (Outcome::Missed, missed);
         }
         match checked {
             Checked::Unanswered(error) => {
                 let outcome = match error.exit() {
-                    crate::error::Exit::Unreachable => Outcome::Unreachable,
+                    Exit::Unreachable => Outcome::Unreachable,
                     _ => Outcome::Missed,
                 };
                 (outcome, format!("the clients are done, but not checked: {error}"))
             }
             _ => (Outcome::Reached, format!("all {all} clients {}", self.achievement())),
         }
+    }
+
+    /// The first kind of message that did not keep to the bound.
+    fn missed_bound(&self) -> Option<String> {
+        let bound = self.config.bound?;
+        let latencies = &self.phase.record.measured().latencies;
+        let found = |what| {
+            Duration::from_micros(latencies.histogram(what).value_at_quantile(bound.quantile))
+        };
+        let judged = Timed::ALL.into_iter().filter(|what| *what != Timed::Slip);
+        let missed = judged.map(|what| (what, found(what))).find(|(_, found)| *found > bound.limit);
+        missed.map(|(what, found)| {
+            format!("missed: {bound} was asked, {what} took {:.3} s", found.as_secs_f64())
+        })
     }
 
     fn achievement(&self) -> String {

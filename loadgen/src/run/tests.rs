@@ -1,13 +1,12 @@
 use super::*;
-use crate::address::DEFAULT_SUFFIX;
-use crate::config::Workload;
+use crate::clients::address::{DEFAULT_SUFFIX, Identities};
 use crate::error::Exit;
-use crate::latency::Timed;
+use crate::measure::Timed;
 use crate::report::Outcome;
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
 use master::config::MasterConfig;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -19,17 +18,23 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
     RunConfig {
         workload,
         clients,
-        master,
-        foreign_allowed: false,
+        workers: None,
+        master: running(master),
         port: 0,
         suffix: DEFAULT_SUFFIX.into(),
         hosts_table: None,
         journal: None,
-        control: None,
         timeout: 20 * S,
         deliveries_max: None,
         seed: 1,
+        bound: None,
+        warm_up: Duration::ZERO,
+        cool_down: Duration::ZERO,
     }
+}
+
+fn running(addr: SocketAddr) -> MasterChoice {
+    MasterChoice::Running { addr, foreign_allowed: false, control: None, pid: None }
 }
 
 fn storm() -> Workload {
@@ -57,7 +62,9 @@ fn foreign_targets_are_refused_without_the_flag() {
         assert!(matches!(error, LoadError::ForeignTarget { .. }), "{addr}: {error}");
         assert_eq!(error.exit(), Exit::Usage);
         // With it, only what needs no dial-back can be asked for.
-        config.foreign_allowed = true;
+        let addr = addr.parse().unwrap();
+        config.master =
+            MasterChoice::Running { addr, foreign_allowed: true, control: None, pid: None };
         assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
         config.workload = steady(Some(1));
         assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
@@ -89,7 +96,7 @@ impl World {
         std::fs::write(site.join("hosts.yaml"), "hosts:\n  - host: 'lg-*'\n").unwrap();
         let world = Self { addr: ([127, 0, 0, 1], 0).into(), port: free_port(), dir };
         let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
-        identities.write_hosts_table(&world.path("hosts"), clients, world.port).unwrap();
+        identities.write_hosts_table(&world.path("hosts"), [(0..clients, world.port)]).unwrap();
         world
     }
 
@@ -130,7 +137,12 @@ impl World {
     fn config(&self, workload: Workload, clients: u32) -> RunConfig {
         RunConfig {
             port: self.port,
-            control: Some(self.path("control.sock")),
+            master: MasterChoice::Running {
+                addr: self.addr,
+                foreign_allowed: false,
+                control: Some(self.path("control.sock")),
+                pid: Some(std::process::id()),
+            },
             journal: Some(self.path("journal")),
             ..config(workload, clients, self.addr)
         }

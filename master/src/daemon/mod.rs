@@ -165,13 +165,14 @@ pub fn start(
     if let Err(error) = &loaded {
         return Err(Failure::new(error, Exit::Failed));
     }
+    let store_metrics = store.metrics();
     let services =
         MasterServices { store, blobs, resolver, sink, loader, mailbox: mailbox.clone() };
     let mut reactor =
         Reactor::new(poller, mailbox.clone(), node, services, clock, config.limits.limits());
     let metrics = reactor.metrics();
     reactor.host_mut().with_role(now, |role, cx| {
-        role.start(metrics, cx);
+        role.start(metrics, store_metrics, cx);
         role.handle_loaded(loaded, cx);
         for (name, seen, held) in &remembered {
             role.hosts_mut().remember(name, *seen, *held);

@@ -15,6 +15,7 @@ use crate::sink::{HostUpdates, Query, Record, SinkEvent};
 use engine::ids::{ConnId, HostName, Origin, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
+use engine::queue::thread::StoreMetrics;
 use engine::reactor::Metrics;
 use engine::release::Pattern;
 use engine::time::{Instant, WallMs};
@@ -81,6 +82,7 @@ pub struct MasterOptions {
 pub struct MasterRole {
     options: MasterOptions,
     metrics: Arc<Metrics>,
+    store_metrics: Arc<StoreMetrics>,
     hosts: Hosts,
     pushes: Vec<Push>,
     probes: Vec<Probe>,
@@ -107,6 +109,7 @@ impl MasterRole {
         Self {
             options,
             metrics: Arc::default(),
+            store_metrics: Arc::default(),
             hosts,
             pushes: Vec::new(),
             probes: Vec::new(),
@@ -123,8 +126,9 @@ impl MasterRole {
     }
 
     /// The loop is about to turn; these are its counters.
-    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+    pub fn start(&mut self, metrics: Arc<Metrics>, store_metrics: Arc<StoreMetrics>, cx: &Cx<'_>) {
         self.metrics = metrics;
+        self.store_metrics = store_metrics;
         self.started = Some(cx.now.at);
     }
 
@@ -137,6 +141,10 @@ impl MasterRole {
     /// The same, to be told what the result store remembers.
     pub fn hosts_mut(&mut self) -> &mut Hosts {
         &mut self.hosts
+    }
+
+    pub(super) fn store_metrics(&self) -> &StoreMetrics {
+        &self.store_metrics
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

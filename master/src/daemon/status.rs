@@ -14,6 +14,7 @@ const LIFE_LEFT_SHARE: u64 = 5;
 fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64> {
     let node = &cx.node;
     let mut all: BTreeMap<String, u64> = role.metrics().snapshot().into_iter().collect();
+    all.extend(role.store_metrics().named().map(|(name, n)| (name.to_owned(), n)));
     all.extend(node.counters.named().map(|(name, n)| (name.to_owned(), n)));
     if let Some(server) = &node.server {
         all.extend(server.counters().named().map(|(name, n)| (name.to_owned(), n)));

@@ -19,6 +19,7 @@ use engine::time::Instant;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a master is configured with.
@@ -183,7 +184,11 @@ pub fn start(
     running.listen(addr);
     running.reactor.listen_unix(&control_socket(addr.ip())).expect("the socket is free");
     let metrics = running.reactor.metrics();
-    running.reactor.host_mut().host.with_role(now, |role, cx| role.start(metrics, cx));
+    running
+        .reactor
+        .host_mut()
+        .host
+        .with_role(now, |role, cx| role.start(metrics, Arc::default(), cx));
     running
 }
 

@@ -1,27 +1,31 @@
 //! What a run says at its end: for programs as JSON, for people as one screen.
 
 use crate::error::Exit;
-use crate::latency::{Quantiles, Timed};
+use crate::measure::{Quantiles, Row, Timed};
+use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use master::table::words::{duration_us, size};
 use master::table::{Cell, Paint, Table, Tone};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// Every client reached the goal.
     Reached,
     /// Some did not, in the time that they had.
     Missed,
-    /// An acked report is missing, or one is stored twice.
+    /// An acked report is missing, stored twice or out of order, or something was acked that was
+    /// never sent.
     Violated,
+    /// The generator itself was too late for its figures to count.
+    Invalid,
     /// The master was gone at the end.
     Unreachable,
     /// Somebody interrupted it.
@@ -36,6 +40,7 @@ impl Outcome {
             Self::Reached => Exit::Reached,
             Self::Missed => Exit::Missed,
             Self::Violated => Exit::Violated,
+            Self::Invalid => Exit::Invalid,
             Self::Unreachable => Exit::Unreachable,
             Self::Interrupted => Exit::Interrupted,
         }
@@ -43,7 +48,7 @@ impl Outcome {
 }
 
 /// The clients of a run, and how far they came.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clients {
     /// All.
     pub all: u64,
@@ -58,7 +63,7 @@ pub struct Clients {
 }
 
 /// Messages of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
     /// Polls sent on their way.
     pub polls: u64,
@@ -75,9 +80,11 @@ pub struct Messages {
 }
 
 /// The generator itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Generator {
-    /// Descriptors that it may have.
+    /// Threads with a reactor each.
+    pub workers: u64,
+    /// Descriptors that each may have for connections.
     pub descriptors: u64,
     /// CPU time that it took, seconds.
     pub cpu_s: f64,
@@ -85,19 +92,52 @@ pub struct Generator {
     pub resident_bytes: u64,
     /// Of which each client took so much, buffers of the loop included.
     pub bytes_per_client: u64,
-    /// 99th percentile of a turn of its loop, microseconds.
+    /// 99th percentile of a turn of its loops, microseconds.
     pub loop_lag_p99_us: u64,
+    /// The longest turn.
+    pub loop_lag_max_us: u64,
+}
+
+/// Whether the generator kept to its own schedule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Punctuality {
+    /// Whether it did, so that the figures count.
+    pub valid: bool,
+    /// 99 % of all slots were begun at most this late, microseconds.
+    pub slip_p99_us: u64,
+    /// The latest.
+    pub slip_max_us: u64,
+    /// What was allowed: a hundredth of the latency bound,
+    pub p99_allowed_us: u64,
+    /// and the whole of it.
+    pub max_allowed_us: u64,
+}
+
+impl fmt::Display for Punctuality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.valid {
+            f.write_str("INVALID: the generator was too late for its figures to count; ")?;
+        }
+        write!(
+            f,
+            "own lateness p99 {} of {} allowed, latest {} of {}",
+            duration_us(self.slip_p99_us),
+            duration_us(self.p99_allowed_us),
+            duration_us(self.slip_max_us),
+            duration_us(self.max_allowed_us),
+        )
+    }
 }
 
 /// A run, as it ended.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// [`SCHEMA`].
     pub schema: u32,
     /// This program's version.
-    pub version: &'static str,
+    pub version: String,
     /// `steady` or `storm`.
-    pub workload: &'static str,
+    pub workload: String,
     /// How it ended.
     pub outcome: Outcome,
     /// The same in words.
@@ -112,18 +152,28 @@ pub struct Report {
     pub elapsed_s: f64,
     /// Decides the order of the slots.
     pub seed: u64,
+    /// What latencies had to keep to, if anything.
+    pub bound: Option<String>,
     /// The clients.
     pub clients: Clients,
     /// The messages.
     pub messages: Messages,
-    /// How long things took, from their intended start.
+    /// How long things took in the part that is judged, from their intended start.
     pub latencies: BTreeMap<Timed, Quantiles>,
     /// What failed, by place and reason; a failure that was got over is one too.
     pub failures: BTreeMap<String, u64>,
     /// Acked against stored; `None` if it was not checked.
     pub truth: Option<Truth>,
+    /// Whether the figures count.
+    pub punctuality: Punctuality,
     /// The generator itself.
     pub generator: Generator,
+    /// Which resource gave out, or would; `None` if the master could not be seen.
+    pub constraint: Option<Constraint>,
+    /// Second by second.
+    pub rows: Vec<Row>,
+    /// Looks at the master.
+    pub samples: Vec<Sample>,
 }
 
 impl Report {
@@ -167,24 +217,39 @@ impl Report {
         let g = &self.generator;
         let _ = writeln!(
             out,
-            "loadgen   {:.1} s CPU, {} resident ({} a client), {} descriptors, seed {}",
+            "loadgen   {:.1} s CPU, {} resident ({} a client), workers {} with {} descriptors, seed {}",
             g.cpu_s,
             size(g.resident_bytes),
             size(g.bytes_per_client),
+            g.workers,
             g.descriptors,
             self.seed
         );
+        let _ = writeln!(out, "          {}", self.punctuality);
+        if let Some(constraint) = &self.constraint {
+            let _ = writeln!(out, "bound by  {constraint}");
+        }
         out
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates are shown with one digit")]
     fn latency_table(&self, paint: Paint) -> String {
-        let mut table =
-            Table::new(&["from → to", ">count", ">per s", ">p50", ">p90", ">p99", ">max"]);
+        let mut table = Table::new(&[
+            "from → to",
+            ">count",
+            ">per s",
+            ">p50",
+            ">p90",
+            ">p99",
+            ">p99.9",
+            ">max",
+            ">service p99",
+        ]);
         for (what, q) in &self.latencies {
             let rate = q.count as f64 / self.elapsed_s.max(0.001);
             let mut row = vec![Cell::from(what), Cell::from(q.count), format!("{rate:.1}").into()];
-            row.extend([q.p50_us, q.p90_us, q.p99_us, q.max_us].map(|us| duration_us(us).into()));
+            let shown = [q.p50_us, q.p90_us, q.p99_us, q.p999_us, q.max_us, q.service_p99_us];
+            row.extend(shown.map(|us| duration_us(us).into()));
             table.row(row);
         }
         table.render(paint)

@@ -35,6 +35,11 @@ impl Conns {
         self.entry(conn).map(|entry| entry.client)
     }
 
+    /// All that are open.
+    pub(super) fn open(&self) -> impl Iterator<Item = ConnId> {
+        self.0.iter().flatten().map(|entry| entry.conn)
+    }
+
     /// Forgets a connection.
     pub(super) fn closed(&mut self, conn: ConnId) -> Option<(u32, Opened)> {
         let entry = self.entry(conn)?;

@@ -1,8 +1,8 @@
 //! A swarm, a master that does what it is told, and no socket between them: in virtual time.
 
-use crate::address::{DEFAULT_SUFFIX, Identities, address, index_of};
-use crate::role::{Goal, Plan};
-use crate::swarm::{Swarm, SwarmConfig};
+use crate::clients::address::{DEFAULT_SUFFIX, Identities, address, index_of};
+use crate::clients::swarm::{Swarm, SwarmConfig};
+use crate::clients::work::{Goal, Work};
 use engine::delivery::ack;
 use engine::ids::{ConnId, DialId, Epoch, HostName, Origin};
 use engine::node::io::{CloseReason, Host, Input, Listener, Output, PeerAddr};
@@ -13,34 +13,33 @@ use engine::wire::message::{BindReq, BindResp, Manifest, Poll};
 use engine::wire::{Body, Frame, FrameBuf, Kind, RouteBuf, access, encode};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// The master answers after this.
 const SERVICE: Duration = Duration::from_millis(1);
 
-pub fn config(
-    clients: u32,
-    window: Duration,
-    interval: Option<Duration>,
-    goal: Goal,
-) -> SwarmConfig {
-    let start = Instant(1_600_000_000);
-    let plan = Plan { reports_per_poll: 0, goal, began: wall(start) };
-    SwarmConfig {
-        clients,
+/// A swarm, what it does, and when that begins.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub swarm: SwarmConfig,
+    pub work: Work,
+    pub start: Instant,
+}
+
+pub fn config(clients: u32, window: Duration, interval: Option<Duration>, goal: Goal) -> Config {
+    let swarm = SwarmConfig {
+        clients: 0..clients,
+        clients_all: clients,
         identities: Identities::new(DEFAULT_SUFFIX).unwrap(),
         master: "127.0.0.1:7400".parse().unwrap(),
         own_addresses: true,
         deliveries_max: 10_000,
-        plan: Arc::new(plan),
-        start,
-        until: Instant(u64::MAX),
-        window,
-        interval,
         seed: 3,
         incarnation: 4,
-    }
+    };
+    let length = Duration::from_secs(1_000_000);
+    let work = Work { interval, goal, restarted: false, ..Work::storm(window, length) };
+    Config { swarm, work, start: Instant(1_600_000_000) }
 }
 
 #[derive(Debug)]
@@ -70,6 +69,8 @@ pub struct Bench {
     pub stall: Option<(Instant, Instant)>,
     /// Nobody listens.
     pub refusing: bool,
+    /// Acks of reports are of the one behind them too.
+    pub acks_too_much: bool,
     /// So many dials fail for lack of a descriptor.
     pub failing_dials: u32,
     /// Addresses that were dialled from.
@@ -85,10 +86,13 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn new(config: &SwarmConfig) -> Self {
+    pub fn new(config: &Config) -> Self {
         let now = Instant(config.start.0 - 100_000_000);
+        let at = Now { at: now, wall: wall(now) };
+        let mut swarm = Swarm::new(config.swarm.clone(), at);
+        swarm.begin(&config.work, config.start, at);
         Self {
-            swarm: Swarm::new(config, Now { at: now, wall: wall(now) }),
+            swarm,
             now,
             events: BTreeMap::new(),
             next: 1,
@@ -100,6 +104,7 @@ impl Bench {
             issued_ms: 0,
             stall: None,
             refusing: false,
+            acks_too_much: false,
             failing_dials: 0,
             sources: Vec::new(),
             reports: Vec::new(),
@@ -111,6 +116,12 @@ impl Bench {
 
     fn now(&self) -> Now {
         Now { at: self.now, wall: wall(self.now) }
+    }
+
+    /// The clients begin something else, now.
+    pub fn begin(&mut self, work: &Work) {
+        let now = self.now();
+        self.swarm.begin(work, now.at, now);
     }
 
     /// From now on the master has this revision.
@@ -273,7 +284,8 @@ impl Bench {
             Kind::BIND_ACK => {}
             other => panic!("a client sends {other}"),
         }
-        let answer = ack(header.lane, header.epoch, header.seq, false);
+        let more = u64::from(self.acks_too_much && header.kind == Kind::REPORT);
+        let answer = ack(header.lane, header.epoch, header.seq + more, false);
         let answered = self.after(SERVICE, Event::Frame { conn, frame: answer });
         if header.kind == Kind::POLL {
             self.service.push(answered.since(self.uplinks[&conn]));

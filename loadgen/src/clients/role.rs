@@ -1,13 +1,14 @@
 //! What a simulated client does: it polls at its slots, takes the manifests that are dialled
 //! back to it, and reports; everything below that is the real client's node.
 
-use crate::latency::Timed;
-use crate::schedule::Slots;
+use super::schedule::Slots;
+use super::work::{Goal, Work};
+use crate::measure::{Timed, Took};
 use engine::ids::{ConnId, Epoch, HostName};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role};
 use engine::release::{Assignment, SignedAssignment, decode};
-use engine::time::{Instant, WallMs};
+use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{Manifest, Poll, Report, ResourceResult, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, Lane, NackReason, access};
 use std::collections::VecDeque;
@@ -19,31 +20,20 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Resources that a simulated run looked at.
 const RESOURCES_CHECKED: u32 = 100;
 
-/// What all clients of a run do alike.
+/// What all clients of a run do alike, for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Reports that are due at each poll, beside the one for each new manifest.
-    pub reports_per_poll: u32,
-    /// What each client is to reach.
-    pub goal: Goal,
-    /// When the run began: what was published before is no push of this run.
+    /// What is due at each slot.
+    pub work: Work,
+    /// When it began: what was published before is no push of this while.
     pub began: WallMs,
-}
-
-/// What a client is to reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
-    /// It is bound, and nothing that it has sent is left without its ack.
-    Settled,
-    /// It holds this revision or a later one, and its report about that is durable.
-    Revision(u64),
 }
 
 /// What happened to one client, for the run's statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Observation {
     /// Something took so long.
-    Took(Timed, Duration),
+    Took(Timed, Took),
     /// A poll was sent on its way.
     Polled,
     /// A report was sent on its way.
@@ -55,6 +45,8 @@ pub enum Observation {
         /// The report's number there.
         seq: u64,
     },
+    /// An ack came for a report that was never sent.
+    FalseAck,
     /// An older release came before the client had asked for it.
     Unasked,
     /// The revision that the client holds came once more.
@@ -78,22 +70,39 @@ pub struct Standing {
 #[derive(Debug, Clone, Copy)]
 struct Sent {
     seq: u64,
+    /// When it should have been sent.
     due: Instant,
+    /// When it was.
+    begun: Instant,
     revision: u64,
+}
+
+impl Sent {
+    fn took(&self, now: Instant) -> Took {
+        Took { latency: now.since(self.due), service: now.since(self.begun) }
+    }
 }
 
 /// Messages of one lane whose acks are awaited, oldest first. There are never more of them
 /// than slots in the run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Awaited {
     epoch: Option<Epoch>,
+    /// Number of the newest that was ever sent.
+    newest: u64,
     sent: VecDeque<Sent>,
 }
 
 impl Awaited {
     fn push(&mut self, epoch: Epoch, sent: Sent) {
         self.epoch = Some(epoch);
+        self.newest = sent.seq;
         self.sent.push_back(sent);
+    }
+
+    /// Whether this ack can be of something that was sent.
+    fn has_sent(&self, epoch: Epoch, seq: u64) -> bool {
+        self.epoch == Some(epoch) && seq <= self.newest
     }
 
     /// The next one that this ack covers.
@@ -111,7 +120,7 @@ impl Awaited {
 }
 
 /// A simulated client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LoadRole {
     plan: Arc<Plan>,
     slots: Slots,
@@ -120,45 +129,64 @@ pub struct LoadRole {
     reported: u64,
     /// Since when it has had no parent.
     unbound_since: Option<Instant>,
-    /// Slot and time of the poll whose answer is to be the first manifest.
-    asked: Option<(Instant, WallMs)>,
+    /// The poll whose answer is to be the first manifest: its slot, and when it was sent.
+    asked: Option<(Instant, Now)>,
     polls: Awaited,
     reports: Awaited,
     bound: bool,
     poll_acked: bool,
+    idle: bool,
 }
 
 type Cx<'a> = Context<'a, Observation>;
 
 impl LoadRole {
-    /// A client that starts at its first slot.
+    /// A client that does nothing yet.
     #[must_use]
-    pub fn new(plan: Arc<Plan>, slots: Slots) -> Self {
+    pub fn new(plan: Arc<Plan>) -> Self {
         Self {
             plan,
-            slots,
+            slots: Slots::default(),
             held: 0,
             reported: 0,
-            unbound_since: slots.peek(),
+            unbound_since: None,
             asked: None,
             polls: Awaited::default(),
             reports: Awaited::default(),
             bound: false,
             poll_acked: false,
+            idle: true,
         }
+    }
+
+    /// From now on it does this, at these slots. A client that starts again has no parent; one
+    /// without slots takes no part.
+    pub fn begin(&mut self, plan: Arc<Plan>, slots: Slots) {
+        // One that takes no part has nothing to reach.
+        self.idle = slots.peek().is_none();
+        if !self.idle && (plan.work.restarted || !self.bound) {
+            self.bound = false;
+            self.unbound_since = slots.peek();
+            // Polls lie in memory: the restart has lost them.
+            self.polls = Awaited::default();
+        }
+        self.poll_acked = false;
+        self.asked = None;
+        self.plan = plan;
+        self.slots = slots;
     }
 
     /// How far it has come.
     #[must_use]
     pub fn standing(&self) -> Standing {
-        let (holds, done) = match self.plan.goal {
+        let (holds, done) = match self.plan.work.goal {
             Goal::Settled => {
                 (self.held > 0, self.polls.sent.is_empty() && self.reports.sent.is_empty())
             }
             Goal::Revision(revision) => (self.held >= revision, self.reported >= revision),
         };
-        let started = self.bound && self.poll_acked;
-        Standing { bound: self.bound, holds, done: done && started }
+        let started = self.bound && (self.poll_acked || !self.plan.work.polls);
+        Standing { bound: self.bound, holds, done: self.idle || (done && started) }
     }
 
     /// Messages that it has sent and that are not acked.
@@ -178,25 +206,31 @@ impl LoadRole {
     }
 
     fn on_slot(&mut self, due: Instant, cx: &mut Cx<'_>) {
-        cx.effect(Observation::Took(Timed::Slip, cx.now.at.since(due)));
-        let poll = self.poll(cx.now.wall);
-        if let Ok(origin) = cx.push_up(&poll) {
-            cx.effect(Observation::Polled);
-            self.polls.push(origin.epoch, Sent { seq: origin.seq, due, revision: self.held });
+        let begun = cx.now.at;
+        cx.effect(Observation::Took(Timed::Slip, Took::from_due(begun.since(due))));
+        if self.plan.work.polls {
+            let poll = self.poll(cx.now.wall);
+            if let Ok(origin) = cx.push_up(&poll) {
+                cx.effect(Observation::Polled);
+                let sent = Sent { seq: origin.seq, due, begun, revision: self.held };
+                self.polls.push(origin.epoch, sent);
+            }
+            if self.held == 0 {
+                self.asked.get_or_insert((due, cx.now));
+            }
         }
-        if self.held == 0 {
-            self.asked.get_or_insert((due, cx.now.wall));
-        }
-        for _ in 0..self.plan.reports_per_poll {
+        for _ in 0..self.plan.work.reports {
             self.report(trigger::INTERVAL, due, cx);
         }
     }
 
     fn report(&mut self, trigger: u8, due: Instant, cx: &mut Cx<'_>) {
-        match cx.push_up(&report(self.held, trigger, cx.now.wall)) {
+        let failed = cx.rng().u16(..1000) < self.plan.work.failed_permille;
+        let body = report(self.held, trigger, failed, self.plan.work.report_bytes, cx.now.wall);
+        match cx.push_up(&body) {
             Ok(origin) => {
                 cx.effect(Observation::Reported);
-                let sent = Sent { seq: origin.seq, due, revision: self.held };
+                let sent = Sent { seq: origin.seq, due, begun: cx.now.at, revision: self.held };
                 self.reports.push(origin.epoch, sent);
             }
             Err(_) => cx.effect(Observation::OutboxFull),
@@ -213,12 +247,15 @@ impl LoadRole {
         }
         match self.asked.take() {
             // What was published after the poll is no answer to it.
-            Some((due, wall)) if assignment.issued_ms <= wall.0 => {
-                cx.effect(Observation::Took(Timed::Assignment, cx.now.at.since(due)));
+            Some((due, begun)) if assignment.issued_ms <= begun.wall.0 => {
+                let now = cx.now.at;
+                let took = Took { latency: now.since(due), service: now.since(begun.at) };
+                cx.effect(Observation::Took(Timed::Assignment, took));
             }
             _ if assignment.issued_ms >= self.plan.began.0 => {
                 let ms = cx.now.wall.0.saturating_sub(assignment.issued_ms);
-                cx.effect(Observation::Took(Timed::Push, Duration::from_millis(ms)));
+                let took = Took::from_due(Duration::from_millis(ms));
+                cx.effect(Observation::Took(Timed::Push, took));
             }
             // A master that has just started brings it before anybody has asked.
             _ => cx.effect(Observation::Unasked),
@@ -234,14 +271,17 @@ impl LoadRole {
             Lane::Volatile => {
                 while let Some(sent) = self.polls.take_acked(epoch, seq) {
                     self.poll_acked = true;
-                    cx.effect(Observation::Took(Timed::Poll, cx.now.at.since(sent.due)));
+                    cx.effect(Observation::Took(Timed::Poll, sent.took(cx.now.at)));
                 }
             }
             Lane::Durable => {
+                if !self.reports.has_sent(epoch, seq) {
+                    cx.effect(Observation::FalseAck);
+                }
                 while let Some(sent) = self.reports.take_acked(epoch, seq) {
                     self.reported = self.reported.max(sent.revision);
                     cx.effect(Observation::Acked { epoch, seq: sent.seq });
-                    cx.effect(Observation::Took(Timed::Report, cx.now.at.since(sent.due)));
+                    cx.effect(Observation::Took(Timed::Report, sent.took(cx.now.at)));
                 }
             }
         }
@@ -267,16 +307,16 @@ fn read_assignment(frame: &Frame<'_>) -> Option<Assignment> {
     decode(&signed.assignment)
 }
 
-/// A report as a host in good order sends it after a change.
-fn report(revision: u64, trigger: u8, wall: WallMs) -> Report {
-    let changed = ResourceResult {
+/// A report as a host sends it after a change, or after a failure.
+fn report(revision: u64, trigger: u8, failed: bool, bytes: u32, wall: WallMs) -> Report {
+    let result = ResourceResult {
         id: b"file /etc/motd".to_vec(),
-        outcome: outcome::CHANGED,
+        outcome: if failed { outcome::FAILED } else { outcome::CHANGED },
         before: "absent".to_owned(),
         after: "file 0644 root:root, 312 bytes".to_owned(),
-        error: String::new(),
+        error: if failed { "no space left on device".to_owned() } else { String::new() },
         duration_us: 420,
-        output: Vec::new(),
+        output: vec![b'.'; bytes as usize],
     };
     Report {
         revision,
@@ -285,7 +325,7 @@ fn report(revision: u64, trigger: u8, wall: WallMs) -> Report {
         duration_us: 2_600,
         busy_us: 2_400,
         checked: RESOURCES_CHECKED,
-        results: vec![changed],
+        results: vec![result],
         note: String::new(),
     }
 }
@@ -326,7 +366,10 @@ impl Role for LoadRole {
             NodeEvent::Bound { .. } => {
                 self.bound = true;
                 if let Some(since) = self.unbound_since.take() {
-                    cx.effect(Observation::Took(Timed::Bind, cx.now.at.since(since)));
+                    cx.effect(Observation::Took(
+                        Timed::Bind,
+                        Took::from_due(cx.now.at.since(since)),
+                    ));
                 }
             }
             NodeEvent::Unbound => self.on_unbound(cx),

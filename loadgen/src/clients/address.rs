@@ -5,6 +5,7 @@ use engine::ids::{HostName, HostNameError};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::path::Path;
 
 /// Most clients of one load generator: more than any machine carries, and all their addresses
@@ -42,18 +43,25 @@ impl Identities {
         HostName::parse(text.as_bytes()).expect("the suffix was checked with the longest number")
     }
 
-    /// Writes the table `name address:port` that the master's resolver and inventory read.
+    /// Writes the table `name address:port` that the master's resolver and inventory read, for
+    /// clients that are dialled back at these ports.
     /// The file appears whole or not at all, since the master may be reading it.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write_hosts_table(&self, path: &Path, clients: u32, port: u16) -> io::Result<()> {
+    pub fn write_hosts_table(
+        &self,
+        path: &Path,
+        ports: impl IntoIterator<Item = (Range<u32>, u16)>,
+    ) -> io::Result<()> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let mut out = BufWriter::new(File::create(&partial)?);
-        writeln!(out, "# Written by loadgen: {clients} simulated clients.")?;
-        for index in 0..clients {
-            writeln!(out, "{} {}:{port}", self.name(index), address(index))?;
+        writeln!(out, "# Written by loadgen: simulated clients.")?;
+        for (clients, port) in ports {
+            for index in clients {
+                writeln!(out, "{} {}:{port}", self.name(index), address(index))?;
+            }
         }
         out.into_inner().map_err(io::IntoInnerError::into_error)?;
         fs::rename(&partial, path)
@@ -123,10 +131,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts");
         let identities = Identities::new("example").unwrap();
-        identities.write_hosts_table(&path, 300, 7401).unwrap();
+        identities.write_hosts_table(&path, [(0..100, 7400), (100..300, 7401)]).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
         assert_eq!(lines.len(), 300);
+        assert_eq!(lines[0], "lg-00001.example 127.1.1.1:7400");
         assert_eq!(lines[299], "lg-00300.example 127.1.2.50:7401");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "nothing else is left behind");
     }

@@ -1,7 +1,7 @@
 //! The master that a run loads: whether it may, and whether it is there.
 
-use crate::config::{RunConfig, Workload};
 use crate::error::LoadError;
+use crate::run::Workload;
 use engine::blocking::{BlockingError, Connection};
 use engine::wire::message::{StatusReq, StatusResp};
 use engine::wire::{FrameBuf, access};
@@ -15,7 +15,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A master that has answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    addr: SocketAddr,
+    /// Where it listens.
+    pub addr: SocketAddr,
     /// Its program version.
     pub version: String,
     /// The revision that it distributes; 0 for none.
@@ -23,18 +24,21 @@ pub struct Target {
 }
 
 impl Target {
-    /// Looks whether this run may load its master, and asks that one how it is.
+    /// Looks whether a run may load a master, and asks that one how it is.
     ///
     /// # Errors
     /// The master is elsewhere and that was not allowed, the workload cannot end there, or
     /// nobody answers.
-    pub fn examine(config: &RunConfig) -> Result<Self, LoadError> {
-        let addr = config.master;
+    pub fn examine(
+        addr: SocketAddr,
+        foreign_allowed: bool,
+        workload: &Workload,
+    ) -> Result<Self, LoadError> {
         if !is_loopback(addr) {
-            if !config.foreign_allowed {
+            if !foreign_allowed {
                 return Err(LoadError::ForeignTarget { master: addr });
             }
-            match config.workload {
+            match workload {
                 Workload::Storm { .. } => return Err(LoadError::NoDialBack { what: "storm" }),
                 Workload::Steady { revision: Some(_), .. } => {
                     return Err(LoadError::NoDialBack { what: "--expect-revision" });
@@ -43,7 +47,7 @@ impl Target {
             }
         }
         let target = Self::ask(addr)?;
-        if matches!(config.workload, Workload::Storm { .. }) && target.revision == 0 {
+        if matches!(workload, Workload::Storm { .. }) && target.revision == 0 {
             return Err(LoadError::NothingPublished);
         }
         Ok(target)

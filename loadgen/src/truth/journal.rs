@@ -1,11 +1,21 @@
 //! The acked reports on disk, one a line: `name incarnation number`. It survives the death of
 //! the master and of the generator, and can be checked again later.
 
-use crate::swarm::AckedReport;
 use engine::ids::{Epoch, HostName};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+/// A report that the master has acked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AckedReport {
+    /// Who sent it.
+    pub name: HostName,
+    /// Incarnation of its outbox.
+    pub epoch: Epoch,
+    /// Its number there.
+    pub seq: u64,
+}
 
 /// Bytes read at once from the end, to find a line that was cut short.
 const TAIL: u64 = 4096;

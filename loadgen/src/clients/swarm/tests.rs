@@ -1,8 +1,9 @@
 mod bench;
 
 use super::*;
-use crate::latency::Timed;
-use crate::role::Goal;
+use crate::clients::address::DEFAULT_SUFFIX;
+use crate::clients::work::Goal;
+use crate::measure::Timed;
 use bench::{Bench, config};
 use std::time::Duration;
 
@@ -16,7 +17,11 @@ fn every_client_binds_polls_gets_its_manifest_and_reports() {
     bench.run_for(S);
     let tally = bench.swarm.tally();
     assert_eq!(
-        (tally.standings.bound, tally.standings.holding, tally.standings.done),
+        (
+            bench.swarm.standings().bound,
+            bench.swarm.standings().holding,
+            bench.swarm.standings().done
+        ),
         (500, 500, 500)
     );
     assert_eq!((tally.polls, tally.reports, tally.repeated_manifests), (500, 500, 0));
@@ -33,15 +38,21 @@ fn acked_reports_are_told_once_with_their_own_names() {
     let mut bench = Bench::new(&config(50, Duration::ZERO, None, Goal::Revision(1)));
     bench.publish(1);
     bench.run_for(S);
-    let mut acked: Vec<_> = bench.swarm.take_acked().collect();
+    let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
+    let acked = bench.swarm.take_acked().into_iter();
+    let mut acked: Vec<_> = acked
+        .flat_map(|a| a.seqs.map(move |seq| (a.client, a.epoch, seq)))
+        .map(|(client, epoch, seq)| (identities.name(client), epoch, seq))
+        .collect();
+    acked.sort();
     assert_eq!(acked.len(), 50);
-    acked.sort_by(|a, b| a.name.cmp(&b.name));
-    acked.dedup_by(|a, b| a.name == b.name || a.epoch == b.epoch);
-    assert_eq!(acked.len(), 50, "a name and an incarnation each");
+    let mut epochs: Vec<_> = acked.iter().map(|(_, epoch, _)| *epoch).collect();
+    epochs.sort_unstable();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 50, "an incarnation each");
     let mut received = bench.reports.clone();
     received.sort();
-    let acked = acked.into_iter().map(|r| (r.name, r.epoch.0, r.seq));
-    assert_eq!(acked.collect::<Vec<_>>(), received);
+    assert_eq!(acked, received);
     assert_eq!(bench.swarm.take_acked().len(), 0);
 }
 
@@ -49,7 +60,7 @@ fn acked_reports_are_told_once_with_their_own_names() {
 fn another_run_has_other_incarnations() {
     let reports = |incarnation| {
         let mut config = config(1, Duration::ZERO, None, Goal::Revision(1));
-        config.incarnation = incarnation;
+        config.swarm.incarnation = incarnation;
         let mut bench = Bench::new(&config);
         bench.publish(1);
         bench.run_for(S);
@@ -101,12 +112,12 @@ fn clients_dial_from_their_own_addresses() {
 #[test]
 fn deliveries_at_once_are_bounded() {
     let mut config = config(200, Duration::ZERO, None, Goal::Revision(1));
-    config.deliveries_max = 7;
+    config.swarm.deliveries_max = 7;
     let mut bench = Bench::new(&config);
     bench.publish(1);
     bench.run_for(2 * S);
     assert_eq!(bench.uplinks_most, 7);
-    assert_eq!(bench.swarm.tally().standings.done, 200);
+    assert_eq!(bench.swarm.standings().done, 200);
 }
 
 #[test]
@@ -117,7 +128,7 @@ fn a_dial_without_a_descriptor_is_counted_and_made_again() {
     bench.run_for(60 * S);
     let tally = bench.swarm.tally();
     assert_eq!(tally.failures[&("dial", "exhausted")], 30);
-    assert_eq!(tally.standings.done, 20);
+    assert_eq!(bench.swarm.standings().done, 20);
     // The wait is counted from the slot, not from the dial that succeeded: one client in
     // twenty failed more than once, and waited for 250 ms at least after the first time.
     assert!(tally.latencies.quantiles(Timed::Poll).max_us >= 250_000);
@@ -131,8 +142,8 @@ fn a_stall_has_the_p99_that_arithmetic_gives() {
     let (interval, length, stall) = (10 * S, 100 * S, 5 * S);
     let mut config = config(1000, interval, Some(interval), Goal::Settled);
     // What a generator would send only after the stall counts from its slot all the same.
-    config.deliveries_max = 10;
-    config.until = config.start + length;
+    config.swarm.deliveries_max = 10;
+    config.work.length = length;
     let mut bench = Bench::new(&config);
     bench.stall = Some((config.start + 42 * S, config.start + 42 * S + stall));
     bench.run_for(length + 20 * S);
@@ -149,14 +160,14 @@ fn a_stall_has_the_p99_that_arithmetic_gives() {
     bench.service.sort();
     let uncorrected = bench.service[bench.service.len() * 99 / 100];
     assert!(uncorrected < 10 * MS, "{uncorrected:?}");
-    assert_eq!((tally.standings.bound, tally.standings.done), (1000, 1000));
+    assert_eq!((bench.swarm.standings().bound, bench.swarm.standings().done), (1000, 1000));
 }
 
 /// `kill -STOP` for 3 s: the slots that fell into it are made up for, and count as late.
 #[test]
 fn a_generator_that_slept_counts_its_own_lateness() {
     let mut config = config(100, 10 * S, Some(10 * S), Goal::Settled);
-    config.until = config.start + 20 * S;
+    config.work.length = 20 * S;
     let mut bench = Bench::new(&config);
     bench.run_for(5 * S);
     bench.sleep(3 * S);
@@ -176,7 +187,7 @@ fn a_generator_that_slept_counts_its_own_lateness() {
 fn polls_lost_with_the_master_are_made_up_for() {
     let interval = 10 * S;
     let mut config = config(10, interval, Some(interval), Goal::Settled);
-    config.until = config.start + 60 * S;
+    config.work.length = 60 * S;
     let mut bench = Bench::new(&config);
     bench.run_for(20 * S);
     bench.refusing = true;
@@ -187,7 +198,7 @@ fn polls_lost_with_the_master_are_made_up_for() {
     assert_eq!((tally.polls, tally.latencies.count(Timed::Poll)), (60, 60));
     assert!(tally.latencies.quantiles(Timed::Poll).max_us >= 5_000_000);
     assert!(tally.failures[&("dial", "refused")] > 0);
-    assert_eq!(tally.standings.done, 10);
+    assert_eq!(bench.swarm.standings().done, 10);
 }
 
 #[test]
@@ -197,7 +208,7 @@ fn a_push_is_told_from_an_answer() {
     bench.run_for(S);
     let count = |bench: &Bench, what| bench.swarm.tally().latencies.count(what);
     assert_eq!((count(&bench, Timed::Assignment), count(&bench, Timed::Push)), (5, 0));
-    assert_eq!(bench.swarm.tally().standings.done, 0);
+    assert_eq!(bench.swarm.standings().done, 0);
     bench.publish(2);
     for client in 0..5 {
         bench.dial_back(client, client, 2);
@@ -207,7 +218,7 @@ fn a_push_is_told_from_an_answer() {
     assert_eq!((count(&bench, Timed::Assignment), count(&bench, Timed::Push)), (5, 5));
     assert_eq!(count(&bench, Timed::Report), 10);
     assert_eq!(bench.swarm.tally().repeated_manifests, 5);
-    assert_eq!(bench.swarm.tally().standings.done, 5);
+    assert_eq!(bench.swarm.standings().done, 5);
 }
 
 #[test]
@@ -233,7 +244,7 @@ fn what_nobody_asked_for_is_neither_an_answer_nor_a_push() {
     }
     bench.run_for(200 * S);
     let tally = bench.swarm.tally();
-    assert_eq!((tally.unasked_manifests, tally.standings.done), (4, 4));
+    assert_eq!((tally.unasked_manifests, bench.swarm.standings().done), (4, 4));
     assert_eq!(tally.latencies.count(Timed::Push) + tally.latencies.count(Timed::Assignment), 0);
 }
 
@@ -241,4 +252,36 @@ fn what_nobody_asked_for_is_neither_an_answer_nor_a_push() {
 fn a_client_is_small() {
     // Its node, role and memory store; the outbox and its name lie beside.
     assert!(Swarm::client_size() <= 1024, "{} bytes", Swarm::client_size());
+}
+
+/// Clients that are started again have lost their polls, but no report, and bind anew.
+#[test]
+fn a_restart_keeps_what_a_disk_would_keep() {
+    let mut bench = Bench::new(&config(20, Duration::ZERO, None, Goal::Settled));
+    bench.run_for(S);
+    let first = bench.swarm.take_tally();
+    assert_eq!((first.latencies.count(Timed::Bind), first.reports), (20, 0));
+    // The master goes away while reports are under way.
+    let reports = Work { reports: 3, ..config(20, Duration::ZERO, None, Goal::Settled).work };
+    bench.refusing = true;
+    bench.begin(&reports);
+    bench.run_for(S);
+    assert_eq!(bench.swarm.standings().done, 0);
+    bench.refusing = false;
+    bench.begin(&Work { restarted: true, reports: 0, ..reports });
+    bench.run_for(S);
+    let second = bench.swarm.take_tally();
+    assert_eq!((second.latencies.count(Timed::Bind), second.reports), (20, 60));
+    assert_eq!((second.latencies.count(Timed::Report), second.false_acks), (60, 0));
+    assert_eq!((bench.swarm.standings().done, bench.reports.len()), (20, 60));
+    assert_eq!(bench.open_conns(), 0);
+}
+
+#[test]
+fn an_ack_of_what_was_never_sent_is_found() {
+    let mut bench = Bench::new(&config(2, Duration::ZERO, None, Goal::Settled));
+    bench.acks_too_much = true;
+    bench.begin(&Work { reports: 1, ..config(2, Duration::ZERO, None, Goal::Settled).work });
+    bench.run_for(S);
+    assert!(bench.swarm.tally().false_acks > 0);
 }

@@ -1,4 +1,4 @@
-//! What the generator itself takes of the machine, as the kernel tells it.
+//! What a process takes of the machine, as the kernel tells it.
 
 use std::fs;
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 pub struct Spread {
     /// Place of each client in the window.
     places: Vec<u32>,
+    /// Clients with a lower place take part.
+    active: u32,
     window: Duration,
 }
 
@@ -20,10 +22,10 @@ impl Spread {
     /// # Panics
     /// Never: there are fewer clients than numbers.
     #[must_use]
-    pub fn new(clients: u32, window: Duration, seed: u64) -> Self {
+    pub fn new(clients: u32, active: Option<u32>, window: Duration, seed: u64) -> Self {
         let mut places: Vec<u32> = (0..clients).collect();
         fastrand::Rng::with_seed(seed).shuffle(&mut places);
-        Self { places, window }
+        Self { places, active: active.unwrap_or(clients).min(clients), window }
     }
 
     /// A client's slots: the first in the window that begins at `start`, the others an
@@ -36,7 +38,10 @@ impl Spread {
         interval: Option<Duration>,
         until: Instant,
     ) -> Slots {
-        let clients = self.places.len().max(1) as u128;
+        if self.places[client as usize] >= self.active {
+            return Slots::default();
+        }
+        let clients = u128::from(self.active.max(1));
         let place = u128::from(self.places[client as usize]);
         let offset = self.window.as_nanos() * place / clients;
         let offset = Duration::from_nanos(u64::try_from(offset).unwrap_or(u64::MAX));
@@ -44,8 +49,8 @@ impl Spread {
     }
 }
 
-/// The slots of one client: one, or one every interval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The slots of one client: none, one, or one every interval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slots {
     first: Instant,
     interval: Option<Duration>,
@@ -89,7 +94,7 @@ mod tests {
     const END: Instant = Instant(600_000_000_000);
 
     fn firsts(seed: u64) -> Vec<Instant> {
-        let spread = Spread::new(1000, INTERVAL, seed);
+        let spread = Spread::new(1000, None, INTERVAL, seed);
         (0..1000).map(|i| spread.slots(i, Instant(0), None, END).peek().unwrap()).collect()
     }
 
@@ -112,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_late_generator_makes_up_for_every_slot() {
-        let spread = Spread::new(1, INTERVAL, 1);
+        let spread = Spread::new(1, None, INTERVAL, 1);
         let mut slots = spread.slots(0, Instant(0), Some(INTERVAL), END);
         let now = Instant(0) + INTERVAL * 3;
         let mut taken = Vec::new();
@@ -126,8 +131,18 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_clients_has_all_of_the_window() {
+        let spread = Spread::new(1000, Some(10), INTERVAL, 7);
+        let firsts = (0..1000).filter_map(|i| spread.slots(i, Instant(0), None, END).peek());
+        let mut firsts: Vec<_> = firsts.collect();
+        firsts.sort();
+        assert_eq!(firsts.len(), 10);
+        assert!(firsts.windows(2).all(|pair| pair[1].since(pair[0]) >= INTERVAL / 10 - TICK));
+    }
+
+    #[test]
     fn a_storm_has_one_slot_each() {
-        let spread = Spread::new(2, Duration::ZERO, 1);
+        let spread = Spread::new(2, None, Duration::ZERO, 1);
         let mut slots = spread.slots(1, Instant(16_000_000), None, END);
         assert_eq!(slots.take_due(Instant(16_000_000)), Some(Instant(16_000_000)));
         assert_eq!(slots.peek(), None);

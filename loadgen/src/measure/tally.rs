@@ -1,14 +1,16 @@
-//! What a run counts.
+//! What is counted, a second at a time.
 
-use crate::latency::Latencies;
-use crate::role::Standing;
+use super::latency::Latencies;
+use crate::clients::role::Standing;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::iter::Sum;
 
 /// A failure's place and word: `("dial", "refused")`.
 pub type FailureKind = (&'static str, &'static str);
 
-/// Everything that is counted while a run goes on.
-#[derive(Debug, Default)]
+/// Everything that was counted in a while.
+#[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// How long things took.
     pub latencies: Latencies,
@@ -20,14 +22,14 @@ pub struct Tally {
     pub unasked_manifests: u64,
     /// Manifests that came although their revision was held.
     pub repeated_manifests: u64,
+    /// Messages that were acked although they had never been sent.
+    pub false_acks: u64,
     /// What failed, and how often.
     pub failures: BTreeMap<FailureKind, u64>,
-    /// Clients that have come so far.
-    pub standings: Standings,
 }
 
 /// How many clients have come how far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Standings {
     /// Were bound at least once.
     pub bound: u64,
@@ -49,7 +51,30 @@ impl Standings {
     }
 }
 
+impl Sum for Standings {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |all, part| Self {
+            bound: all.bound + part.bound,
+            holding: all.holding + part.holding,
+            done: all.done + part.done,
+        })
+    }
+}
+
 impl Tally {
+    /// Adds what another one has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.latencies.merge(&other.latencies);
+        self.polls += other.polls;
+        self.reports += other.reports;
+        self.unasked_manifests += other.unasked_manifests;
+        self.repeated_manifests += other.repeated_manifests;
+        self.false_acks += other.false_acks;
+        for (kind, count) in &other.failures {
+            *self.failures.entry(*kind).or_default() += count;
+        }
+    }
+
     /// Counts a failure.
     pub fn failed(&mut self, place: &'static str, why: &'static str) {
         *self.failures.entry((place, why)).or_default() += 1;

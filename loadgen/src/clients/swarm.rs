@@ -6,32 +6,40 @@
 
 mod conns;
 
-use crate::address::{Identities, address, index_of};
-use crate::role::{LoadRole, Observation, Plan, Standing, VERSION};
-use crate::schedule::Spread;
-use crate::tally::Tally;
+use super::address::{Identities, address, index_of};
+use super::role::{LoadRole, Observation, Plan, Standing, VERSION};
+use super::schedule::Spread;
+use super::work::Work;
+use crate::measure::{Standings, Tally};
 use conns::{Conns, Opened};
 use engine::ids::{ConnId, DialId, Epoch, HostName};
 use engine::node::io::{CloseReason, Host, Input, Mail, Output, Request, Verdict};
 use engine::node::{MasterAddr, Node, Parts, Uplink};
 use engine::queue::memory::MemoryStore;
 use engine::queue::outbox::{Outbox, OutboxConfig};
-use engine::time::{Instant, Now};
+use engine::time::{Instant, Now, WallMs};
 use engine::wheel::{TimerId, Wheel};
 use engine::wire::{Frame, Kind, Nack, NackReason};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Reports that wait in a client's memory while the master takes none, in bytes.
 const OUTBOX_BYTES_MAX: u64 = 256 * 1024;
 
+/// A client that takes no part dials after this: in ten years.
+const NEVER: Duration = Duration::from_secs(315_360_000);
+
 /// What a swarm is made from.
 #[derive(Debug, Clone)]
 pub struct SwarmConfig {
-    /// How many clients.
-    pub clients: u32,
+    /// Its clients, by index: a part of all clients of the run.
+    pub clients: Range<u32>,
+    /// How many clients the run has.
+    pub clients_all: u32,
     /// Their names.
     pub identities: Identities,
     /// The master.
@@ -40,16 +48,6 @@ pub struct SwarmConfig {
     pub own_addresses: bool,
     /// Deliveries under way at once; further ones wait their turn, and that wait counts.
     pub deliveries_max: usize,
-    /// What each client does.
-    pub plan: Arc<Plan>,
-    /// Slots begin here.
-    pub start: Instant,
-    /// No slot lies at or after this.
-    pub until: Instant,
-    /// First slots are spread over this.
-    pub window: Duration,
-    /// Slots recur so often; `None`: there is one each.
-    pub interval: Option<Duration>,
     /// Decides the order of the slots.
     pub seed: u64,
     /// Makes the incarnations of the clients' outboxes: 64 random bits, another number in every
@@ -57,15 +55,15 @@ pub struct SwarmConfig {
     pub incarnation: u64,
 }
 
-/// A report that the master has acked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AckedReport {
-    /// Who sent it.
-    pub name: HostName,
+/// Reports of one client that the master has acked: successive numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acked {
+    /// The client's index.
+    pub client: u32,
     /// Incarnation of its outbox.
-    pub epoch: Epoch,
-    /// Its number there.
-    pub seq: u64,
+    pub epoch: u64,
+    /// The first one's number there, and the last one's.
+    pub seqs: RangeInclusive<u64>,
 }
 
 struct Client {
@@ -77,6 +75,9 @@ struct Client {
 
 /// Thousands of clients.
 pub struct Swarm {
+    config: SwarmConfig,
+    outbox: Arc<OutboxConfig>,
+    rng: fastrand::Rng,
     clients: Vec<Client>,
     conns: Conns,
     wheel: Wheel<u32>,
@@ -85,41 +86,114 @@ pub struct Swarm {
     waiting: VecDeque<Output<Observation>>,
     deliveries: usize,
     deliveries_max: usize,
+    /// How often all clients were started again.
+    life: u64,
     out: VecDeque<Output<Observation>>,
-    acked: Vec<AckedReport>,
+    acked: Vec<Acked>,
     tally: Tally,
+    standings: Standings,
     interrupted: bool,
 }
 
 impl Swarm {
-    /// A swarm whose clients have done nothing yet.
+    /// A swarm whose clients do nothing yet.
     #[must_use]
-    pub fn new(config: &SwarmConfig, now: Now) -> Self {
+    pub fn new(config: SwarmConfig, now: Now) -> Self {
+        let outbox = Arc::new(OutboxConfig {
+            durable_bytes_max: OUTBOX_BYTES_MAX,
+            ..OutboxConfig::default()
+        });
         let mut swarm = Self {
-            clients: Vec::with_capacity(config.clients as usize),
+            clients: Vec::with_capacity(config.clients.len()),
             conns: Conns::default(),
             wheel: Wheel::new(now.at),
             expired: Vec::new(),
             waiting: VecDeque::new(),
             deliveries: 0,
+            life: 0,
             deliveries_max: config.deliveries_max.max(1),
             out: VecDeque::new(),
             acked: Vec::new(),
             tally: Tally::default(),
+            standings: Standings::default(),
             interrupted: false,
+            rng: fastrand::Rng::with_seed(config.incarnation ^ u64::from(config.clients.start)),
+            outbox,
+            config,
         };
-        let spread = Spread::new(config.clients, config.window, config.seed);
-        let outbox = Arc::new(OutboxConfig {
-            durable_bytes_max: OUTBOX_BYTES_MAX,
-            ..OutboxConfig::default()
-        });
-        let mut rng = fastrand::Rng::with_seed(config.incarnation);
-        for index in 0..config.clients {
-            let client = Client::new(index, config, &spread, &outbox, &mut rng, now);
-            swarm.clients.push(client);
-            swarm.arm(index, now);
+        let idle = Arc::new(Plan { work: Work::default(), began: now.wall });
+        for index in swarm.config.clients.clone() {
+            let store = MemoryStore::new(swarm.rng.u64(..));
+            let role = LoadRole::new(Arc::clone(&idle));
+            let node = swarm.node(index, &store, role, Some(now.at + NEVER), now);
+            let standing = Standing::default();
+            swarm.clients.push(Client { node, store, timer: None, standing });
         }
         swarm
+    }
+
+    /// From now on all clients do this; the first slots lie behind `start`.
+    pub fn begin(&mut self, work: &Work, start: Instant, now: Now) {
+        let Range { start: first, .. } = self.config.clients;
+        let spread =
+            Spread::new(self.config.clients_all, work.active, work.window, self.config.seed);
+        let lead = u64::try_from(start.since(now.at).as_millis()).unwrap_or(u64::MAX);
+        let began = WallMs(now.wall.0.saturating_add(lead));
+        let plan = Arc::new(Plan { work: work.clone(), began });
+        if work.restarted {
+            self.restart();
+        }
+        for place in 0..self.clients.len() {
+            let index = first + u32::try_from(place).unwrap_or(u32::MAX);
+            let slots = spread.slots(index, start, work.interval, start + work.length);
+            let client = &mut self.clients[place];
+            let mut role = client.node.role().clone();
+            role.begin(Arc::clone(&plan), slots);
+            if slots.peek().is_some() && (work.restarted || !client.standing.bound) {
+                // What it had sent and was not acked lies in its store, as on a real one's disk.
+                let mut store =
+                    std::mem::replace(&mut self.clients[place].store, MemoryStore::new(0));
+                store.crash();
+                let node = self.node(index, &store, role, slots.peek(), now);
+                let client = &mut self.clients[place];
+                (client.store, client.node) = (store, node);
+            } else {
+                client.node.with_role(now, |r, _| *r = role);
+            }
+            self.advance(index, now);
+        }
+    }
+
+    /// Ends all that is under way, as the end of every client's process does.
+    fn restart(&mut self) {
+        self.life = self.life.wrapping_add(1) % LIVES;
+        self.waiting.clear();
+        for conn in self.conns.open() {
+            self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+        }
+    }
+
+    fn node(
+        &mut self,
+        index: u32,
+        store: &MemoryStore,
+        role: LoadRole,
+        first: Option<Instant>,
+        now: Now,
+    ) -> Node<LoadRole> {
+        let name = self.config.identities.name(index);
+        let memory_epoch = Epoch(self.rng.u64(..));
+        let outbox =
+            Outbox::restore(name.clone(), &store.state(), Arc::clone(&self.outbox), memory_epoch);
+        let from = self.config.own_addresses.then(|| IpAddr::V4(address(index)));
+        let master = vec![MasterAddr::Fixed(self.config.master)];
+        let mut uplink = Uplink::new(master, from, VERSION, outbox);
+        if let Some(first) = first {
+            uplink.hold_off(first.since(now.at), now);
+        }
+        let mut parts = Parts::new(name, self.rng.fork());
+        parts.uplink = Some(Box::new(uplink));
+        Node::new(parts, role)
     }
 
     /// Bytes that each client takes before it has done anything, its own allocations aside.
@@ -140,10 +214,21 @@ impl Swarm {
         self.clients.is_empty()
     }
 
-    /// What was counted.
+    /// What was counted since it was last taken.
     #[must_use]
     pub fn tally(&self) -> &Tally {
         &self.tally
+    }
+
+    /// Takes what was counted, and begins to count anew.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.tally)
+    }
+
+    /// How many clients have come how far.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.standings
     }
 
     /// Deliveries under way, and those that wait for one of them to end.
@@ -170,22 +255,29 @@ impl Swarm {
     }
 
     /// The reports that were acked since the last call.
-    pub fn take_acked(&mut self) -> std::vec::Drain<'_, AckedReport> {
-        self.acked.drain(..)
+    pub fn take_acked(&mut self) -> Vec<Acked> {
+        std::mem::take(&mut self.acked)
+    }
+
+    /// A client's place in the list.
+    fn place(&self, index: u32) -> usize {
+        (index - self.config.clients.start) as usize
     }
 
     fn tell(&mut self, index: u32, input: Input<()>, now: Now) {
-        self.clients[index as usize].node.handle_input(input, now);
+        let place = self.place(index);
+        self.clients[place].node.handle_input(input, now);
         self.advance(index, now);
     }
 
     /// Carries what a client asks for, until it asks for nothing more.
     fn advance(&mut self, index: u32, now: Now) {
-        let client = &mut self.clients[index as usize];
+        let place = self.place(index);
+        let client = &mut self.clients[place];
         while let Some(output) = client.node.poll_output() {
             match output {
                 Output::Dial { dial, addr, from, timeout } => {
-                    let dial = swarm_dial(index, dial);
+                    let dial = swarm_dial(index, self.life, dial);
                     self.waiting.push_back(Output::Dial { dial, addr, from, timeout });
                 }
                 Output::Request(Request::Store(command)) => {
@@ -194,8 +286,7 @@ impl Swarm {
                     }
                 }
                 Output::Request(Request::Role(observation)) => {
-                    let name = &client.node.parts().name;
-                    observe(&mut self.tally, &mut self.acked, name, observation);
+                    observe(&mut self.tally, &mut self.acked, index, observation);
                 }
                 // A client that does not fetch and has its master's address asks for neither
                 // names nor blobs, and is never told to stop.
@@ -204,7 +295,7 @@ impl Swarm {
             }
         }
         let standing = client.node.role().standing();
-        self.tally.standings.change(client.standing, standing);
+        self.standings.change(client.standing, standing);
         client.standing = standing;
         self.arm(index, now);
         self.dial_next();
@@ -213,7 +304,8 @@ impl Swarm {
     /// Sees to it that the client's timer fires in time. One that fires early costs less than
     /// moving it every time that its deadline is put off.
     fn arm(&mut self, index: u32, now: Now) {
-        let client = &mut self.clients[index as usize];
+        let place = self.place(index);
+        let client = &mut self.clients[place];
         let Some(wanted) = client.node.next_timeout() else { return };
         let wanted = wanted.max(now.at);
         match client.timer {
@@ -238,7 +330,7 @@ impl Swarm {
 
     fn on_accepted(&mut self, conn: ConnId, input: Input<()>, local: Option<SocketAddr>, now: Now) {
         let index = local.and_then(|local| index_of(local.ip()));
-        match index.filter(|index| (*index as usize) < self.clients.len()) {
+        match index.filter(|index| self.config.clients.contains(index)) {
             Some(index) => {
                 self.conns.opened(conn, index, Opened::ByMaster);
                 self.tell(index, input, now);
@@ -267,58 +359,34 @@ impl Swarm {
     }
 }
 
-impl Client {
-    fn new(
-        index: u32,
-        config: &SwarmConfig,
-        spread: &Spread,
-        outbox: &Arc<OutboxConfig>,
-        rng: &mut fastrand::Rng,
-        now: Now,
-    ) -> Self {
-        let slots = spread.slots(index, config.start, config.interval, config.until);
-        let name = config.identities.name(index);
-        let store = MemoryStore::new(rng.u64(..));
-        let memory_epoch = Epoch(rng.u64(..));
-        let outbox =
-            Outbox::restore(name.clone(), &store.state(), Arc::clone(outbox), memory_epoch);
-        let from = config.own_addresses.then(|| IpAddr::V4(address(index)));
-        let master = vec![MasterAddr::Fixed(config.master)];
-        let mut uplink = Uplink::new(master, from, VERSION, outbox);
-        if let Some(first) = slots.peek() {
-            uplink.hold_off(first.since(now.at), now);
-        }
-        let mut parts = Parts::new(name, rng.fork());
-        parts.uplink = Some(Box::new(uplink));
-        let role = LoadRole::new(Arc::clone(&config.plan), slots);
-        Self { node: Node::new(parts, role), store, timer: None, standing: Standing::default() }
-    }
+/// Lives of a swarm that are told apart: a dial of an earlier one may still come to its end.
+const LIVES: u64 = 1 << 12;
+
+/// Every node numbers its dials from 1: the swarm puts the client's index, which has 20 bits,
+/// and the swarm's life above that number, which no client brings to 2^32.
+fn swarm_dial(index: u32, life: u64, dial: DialId) -> DialId {
+    DialId(u64::from(index) << 44 | life << 32 | (dial.0 & u64::from(u32::MAX)))
 }
 
-/// Every node numbers its dials from 1: the swarm puts the client's index above that number,
-/// which no client brings to 2^32.
-fn swarm_dial(index: u32, dial: DialId) -> DialId {
-    DialId(u64::from(index) << 32 | (dial.0 & u64::from(u32::MAX)))
+/// The client of a dial, the life in which it was begun, and the client's own number for it.
+fn node_dial(dial: DialId) -> (u32, u64, DialId) {
+    ((dial.0 >> 44) as u32, dial.0 >> 32 & (LIVES - 1), DialId(dial.0 & u64::from(u32::MAX)))
 }
 
-/// The client of a dial, and the client's own number for it.
-fn node_dial(dial: DialId) -> (u32, DialId) {
-    ((dial.0 >> 32) as u32, DialId(dial.0 & u64::from(u32::MAX)))
-}
-
-fn observe(
-    tally: &mut Tally,
-    acked: &mut Vec<AckedReport>,
-    name: &HostName,
-    observation: Observation,
-) {
+fn observe(tally: &mut Tally, acked: &mut Vec<Acked>, client: u32, observation: Observation) {
     match observation {
         Observation::Took(what, took) => tally.latencies.record(what, took),
         Observation::Polled => tally.polls += 1,
         Observation::Reported => tally.reports += 1,
-        Observation::Acked { epoch, seq } => {
-            acked.push(AckedReport { name: name.clone(), epoch, seq });
-        }
+        Observation::Acked { epoch: Epoch(epoch), seq } => match acked.last_mut() {
+            Some(last)
+                if (last.client, last.epoch, last.seqs.end() + 1) == (client, epoch, seq) =>
+            {
+                last.seqs = *last.seqs.start()..=seq;
+            }
+            _ => acked.push(Acked { client, epoch, seqs: seq..=seq }),
+        },
+        Observation::FalseAck => tally.false_acks += 1,
         Observation::Unasked => tally.unasked_manifests += 1,
         Observation::Repeated => tally.repeated_manifests += 1,
         Observation::OutboxFull => tally.failed("report", "outbox full"),
@@ -345,15 +413,21 @@ impl Host for Swarm {
         match input {
             Input::Accepted { conn, local, .. } => self.on_accepted(conn, input, local, now),
             Input::Dialed { dial, conn } => {
-                let (index, dial) = node_dial(dial);
+                let (index, life, dial) = node_dial(dial);
                 self.conns.opened(conn, index, Opened::ByClient);
-                self.tell(index, Input::Dialed { dial, conn }, now);
+                if life == self.life {
+                    self.tell(index, Input::Dialed { dial, conn }, now);
+                } else {
+                    self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                }
             }
             Input::DialFailed { dial, reason } => {
-                let (index, dial) = node_dial(dial);
+                let (index, life, dial) = node_dial(dial);
                 self.deliveries -= 1;
                 self.tally.failed("dial", reason.label());
-                self.tell(index, Input::DialFailed { dial, reason }, now);
+                if life == self.life {
+                    self.tell(index, Input::DialFailed { dial, reason }, now);
+                }
             }
             Input::Drained { conn } => {
                 if let Some(index) = self.conns.client(conn) {
@@ -373,7 +447,8 @@ impl Host for Swarm {
             let why = Nack::decode(&frame).map_or("unreadable", |nack| nack_word(nack.reason));
             self.tally.failed("nack", why);
         }
-        let verdict = self.clients[index as usize].node.handle_frame(conn, frame, now);
+        let place = self.place(index);
+        let verdict = self.clients[place].node.handle_frame(conn, frame, now);
         self.advance(index, now);
         verdict
     }
@@ -383,11 +458,13 @@ impl Host for Swarm {
         // the next turn.
         let mut expired = std::mem::take(&mut self.expired);
         while let Some(index) = self.wheel.pop_expired(now.at) {
-            self.clients[index as usize].timer = None;
+            let place = self.place(index);
+            self.clients[place].timer = None;
             expired.push(index);
         }
         for index in expired.drain(..) {
-            self.clients[index as usize].node.handle_timeout(now);
+            let place = self.place(index);
+            self.clients[place].node.handle_timeout(now);
             self.advance(index, now);
         }
         self.expired = expired;

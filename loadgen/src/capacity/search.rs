@@ -1,0 +1,176 @@
+//! Doubling, then halving the gap, then confirming: how a capacity is found among noise.
+
+/// The gap between what passed and what failed is closed to this part of what passed.
+const PRECISION: f64 = 0.05;
+/// The answer is confirmed so often.
+pub(super) const CONFIRMATIONS: usize = 3;
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The load was carried.
+    Passed,
+    /// The master did not carry it.
+    Failed,
+    /// The generator could not offer it.
+    GaveOut,
+}
+
+/// A search for the highest load that is carried.
+#[derive(Debug, Clone)]
+pub(super) struct Search {
+    first: u32,
+    most: u32,
+    passed: Option<u32>,
+    failed: Option<u32>,
+    gave_out: bool,
+    confirmed: usize,
+}
+
+impl Search {
+    pub(super) fn new(first: u32, most: u32) -> Self {
+        let first = first.clamp(1, most);
+        Self { first, most, passed: None, failed: None, gave_out: false, confirmed: 0 }
+    }
+
+    /// What is to be offered next; `None` when the answer stands.
+    pub(super) fn next(&self) -> Option<u32> {
+        match (self.passed, self.failed) {
+            (None, None) => Some(self.first),
+            (Some(passed), None) if passed >= self.most => self.confirm(passed),
+            (Some(passed), None) => Some(passed.saturating_mul(2).min(self.most)),
+            // Nothing passed yet: look further down.
+            (None, Some(failed)) => (failed > 1).then_some(failed / 2),
+            (Some(passed), Some(failed)) if is_close(passed, failed) => self.confirm(passed),
+            (Some(passed), Some(failed)) => Some(passed + (failed - passed) / 2),
+        }
+    }
+
+    fn confirm(&self, passed: u32) -> Option<u32> {
+        (self.confirmed < CONFIRMATIONS).then_some(passed)
+    }
+
+    pub(super) fn judge(&mut self, offered: u32, verdict: Verdict) {
+        let confirms = self.passed == Some(offered);
+        match verdict {
+            Verdict::Passed if confirms => self.confirmed += 1,
+            Verdict::Passed => {
+                self.passed = Some(offered);
+                self.confirmed = 0;
+            }
+            Verdict::Failed | Verdict::GaveOut => {
+                self.gave_out = verdict == Verdict::GaveOut;
+                self.failed = Some(offered);
+                if confirms {
+                    // It had passed by luck: what lies a step below is tried next.
+                    self.confirmed = 0;
+                    self.passed = None;
+                    self.first = below(offered);
+                    self.failed = None;
+                    // From there the ceiling is what has just failed.
+                    self.most = self.first.max(1);
+                }
+            }
+        }
+    }
+
+    /// What was carried; 0 if nothing was.
+    pub(super) fn answer(&self) -> u32 {
+        self.passed.unwrap_or(0)
+    }
+
+    /// The least and the most that may be the truth.
+    pub(super) fn between(&self) -> (u32, u32) {
+        let carried = self.answer();
+        (below(carried).min(carried), self.failed.unwrap_or(carried).max(carried))
+    }
+
+    pub(super) fn confirmed(&self) -> usize {
+        self.confirmed
+    }
+
+    pub(super) fn generator_gave_out(&self) -> bool {
+        self.gave_out
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a u32")]
+fn below(offered: u32) -> u32 {
+    (f64::from(offered) * (1.0 - PRECISION)) as u32
+}
+
+fn is_close(passed: u32, failed: u32) -> bool {
+    f64::from(failed - passed.min(failed)) <= (f64::from(passed) * PRECISION).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Searches where everything up to `limit` is carried, and says what was offered.
+    fn offered(first: u32, most: u32, verdict: impl Fn(u32) -> Verdict) -> (Search, Vec<u32>) {
+        let mut search = Search::new(first, most);
+        let mut offered = Vec::new();
+        while let Some(next) = search.next() {
+            offered.push(next);
+            search.judge(next, verdict(next));
+            assert!(offered.len() < 60, "{offered:?}");
+        }
+        (search, offered)
+    }
+
+    fn up_to(limit: u32) -> impl Fn(u32) -> Verdict {
+        move |load| if load <= limit { Verdict::Passed } else { Verdict::Failed }
+    }
+
+    #[test]
+    fn the_answer_is_within_five_percent_and_confirmed_three_times() {
+        for limit in [3, 700, 1000, 12_345, 99_999, 4_000_000] {
+            let (search, steps) = offered(1000, u32::MAX / 4, up_to(limit));
+            let found = search.answer();
+            assert!(found <= limit, "{found} of {limit}");
+            assert!(
+                f64::from(found) >= f64::from(limit) * 0.95 - 1.0,
+                "{found} of {limit}: {steps:?}"
+            );
+            assert!(search.between().0 <= limit && search.between().1 >= limit, "{search:?}");
+            assert_eq!(search.confirmed(), 3);
+            assert!(!search.generator_gave_out());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_offered_beyond_is_the_answer() {
+        let (search, steps) = offered(1000, 5000, up_to(u32::MAX));
+        assert_eq!((search.answer(), search.between()), (5000, (4750, 5000)));
+        assert_eq!(steps, [1000, 2000, 4000, 5000, 5000, 5000, 5000]);
+    }
+
+    #[test]
+    fn a_generator_that_gives_out_says_so() {
+        let (search, _) = offered(1000, u32::MAX / 4, |load| {
+            if load <= 8000 { Verdict::Passed } else { Verdict::GaveOut }
+        });
+        assert_eq!(search.answer(), 8000);
+        assert!(search.generator_gave_out());
+    }
+
+    #[test]
+    fn what_passed_by_luck_is_not_the_answer() {
+        let tries = std::cell::Cell::new(0);
+        let (search, steps) = offered(1000, u32::MAX / 4, |load| {
+            tries.set(tries.get() + u32::from(load == 2000));
+            let lucky = load == 2000 && tries.get() == 1;
+            if load < 1950 || lucky { Verdict::Passed } else { Verdict::Failed }
+        });
+        assert!(search.answer() < 1950 && search.answer() >= 1800, "{steps:?}");
+        assert_eq!(search.confirmed(), 3);
+    }
+
+    #[test]
+    fn nothing_is_an_answer_too() {
+        let (search, steps) = offered(1000, 5000, up_to(0));
+        assert_eq!(search.answer(), 0);
+        assert!(steps.len() <= 11, "{steps:?}");
+    }
+}

@@ -1,0 +1,8 @@
+//! The simulated clients: who they are, when they start what, what they do, and the swarm that
+//! carries thousands of them behind one reactor.
+
+pub mod address;
+pub mod role;
+pub mod schedule;
+pub mod swarm;
+pub mod work;

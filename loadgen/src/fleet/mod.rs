@@ -1,0 +1,295 @@
+//! A fleet: the swarms of a run, each on a thread with a reactor and a table of file
+//! descriptors of its own, since one table holds fewer sockets than a big run has clients.
+//!
+//! Orders go down and events come up through channels, and nothing else is shared: a wake-up
+//! through a descriptor would meet another file in another table.
+
+mod files;
+mod worker;
+
+use crate::clients::address::Identities;
+use crate::clients::swarm::{Acked, SwarmConfig};
+use crate::clients::work::Work;
+use crate::error::LoadError;
+use crate::measure::{Standings, Tally};
+use engine::clock::SystemClock;
+use engine::reactor::Signals;
+use engine::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use worker::Worker;
+
+/// What a fleet is made from.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// How many clients.
+    pub clients: u32,
+    /// How many workers share them.
+    pub workers: u32,
+    /// Their names.
+    pub identities: Identities,
+    /// The master.
+    pub master: SocketAddr,
+    /// Whether each client has an address of its own, and can be dialled back.
+    pub own_addresses: bool,
+    /// The first worker listens here, each further one a port higher; 0 takes any.
+    pub port: u16,
+    /// Deliveries that a worker has under way at once; `None` takes half of its descriptors.
+    pub deliveries_max: Option<usize>,
+    /// Decides the order of the slots.
+    pub seed: u64,
+    /// Makes the incarnations of the clients' outboxes.
+    pub incarnation: u64,
+}
+
+impl FleetConfig {
+    /// The clients of a worker: equal shares, the first ones one larger.
+    #[must_use]
+    pub fn share(&self, worker: u32) -> Range<u32> {
+        share(self.clients, self.workers, worker)
+    }
+
+    fn swarm(&self, worker: u32, descriptors: usize) -> SwarmConfig {
+        SwarmConfig {
+            clients: self.share(worker),
+            clients_all: self.clients,
+            identities: self.identities.clone(),
+            master: self.master,
+            own_addresses: self.own_addresses,
+            deliveries_max: self.deliveries_max.unwrap_or(descriptors / 2),
+            seed: self.seed,
+            incarnation: self.incarnation,
+        }
+    }
+}
+
+/// Equal shares of `clients`, the first ones one larger: that of `worker`.
+#[must_use]
+pub fn share(clients: u32, workers: u32, worker: u32) -> Range<u32> {
+    let (each, more) = (clients / workers, clients % workers);
+    let start = worker * each + worker.min(more);
+    start..start + each + u32::from(worker < more)
+}
+
+/// How many workers so many clients need where a table holds so many descriptors: each client
+/// may deliver and be dialled back at the same time.
+#[must_use]
+pub fn workers_for(clients: u32, descriptors: usize) -> u32 {
+    let each = u32::try_from(descriptors / 2).unwrap_or(u32::MAX).max(1);
+    clients.div_ceil(each).max(1)
+}
+
+/// What a worker is told.
+#[derive(Debug, Clone)]
+pub enum Order {
+    /// All clients begin this work at a time.
+    Begin(Work, Instant),
+    /// The phase is over: tell what was counted in it to its end.
+    Close,
+    /// Say the last word and end.
+    End,
+}
+
+/// What a worker tells.
+#[derive(Debug)]
+pub struct Event {
+    /// Its number.
+    pub worker: u32,
+    /// What it tells.
+    pub what: Happening,
+}
+
+/// What happened in a worker.
+#[derive(Debug)]
+pub enum Happening {
+    /// It listens on this port, and waits for orders.
+    Ready(u16),
+    /// Several times a second: how it stands, and what was acked since the last time.
+    Beat(Beat),
+    /// Once a second, and at the end of a phase.
+    Second(Box<Second>),
+    /// The operating system asks the process to stop.
+    Interrupted,
+    /// It cannot go on.
+    Failed(LoadError),
+    /// It has ended after its last word.
+    Ended(Box<Ended>),
+}
+
+/// How a worker stands.
+#[derive(Debug, Clone, Default)]
+pub struct Beat {
+    /// Its clients.
+    pub standings: Standings,
+    /// Since when all of them have reached their goal.
+    pub done_at: Option<Instant>,
+    /// Deliveries under way.
+    pub deliveries: u64,
+    /// Deliveries that wait for a descriptor.
+    pub waiting: u64,
+    /// Messages without their ack.
+    pub awaited: u64,
+    /// Reports that were acked.
+    pub acked: Vec<Acked>,
+}
+
+/// What was counted within a second.
+#[derive(Debug, Clone, Default)]
+pub struct Second {
+    /// The second's end, on the run's clock.
+    pub end: Instant,
+    /// Whether it is the phase's last.
+    pub last: bool,
+    /// What was counted.
+    pub tally: Tally,
+    /// CPU time of the worker's thread, microseconds.
+    pub cpu_us: u64,
+    /// Open connections at its end.
+    pub connections: u64,
+}
+
+/// What a worker says last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// The first clients that have not reached the goal.
+    pub unfinished_first: Vec<String>,
+    /// 99th percentile of a turn of its loop, microseconds.
+    pub loop_lag_p99_us: u64,
+    /// The longest turn.
+    pub loop_lag_max_us: u64,
+}
+
+/// Workers that run.
+#[derive(Debug)]
+pub struct Fleet {
+    orders: Vec<Sender<Order>>,
+    events: Receiver<Event>,
+    threads: Vec<JoinHandle<()>>,
+    /// Where each listens.
+    ports: Vec<u16>,
+}
+
+impl Fleet {
+    /// Starts the workers, and waits until all of them listen.
+    ///
+    /// # Errors
+    /// No thread, or a port that is taken.
+    pub fn start(
+        config: &FleetConfig,
+        clock: SystemClock,
+        descriptors: usize,
+        mut signals: Option<Signals>,
+    ) -> Result<Self, LoadError> {
+        let (sender, events) = channel();
+        let mut fleet = Self { orders: Vec::new(), events, threads: Vec::new(), ports: Vec::new() };
+        for number in 0..config.workers {
+            let (order, orders) = channel();
+            let (config, sender, signals) = (config.clone(), sender.clone(), signals.take());
+            let body = move || {
+                let mut worker = Worker::new(number, orders, sender, clock);
+                worker.run(&config, descriptors, signals);
+            };
+            let name = format!("swarm-{number}");
+            let thread = std::thread::Builder::new().name(name).spawn(body)?;
+            fleet.orders.push(order);
+            fleet.threads.push(thread);
+        }
+        fleet.ports = vec![0; fleet.orders.len()];
+        for _ in 0..config.workers {
+            match fleet.events.recv() {
+                Ok(Event { worker, what: Happening::Ready(port) }) => {
+                    fleet.ports[worker as usize] = port;
+                }
+                Ok(Event { what: Happening::Failed(error), .. }) => return Err(error),
+                Ok(_) => {}
+                Err(_) => return Err(LoadError::WorkerDied),
+            }
+        }
+        Ok(fleet)
+    }
+
+    /// How many workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// Where each worker listens.
+    #[must_use]
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
+    /// Has all clients begin a work.
+    pub fn begin(&self, work: &Work, start: Instant) {
+        for order in &self.orders {
+            // One that has died has told so, or its channel will.
+            let _ = order.send(Order::Begin(work.clone(), start));
+        }
+    }
+
+    /// Ends the phase: each worker tells of its last second.
+    pub fn close(&self) {
+        for order in &self.orders {
+            let _ = order.send(Order::Close);
+        }
+    }
+
+    /// Asks all workers for their last word.
+    pub fn end(&self) {
+        for order in &self.orders {
+            let _ = order.send(Order::End);
+        }
+    }
+
+    /// The next event, if one comes within this time.
+    ///
+    /// # Errors
+    /// All workers are gone.
+    pub fn next(&self, within: Duration) -> Result<Option<Event>, LoadError> {
+        match self.events.recv_timeout(within) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(LoadError::WorkerDied),
+        }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.orders.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_equal_and_whole() {
+        for (clients, workers) in [(10, 1), (10, 3), (50_000, 6), (3, 3)] {
+            let shares: Vec<_> = (0..workers).map(|i| share(clients, workers, i)).collect();
+            assert_eq!(shares[0].start, 0);
+            assert_eq!(shares[workers as usize - 1].end, clients);
+            assert!(shares.windows(2).all(|pair| pair[0].end == pair[1].start));
+            let sizes: Vec<_> = shares.iter().map(ExactSizeIterator::len).collect();
+            assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1, "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_of_descriptors_bounds_the_clients_of_a_worker() {
+        assert_eq!(workers_for(1, 20_000), 1);
+        assert_eq!(workers_for(10_000, 20_000), 1);
+        assert_eq!(workers_for(10_001, 20_000), 2);
+        assert_eq!(workers_for(50_000, 19_872), 6);
+        assert_eq!(workers_for(5, 0), 5);
+    }
+}

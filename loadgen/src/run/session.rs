@@ -1,0 +1,412 @@
+//! A master and a fleet that loads it, for one phase or for several: what every run does before,
+//! while and after its clients work.
+
+use super::config::{MasterChoice, RunConfig};
+use crate::clients::address::Identities;
+use crate::clients::swarm::Acked;
+use crate::clients::work::Work;
+use crate::error::LoadError;
+use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
+use crate::measure::{Parts, Record, Standings, process};
+use crate::progress::Progress;
+use crate::subject::observer::{self, Observer, Subject};
+use crate::subject::{OwnMaster, Sample, Target};
+use crate::truth::journal::AckedReport;
+use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
+use engine::clock::{Clock, SystemClock};
+use engine::ids::Epoch;
+use engine::reactor::Signals;
+use engine::time::{Instant, Now};
+use master::descriptors;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Between an order and the first slot.
+const LEAD: Duration = Duration::from_millis(200);
+/// The same, for each client: before the first slot every one has been given its own.
+const LEAD_EACH: Duration = Duration::from_micros(20);
+/// The session looks at its own ends at least this often.
+const TURN_MAX: Duration = Duration::from_millis(20);
+/// Between two questions whether the master's inbox is empty.
+const INBOX_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What its clients do now, and what came of that.
+#[derive(Debug)]
+pub struct Phase {
+    /// When it was ordered.
+    pub began: Now,
+    /// Slots begin here.
+    pub start: Instant,
+    /// Slots end here.
+    pub until: Instant,
+    /// What was measured.
+    pub record: Record,
+    /// Looks at the master.
+    pub samples: Vec<Sample>,
+    /// From the start until the goal was reached or given up.
+    pub elapsed: Duration,
+}
+
+/// When a phase ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// When all clients have reached their goal, or after so long.
+    Done(Duration),
+    /// When all slots are over and all clients have reached their goal, or so long after that.
+    Over(Duration),
+}
+
+/// How the check of the truth ended.
+#[derive(Debug)]
+pub enum Checked {
+    /// Nobody asked for it.
+    NotAsked,
+    /// What is stored is what was acked, or not.
+    Truth(Truth),
+    /// The daemon did not answer, or its inbox does not get empty.
+    Unanswered(LoadError),
+    /// Somebody did not want to wait for it.
+    Interrupted,
+}
+
+/// A master under load.
+pub struct Session<'a> {
+    stop: &'a AtomicBool,
+    /// Where it tells how far it is.
+    pub progress: &'a mut Progress,
+    /// The master.
+    pub target: Target,
+    control: Option<PathBuf>,
+    own: Option<OwnMaster>,
+    observer: Observer,
+    identities: Identities,
+    clients: u32,
+    fleet: Fleet,
+    clock: SystemClock,
+    /// How each worker stood when it last told.
+    beats: Vec<Beat>,
+    /// The workers' last words.
+    pub ended: Vec<Ended>,
+    interrupted: bool,
+    phase: Option<Phase>,
+    /// Workers that have not told of the phase's last second yet.
+    open: usize,
+    journal: Option<Journal>,
+    ledger: Ledger,
+    /// Descriptors for connections of each worker.
+    pub descriptors: usize,
+    /// Memory before there was any client, bytes.
+    pub resident_before: u64,
+}
+
+/// How many workers so many clients get on this machine, and the descriptors that each may use
+/// for connections. Makes the table of descriptors large at once: later each doubling would
+/// stall the loops.
+#[must_use]
+pub fn workers_here(clients: u32, asked: Option<u32>) -> (u32, usize) {
+    let granted = descriptors::reserve(2 * clients as usize + descriptors::BESIDE_CONNECTIONS);
+    let usable = granted.saturating_sub(descriptors::BESIDE_CONNECTIONS).max(2);
+    (asked.unwrap_or_else(|| workers_for(clients, usable)).clamp(1, clients.max(1)), usable)
+}
+
+impl<'a> Session<'a> {
+    /// Finds or starts the master, and makes the clients, which do nothing yet.
+    ///
+    /// # Errors
+    /// The master may not be loaded or is not there, or the clients cannot be had.
+    pub fn prepare(
+        config: &RunConfig,
+        stop: &'a AtomicBool,
+        signals: Option<Signals>,
+        progress: &'a mut Progress,
+    ) -> Result<Self, LoadError> {
+        let identities = Identities::new(&config.suffix)?;
+        // Before anything else: the table of descriptors grows without a stall only now.
+        let clients = config.clients;
+        let (workers, descriptors) = workers_here(clients, config.workers);
+        let (addr, foreign_allowed, control, own) = match &config.master {
+            MasterChoice::Running { addr, foreign_allowed, control, .. } => {
+                (*addr, *foreign_allowed, control.clone(), None)
+            }
+            MasterChoice::Own(own) => {
+                progress.say("starting a master of its own");
+                let ports = worker_ports(clients, workers, config.port);
+                let own = OwnMaster::start(own, &identities, ports)?;
+                (own.addr(), false, Some(own.control()), Some(own))
+            }
+        };
+        let target = Target::examine(addr, foreign_allowed, &config.workload)?;
+        progress.say(&format!("{clients} clients of {workers} worker(s) for {target}"));
+
+        let resident_before = process::resident_bytes();
+        let clock = SystemClock::start();
+        let fleet_config = FleetConfig {
+            clients,
+            workers,
+            identities: identities.clone(),
+            master: addr,
+            own_addresses: target.is_here(),
+            port: config.port,
+            deliveries_max: config.deliveries_max,
+            seed: config.seed,
+            // The standard library's hashers are keyed by the operating system's random bits.
+            incarnation: RandomState::new().build_hasher().finish(),
+        };
+        let fleet = Fleet::start(&fleet_config, clock, descriptors, signals)?;
+        if let Some(path) = &config.hosts_table {
+            let ports =
+                (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
+            let written = identities.write_hosts_table(path, ports);
+            written.map_err(|error| LoadError::HostsTable { path: path.clone(), error })?;
+        }
+        let pid = match (&config.master, &own) {
+            (_, Some(own)) => own.pid(),
+            (MasterChoice::Running { pid, .. }, None) => *pid,
+            (MasterChoice::Own(_), None) => None,
+        };
+        let observer = Observer::start(Subject { pid, control: control.clone() }, clock)?;
+        let journal = config.journal.as_deref().map(Journal::open).transpose()?;
+        Ok(Self {
+            stop,
+            progress,
+            target,
+            control,
+            own,
+            observer,
+            identities,
+            clients,
+            beats: vec![Beat::default(); fleet.workers()],
+            ended: Vec::new(),
+            interrupted: false,
+            phase: None,
+            open: 0,
+            fleet,
+            clock,
+            journal,
+            ledger: Ledger::default(),
+            descriptors,
+            resident_before,
+        })
+    }
+
+    /// How many workers.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.fleet.workers()
+    }
+
+    /// The master that it started itself.
+    pub fn own(&mut self) -> Option<&mut OwnMaster> {
+        self.own.as_mut()
+    }
+
+    /// Whether somebody wants it to end.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.interrupted
+    }
+
+    /// The time on the run's clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.clock.now().at
+    }
+
+    /// Looks at the master, now.
+    pub fn look(&self) -> Option<Sample> {
+        Some(observer::look(&self.observer.subject(), self.clock))
+    }
+
+    /// Waits until the master's inbox is empty, but not for long.
+    ///
+    /// # Errors
+    /// A worker cannot go on.
+    pub fn settle(&mut self, patience: Duration) -> Result<(), LoadError> {
+        let Some(control) = self.control.clone() else { return Ok(()) };
+        let until = self.now() + patience;
+        let mut next = Instant(0);
+        while self.now() < until && !self.is_interrupted() {
+            let now = self.turn()?.at;
+            if now < next {
+                continue;
+            }
+            next = now + INBOX_INTERVAL;
+            if truth::status(&control).is_ok_and(|status| status.inbox_records == 0) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// How the clients stand.
+    #[must_use]
+    pub fn standings(&self) -> Standings {
+        self.beats.iter().map(|beat| beat.standings).sum()
+    }
+
+    /// When the last client reached its goal, if all have.
+    fn done_at(&self) -> Option<Instant> {
+        self.beats.iter().map(|beat| beat.done_at).collect::<Option<Vec<_>>>()?.into_iter().max()
+    }
+
+    /// Has the clients do a work, until the end of the phase or somebody interrupts.
+    ///
+    /// # Errors
+    /// A worker cannot go on, or the journal cannot be written.
+    pub fn work(&mut self, work: &Work, parts: Parts, until: Until) -> Result<Phase, LoadError> {
+        let began = self.clock.now();
+        let start = began.at + LEAD + LEAD_EACH * self.clients;
+        for beat in &mut self.beats {
+            beat.done_at = None;
+        }
+        self.phase = Some(Phase {
+            began,
+            start,
+            until: start + work.length,
+            record: Record::new(parts, self.fleet.workers()),
+            samples: Vec::new(),
+            elapsed: Duration::ZERO,
+        });
+        self.fleet.begin(work, start);
+        let (slots_end, latest) = match until {
+            Until::Done(within) => (start, start + within),
+            Until::Over(timeout) => (start + work.length, start + work.length + timeout),
+        };
+        let end = loop {
+            let now = self.turn()?.at;
+            // A beat that was on its way when the order went out still tells of the last phase.
+            let done_at = self.done_at().filter(|at| now >= slots_end && *at >= began.at);
+            let settled = slots_end == start || self.beats.iter().all(|beat| beat.awaited == 0);
+            if let Some(at) = done_at.filter(|_| settled)
+                && now >= start
+            {
+                break if slots_end > start { now } else { at };
+            }
+            if self.is_interrupted() || now >= latest {
+                break now;
+            }
+        };
+        self.fleet.close();
+        self.open = self.fleet.workers();
+        while self.open > 0 {
+            self.turn()?;
+        }
+        let standings = self.standings();
+        let mut phase = self.phase.take().ok_or(LoadError::WorkerDied)?;
+        phase.record.close(standings, true, |_, _| {});
+        phase.elapsed = end.since(start);
+        Ok(phase)
+    }
+
+    /// Hears the workers' last words.
+    ///
+    /// # Errors
+    /// A worker cannot go on.
+    pub fn end(&mut self) -> Result<(), LoadError> {
+        self.fleet.end();
+        while self.ended.len() < self.fleet.workers() {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the workers tell, until they have nothing to tell or it is time for something
+    /// else.
+    fn turn(&mut self) -> Result<Now, LoadError> {
+        let mut wait = TURN_MAX;
+        while self.ended.len() < self.fleet.workers()
+            && let Some(event) = self.fleet.next(wait)?
+        {
+            wait = Duration::ZERO;
+            match event.what {
+                Happening::Beat(mut beat) => {
+                    self.note(std::mem::take(&mut beat.acked))?;
+                    self.beats[event.worker as usize] = beat;
+                }
+                Happening::Second(second) => {
+                    let standings = self.standings();
+                    if let Some(phase) = &mut self.phase {
+                        let end = second.end.since(phase.start);
+                        phase.record.add(end, &second.tally, second.connections, second.cpu_us);
+                        phase.record.close(standings, false, |_, _| {});
+                    }
+                    self.open = self.open.saturating_sub(usize::from(second.last));
+                }
+                Happening::Interrupted => self.interrupted = true,
+                Happening::Failed(error) => return Err(error),
+                Happening::Ended(ended) => self.ended.push(*ended),
+                Happening::Ready(_) => {}
+            }
+        }
+        let now = self.clock.now();
+        if let Some(phase) = &mut self.phase {
+            phase.samples.extend(self.observer.take());
+            let elapsed = now.at.since(phase.start);
+            self.progress.update(now.at, elapsed, self.clients, &self.beats, &phase.record);
+        }
+        Ok(now)
+    }
+
+    /// What was acked, into the journal and the ledger.
+    fn note(&mut self, acked: Vec<Acked>) -> Result<(), LoadError> {
+        for Acked { client, epoch, seqs } in acked {
+            if let Some(journal) = &mut self.journal {
+                let name = self.identities.name(client);
+                for seq in seqs.clone() {
+                    let report = AckedReport { name: name.clone(), epoch: Epoch(epoch), seq };
+                    journal.append(&report)?;
+                }
+            }
+            self.ledger.acked(epoch, seqs, || self.identities.name(client));
+        }
+        self.journal.as_mut().map_or(Ok(()), Journal::flush)?;
+        Ok(())
+    }
+
+    /// Waits until the master's inbox is empty, and compares what it stored with what it acked.
+    ///
+    /// # Errors
+    /// A worker cannot go on; a master that does not answer is a result.
+    pub fn check(&mut self) -> Result<Checked, LoadError> {
+        let Some(control) = self.control.clone() else { return Ok(Checked::NotAsked) };
+        // What is acked from here on is not part of the question.
+        let mut ledger = std::mem::take(&mut self.ledger);
+        let mut inbox = InboxWait::new(self.clock.now().at);
+        let mut next = Instant(0);
+        self.progress.say("waiting until the master's inbox is empty");
+        loop {
+            let now = self.turn()?.at;
+            if self.is_interrupted() {
+                return Ok(Checked::Interrupted);
+            }
+            if now < next {
+                continue;
+            }
+            next = now + INBOX_INTERVAL;
+            match inbox.ask(&control, now) {
+                Ok(true) => {
+                    return Ok(match ledger.read_stored(&control) {
+                        Ok(()) => Checked::Truth(ledger.compare()),
+                        Err(error) => Checked::Unanswered(error.into()),
+                    });
+                }
+                Ok(false) => {}
+                Err(error) => return Ok(Checked::Unanswered(error)),
+            }
+        }
+    }
+}
+
+/// The clients of each worker, and the port on which they are dialled back.
+pub fn worker_ports(
+    clients: u32,
+    workers: u32,
+    first: u16,
+) -> impl Iterator<Item = (std::ops::Range<u32>, u16)> {
+    (0..workers).map(move |worker| {
+        let port = first.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
+        (share(clients, workers, worker), port)
+    })
+}

@@ -1,0 +1,235 @@
+//! Which resource gave out first, or would: the one that was used to the largest share of what
+//! there is of it.
+
+use super::kernel::Tcp;
+use super::observer::Sample;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// What can give out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// The one thread of the master's loop.
+    ReactorCpu,
+    /// The sync of the inbox's commits.
+    CommitWait,
+    /// The kernel's queue of connections that are not accepted yet.
+    AcceptQueue,
+    /// The result store.
+    Sink,
+    /// The master's file descriptors.
+    Descriptors,
+    /// The memory of the machine's sockets.
+    NetworkMemory,
+    /// All processors of the machine together.
+    Processors,
+    /// The generator itself.
+    Generator,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ReactorCpu => "reactor CPU",
+            Self::CommitWait => "commit wait",
+            Self::AcceptQueue => "accept queue",
+            Self::Sink => "sink",
+            Self::Descriptors => "descriptors",
+            Self::NetworkMemory => "network memory",
+            Self::Processors => "processors",
+            Self::Generator => "the generator",
+        })
+    }
+}
+
+/// A resource, and how far it was used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// Which.
+    pub resource: Resource,
+    /// The part that was used: 1 is all of it.
+    pub used: f64,
+    /// What that was read from.
+    pub why: String,
+}
+
+impl Constraint {
+    /// Whether it really bound, and was not merely the most used.
+    #[must_use]
+    pub fn binds(&self) -> bool {
+        self.used >= BINDS
+    }
+}
+
+impl fmt::Display for Constraint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = (self.used * 100.0).min(999.0);
+        if self.binds() {
+            write!(f, "{} ({})", self.resource, self.why)
+        } else {
+            write!(
+                f,
+                "nothing yet; the most used is {}, to {share:.0} % ({})",
+                self.resource, self.why
+            )
+        }
+    }
+}
+
+/// A resource that was used to this part gives out: the rest is noise and scheduling.
+const BINDS: f64 = 0.85;
+
+/// What the generator says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Own {
+    /// CPU time of its busiest worker as a part of the time that passed.
+    pub busiest: f64,
+    /// CPU time of all its threads as a part of the time that passed, in processors.
+    pub processors: f64,
+    /// Whether it was punctual.
+    pub punctual: bool,
+}
+
+/// Judges what happened between two looks.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "shares are shown with two digits")]
+pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Constraint {
+    let passed = last.at().since(first.at()).max(Duration::from_millis(1));
+    let passed_us = passed.as_micros() as f64;
+    let mut found = Vec::new();
+    let mut add = |resource, used: f64, why: String| {
+        found.push(Constraint { resource, used, why });
+    };
+    let share = |us: u64| us as f64 / passed_us;
+    let mut all = own.processors;
+    if let (Some(before), Some(after)) = (&first.process, &last.process) {
+        let cpu = |name: &str| {
+            let of = |process: &super::kernel::Process| process.cpu_us.get(name).copied();
+            share(of(after).unwrap_or(0).saturating_sub(of(before).unwrap_or(0)))
+        };
+        let reactor = cpu("reactor");
+        add(Resource::ReactorCpu, reactor, format!("{:.0} % of one processor", reactor * 100.0));
+        let sink = cpu("sink");
+        add(
+            Resource::Sink,
+            sink,
+            format!("its thread took {:.0} % of one processor", sink * 100.0),
+        );
+        let files = after.descriptors as f64 / after.descriptors_max.max(1) as f64;
+        let why = format!("{} of {}", after.descriptors, after.descriptors_max);
+        add(Resource::Descriptors, files, why);
+        all += share(after.cpu_all_us().saturating_sub(before.cpu_all_us()));
+    }
+    if let (Some(before), Some(after)) = (&first.said, &last.said) {
+        let busy = share(after.commit_busy_us.saturating_sub(before.commit_busy_us));
+        let commits = after.commits.saturating_sub(before.commits);
+        let why = format!("{commits} commits took {:.0} % of the time", busy * 100.0);
+        add(Resource::CommitWait, busy, why);
+        let grew = after.inbox_records.saturating_sub(before.inbox_records);
+        let slope = grew as f64 / passed.as_secs_f64();
+        if slope > INBOX_SLOPE && passed >= INBOX_PATIENCE {
+            let why = format!("the inbox grew by {slope:.0} records a second");
+            add(Resource::Sink, 1.0, why);
+        }
+        let pauses = after.accept_pauses.saturating_sub(before.accept_pauses);
+        if pauses > 0 {
+            add(Resource::Descriptors, 1.0, format!("accepting paused {pauses} times"));
+        }
+    }
+    let tcp: Tcp = last.tcp.since(&first.tcp);
+    if tcp.listen_overflows > 0 {
+        let why = format!("{} connections found it full", tcp.listen_overflows);
+        add(Resource::AcceptQueue, 2.0, why);
+    }
+    if tcp.memory_pressures > 0 {
+        let why = format!("{} times short", tcp.memory_pressures);
+        add(Resource::NetworkMemory, 1.0, why);
+    }
+    let of_all = all / processors.max(1) as f64;
+    let why =
+        format!("{all:.1} of {processors} in use, the generator's {:.1} included", own.processors);
+    add(Resource::Processors, of_all, why);
+    let late = if own.punctual { own.busiest } else { own.busiest.max(1.0) };
+    let why = format!("its busiest thread took {:.0} % of one processor", own.busiest * 100.0);
+    add(Resource::Generator, late, why);
+    let most = found.into_iter().max_by(|a, b| a.used.total_cmp(&b.used));
+    most.unwrap_or(Constraint { resource: Resource::Generator, used: 0.0, why: "unknown".into() })
+}
+
+/// An inbox that grows by more records a second than this grows,
+const INBOX_SLOPE: f64 = 100.0;
+/// and not only because much came at once.
+const INBOX_PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::Process;
+    use super::super::observer::Said;
+    use super::*;
+
+    fn sample(seconds: u64) -> Sample {
+        let process = Process { descriptors_max: 20_000, ..Process::default() };
+        Sample {
+            at_ns: seconds * 1_000_000_000,
+            process: Some(process),
+            said: Some(Said::default()),
+            ..Sample::default()
+        }
+    }
+
+    fn own() -> Own {
+        Own { busiest: 0.2, processors: 0.3, punctual: true }
+    }
+
+    fn with(change: impl FnOnce(&mut Sample)) -> Constraint {
+        let mut last = sample(10);
+        change(&mut last);
+        judge(&sample(0), &last, own(), 4)
+    }
+
+    #[test]
+    fn each_resource_is_found() {
+        let cpu = |name: &str, us: u64| {
+            let name = name.to_owned();
+            move |s: &mut Sample| {
+                s.process.as_mut().unwrap().cpu_us.insert(name, us);
+            }
+        };
+        let said = |change: fn(&mut Said)| move |s: &mut Sample| change(s.said.as_mut().unwrap());
+        for (found, wanted) in [
+            (with(cpu("reactor", 9_500_000)), Resource::ReactorCpu),
+            (with(cpu("sink", 9_500_000)), Resource::Sink),
+            (with(said(|s| s.commit_busy_us = 9_700_000)), Resource::CommitWait),
+            (with(said(|s| s.inbox_records = 5_000)), Resource::Sink),
+            (with(said(|s| s.accept_pauses = 1)), Resource::Descriptors),
+            (with(|s| s.process.as_mut().unwrap().descriptors = 19_000), Resource::Descriptors),
+            (with(|s| s.tcp.listen_overflows = 3), Resource::AcceptQueue),
+            (with(|s| s.tcp.memory_pressures = 1), Resource::NetworkMemory),
+        ] {
+            assert_eq!(found.resource, wanted, "{found}");
+            assert!(found.binds(), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_generator_at_its_end_says_so() {
+        let own = Own { busiest: 0.97, processors: 1.0, punctual: true };
+        let found = judge(&sample(0), &sample(10), own, 4);
+        assert_eq!(found.resource, Resource::Generator);
+        let late = Own { busiest: 0.3, processors: 0.3, punctual: false };
+        assert!(judge(&sample(0), &sample(10), late, 4).binds());
+        let own = Own { busiest: 0.8, processors: 1.9, punctual: true };
+        assert_eq!(judge(&sample(0), &sample(10), own, 2).resource, Resource::Processors);
+    }
+
+    #[test]
+    fn where_nothing_binds_the_most_used_is_told() {
+        let found = with(|s| {
+            s.process.as_mut().unwrap().cpu_us.insert("reactor".into(), 4_000_000);
+        });
+        assert!(!found.binds());
+        assert!(found.to_string().contains("reactor CPU, to 40 %"), "{found}");
+    }
+}

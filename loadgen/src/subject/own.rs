@@ -1,0 +1,197 @@
+//! A master that loadgen starts itself: its keys, site, inbox and result store lie in a
+//! directory of their own, and end with it.
+
+use crate::clients::address::Identities;
+use crate::error::LoadError;
+use crate::truth;
+use engine::clock::{Clock, SystemClock};
+use engine::config::MASTER_PORT;
+use master::commands::init::{InitArgs, init};
+use master::commands::publish::{PublishArgs, publish};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// How long it may take to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at a master that starts or stops.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Where a master of our own is made, and from what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnConfig {
+    /// Its directory is made in this one: its disk is what syncs are measured on.
+    pub parent: PathBuf,
+    /// The program; `None`: the `drover` beside this one.
+    pub program: Option<PathBuf>,
+}
+
+/// A master that runs as a process of its own.
+#[derive(Debug)]
+pub struct OwnMaster {
+    dir: PathBuf,
+    program: PathBuf,
+    addr: SocketAddr,
+    child: Option<Child>,
+}
+
+fn failed(what: &str, error: impl std::fmt::Display) -> LoadError {
+    LoadError::OwnMaster { detail: format!("{what}: {error}") }
+}
+
+impl OwnMaster {
+    /// Makes keys and a site, publishes it for all clients of a run, and starts the master.
+    ///
+    /// # Errors
+    /// What was in the way.
+    pub fn start(
+        config: &OwnConfig,
+        identities: &Identities,
+        ports: impl IntoIterator<Item = (Range<u32>, u16)>,
+    ) -> Result<Self, LoadError> {
+        let program = match &config.program {
+            Some(program) => program.clone(),
+            None => beside("drover")?,
+        };
+        let dir = config.parent.join(format!("drover-loadgen-{}", std::process::id()));
+        if dir.exists() {
+            fs::remove_dir_all(&dir)
+                .map_err(|error| failed("cannot clear its directory", error))?;
+        }
+        let addr =
+            SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(|e| failed("no port", e))?));
+        let mut own = Self { dir, program, addr, child: None };
+        init(&InitArgs { dir: own.dir.clone(), site: Some("load".into()) })
+            .map_err(|error| failed("drover init", error))?;
+        own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
+        let table = own.dir.join("hosts");
+        identities
+            .write_hosts_table(&table, ports)
+            .map_err(|error| LoadError::HostsTable { path: table, error })?;
+        let toml = format!(
+            "name = \"master.load.test\"\nlisten = \"{addr}\"\nhosts_table = \"hosts\"\ncontrol_socket = \"control.sock\"\n"
+        );
+        own.write("master.toml", &toml)?;
+        own.publish()?;
+        own.run()?;
+        Ok(own)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<(), LoadError> {
+        let path = self.dir.join(name);
+        fs::write(&path, text)
+            .map_err(|error| failed(&format!("cannot write {}", path.display()), error))
+    }
+
+    /// Publishes the site once more, as a revision of its own.
+    ///
+    /// # Errors
+    /// It does not compile, or cannot be written.
+    pub fn publish(&self) -> Result<(), LoadError> {
+        let path = |name: &str| self.dir.join(name);
+        let mut args = PublishArgs::new(path("site"), path("state"), path("keys/signing.key"));
+        args.force = true;
+        let published = publish(&args, engine::clock::wall(), &mut |_| {});
+        published.map(drop).map_err(|error| failed("drover publish", error))
+    }
+
+    /// Starts the process, and waits until it answers.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends at once.
+    pub fn run(&mut self) -> Result<(), LoadError> {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log"));
+        let log = log.map_err(|error| failed("cannot write its log", error))?;
+        let child = Command::new(&self.program)
+            .args(["master", "--config"])
+            .arg(self.dir.join("master.toml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| failed(&format!("cannot start {}", self.program.display()), error))?;
+        let child = self.child.insert(child);
+        let clock = SystemClock::start();
+        let until = clock.now().at + PATIENCE;
+        loop {
+            if truth::status(&self.dir.join("control.sock")).is_ok() {
+                return Ok(());
+            }
+            if let Ok(Some(status)) = child.try_wait() {
+                let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+                let last = log.lines().last().unwrap_or("it said nothing");
+                return Err(failed(&format!("the master ended with {status}"), last));
+            }
+            if clock.now().at >= until {
+                return Err(failed("the master does not answer", "30 s have passed"));
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its control socket.
+    #[must_use]
+    pub fn control(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
+    /// Where everything of it lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Ends it as a power cut would.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn kill(&mut self) -> io::Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill()?;
+        child.wait().map(drop)
+    }
+}
+
+impl Drop for OwnMaster {
+    fn drop(&mut self) {
+        // What it holds is thrown away, so nothing is lost by a hard end.
+        let _ = self.kill();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A program that was installed beside this one.
+fn beside(name: &str) -> Result<PathBuf, LoadError> {
+    let own = std::env::current_exe().map_err(|error| failed("where am I", error))?;
+    let found = own.with_file_name(name);
+    if found.is_file() {
+        return Ok(found);
+    }
+    Err(failed(
+        &format!("there is no {name} beside {}", own.display()),
+        "name it with --drover, or load a master that runs with --master",
+    ))
+}
+
+/// The default port if nobody has it, or any other.
+fn free_port() -> io::Result<u16> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listener = bind(MASTER_PORT).or_else(|_| bind(0))?;
+    Ok(listener.local_addr()?.port())
+}
