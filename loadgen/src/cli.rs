@@ -4,6 +4,7 @@ use crate::capacity::{self, CapacityConfig, Question};
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::error::{Exit, LoadError};
 use crate::progress::Progress;
+use crate::report::{Report, compare};
 use crate::run::session::{worker_ports, workers_here};
 use crate::run::{self, Bound, MasterChoice, RunConfig, Workload};
 use crate::subject::own::OwnConfig;
@@ -144,6 +145,24 @@ Example:
         #[arg(long, value_name = "FILE")]
         hosts_table: PathBuf,
     },
+    /// Say what got better or worse between two runs, beyond noise
+    #[command(after_help = "\
+Example:
+  loadgen steady --out a …; loadgen steady --out b …
+  loadgen compare a/report.json b/report.json
+
+Exit status: 0 nothing got worse, 3 something did.")]
+    Compare {
+        /// The report of the first run
+        #[arg(value_name = "A.json")]
+        before: PathBuf,
+        /// The report of the second run
+        #[arg(value_name = "B.json")]
+        after: PathBuf,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Compare a journal of acked reports with what a master has stored
     #[command(after_help = "\
 Example:
@@ -230,6 +249,9 @@ struct Common {
     /// What is measured so long before the end of the load is not judged
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
     cool_down: Duration,
+    /// Leave the report here: report.json, seconds.csv, latency.hlog, junit.xml, report.html
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Decides the order of the clients' slots
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -274,6 +296,7 @@ impl Common {
             suffix: self.names.suffix.clone(),
             hosts_table: self.hosts_table.clone(),
             journal: self.journal.clone(),
+            out: self.out.clone(),
             timeout: self.timeout,
             deliveries_max: self.deliveries_max,
             seed: self.seed,
@@ -332,6 +355,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 suffix: names.suffix.clone(),
                 hosts_table: None,
                 journal: None,
+                out: None,
                 timeout: Duration::from_secs(60),
                 deliveries_max: None,
                 seed: *seed,
@@ -371,6 +395,22 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
+        }
+        Command::Compare { before, after, json } => {
+            let read = |path: &PathBuf| Report::read(path).map_err(LoadError::Report);
+            let (before, after) = (read(before)?, read(after)?);
+            let changes = compare::compare(&before, &after);
+            if *json {
+                print_json(&changes)?;
+            } else {
+                for caution in compare::cautions(&before, &after) {
+                    writeln!(io::stdout(), "take care: {caution}")?;
+                }
+                let text = compare::render(&changes, Paint::for_stdout());
+                io::stdout().write_all(text.as_bytes())?;
+            }
+            let worse = changes.iter().any(|change| change.verdict == compare::Verdict::Worse);
+            Ok(if worse { Exit::Missed } else { Exit::Reached })
         }
         Command::Check { journal, control, json } => {
             let truth = run::check_journal(journal, control)?;

@@ -99,6 +99,17 @@ pub enum LoadError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// A report of an earlier run cannot be used.
+    #[error("{0}")]
+    Report(String),
+    /// The files of the report cannot be written.
+    #[error("cannot leave the report in {}: {error}", .dir.display())]
+    Out {
+        /// The directory.
+        dir: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -130,10 +141,12 @@ impl LoadError {
             | Self::NoDialBack { .. }
             | Self::NothingPublished
             | Self::Suffix(_)
+            | Self::Report(_)
             | Self::Ports { .. }
             | Self::Listen { .. } => Exit::Usage,
             Self::HostsTable { .. }
             | Self::OwnMaster { .. }
+            | Self::Out { .. }
             | Self::Journal(_)
             | Self::WorkerDied
             | Self::Loop(_) => Exit::Internal,

@@ -93,6 +93,8 @@ pub enum Offer {
 pub struct Depth {
     /// Records in the log and on their way to it.
     pub records: u64,
+    /// Of these, records that the consumer has not taken; the others are only not trimmed yet.
+    pub waiting: u64,
     /// Their bytes.
     pub bytes: u64,
     /// Arrival of the oldest, as far as it is known.
@@ -435,8 +437,12 @@ impl Inbox {
     /// How full it is.
     #[must_use]
     pub fn depth(&self) -> Depth {
+        let records = self.log_records + self.uncommitted_records as u64;
+        let committed = (self.committed_next - 1).saturating_sub(self.consumer.consumed_upto());
         Depth {
-            records: self.log_records + self.uncommitted_records as u64,
+            records,
+            // Among the numbers there may be some without a record.
+            waiting: records.min(committed + self.uncommitted_records as u64),
             bytes: self.log_bytes + self.uncommitted_bytes as u64,
             oldest: self.oldest,
         }

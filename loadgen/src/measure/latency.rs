@@ -5,6 +5,7 @@
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ impl fmt::Display for Timed {
 pub const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Decimal digits that are kept.
 const DIGITS: u8 = 3;
+
+/// Points of a percentile plot for each halving of the distance to 100 %.
+const PERCENTILE_TICKS: u32 = 4;
 
 /// How long something took, from both of its beginnings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +162,18 @@ impl Latencies {
     #[must_use]
     pub fn service(&self, what: Timed) -> &Histogram<u64> {
         &self.service[what as usize]
+    }
+
+    /// The latencies of each kind that was counted, by percentile: share of the messages,
+    /// microseconds.
+    #[must_use]
+    pub fn by_percentile(&self) -> BTreeMap<Timed, Vec<(f64, u64)>> {
+        let kinds = Timed::ALL.into_iter().filter(|what| self.count(*what) > 0);
+        let points = |what| {
+            let values = self.histogram(what).iter_quantiles(PERCENTILE_TICKS);
+            values.map(|v| (v.quantile_iterated_to(), v.value_iterated_to())).collect()
+        };
+        kinds.map(|what| (what, points(what))).collect()
     }
 
     /// The quantiles; all zero if nothing was counted.

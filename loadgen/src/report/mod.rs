@@ -1,14 +1,26 @@
 //! What a run says at its end: for programs as JSON, for people as one screen.
 
+pub mod compare;
+pub mod csv;
+pub mod environment;
+pub mod html;
+pub mod interval_log;
+pub mod junit;
+pub mod plot;
+
 use crate::error::Exit;
 use crate::measure::{Quantiles, Row, Timed};
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
+use environment::Environment;
 use master::table::words::{duration_us, size};
 use master::table::{Cell, Paint, Table, Tone};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::fs;
+use std::io;
+use std::path::Path;
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
 pub const SCHEMA: u32 = 2;
@@ -30,6 +42,19 @@ pub enum Outcome {
     Unreachable,
     /// Somebody interrupted it.
     Interrupted,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reached => "reached",
+            Self::Missed => "missed",
+            Self::Violated => "VIOLATED",
+            Self::Invalid => "INVALID",
+            Self::Unreachable => "unreachable",
+            Self::Interrupted => "interrupted",
+        })
+    }
 }
 
 impl Outcome {
@@ -164,6 +189,8 @@ pub struct Report {
     pub failures: BTreeMap<String, u64>,
     /// Acked against stored; `None` if it was not checked.
     pub truth: Option<Truth>,
+    /// The latencies of what is judged, by percentile: share of the messages, microseconds.
+    pub percentiles: BTreeMap<Timed, Vec<(f64, u64)>>,
     /// Whether the figures count.
     pub punctuality: Punctuality,
     /// The generator itself.
@@ -174,9 +201,45 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// Looks at the master.
     pub samples: Vec<Sample>,
+    /// When the first slot lay on the clock of the looks, nanoseconds.
+    pub start_ns: u64,
+    /// The machine and the command line.
+    pub environment: Environment,
 }
 
+/// The files that a run leaves behind.
+pub const FILES: [&str; 5] =
+    ["report.json", "seconds.csv", "latency.hlog", "junit.xml", "report.html"];
+
 impl Report {
+    /// Writes all files but the interval log, which is written while the run goes on.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub fn write_files(&self, dir: &Path) -> io::Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        fs::write(dir.join("report.json"), json + "\n")?;
+        fs::write(dir.join("seconds.csv"), csv::table(&self.rows, &self.samples, self.start_ns))?;
+        fs::write(dir.join("junit.xml"), junit::document(self))?;
+        fs::write(dir.join("report.html"), html::page(self))
+    }
+
+    /// Reads the JSON of an earlier run.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no report of this schema.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let wrong = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        let schema = value["schema"].as_u64();
+        if schema != Some(u64::from(SCHEMA)) {
+            return Err(wrong(&format_args!("this is no report of schema {SCHEMA} of loadgen")));
+        }
+        serde_json::from_value(value).map_err(|error| wrong(&error))
+    }
+
     /// One screen for people.
     #[must_use]
     pub fn render(&self, paint: Paint) -> String {

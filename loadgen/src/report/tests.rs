@@ -58,6 +58,12 @@ fn report() -> Report {
         },
         rows: Vec::new(),
         samples: Vec::new(),
+        start_ns: 0,
+        environment: Environment::default(),
+        percentiles: BTreeMap::from([(
+            Timed::Poll,
+            vec![(0.5, 850), (0.99, 12_345), (1.0, 4_560_000)],
+        )]),
         constraint: None,
         generator: Generator {
             workers: 2,
@@ -103,4 +109,52 @@ fn json_has_its_schema_and_plain_names() {
     assert_eq!(json["latencies"]["poll"]["p99_us"], 12_345);
     assert_eq!(json["truth"]["lost"], 1);
     assert_eq!(json["failures"]["dial: refused"], 17);
+}
+
+#[test]
+fn all_files_are_written_and_the_report_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut report = report();
+    report.summary = "<b>\"5 & 6\"</b>\u{1}".into();
+    report.write_files(dir.path()).unwrap();
+    let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    let page = text("report.html");
+    assert!(
+        page.contains("&lt;b&gt;&quot;5 &amp; 6&quot;&lt;/b&gt;"),
+        "nothing of a summary is markup"
+    );
+    for outside in ["http:", "https:", "<script", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside} would be fetched");
+    }
+    assert!(page.contains("Latency by percentile") && page.contains("<polyline"));
+    let xml = text("junit.xml");
+    assert_eq!(xml.matches("<testcase").count(), 5);
+    assert_eq!(xml.matches("<failure").count(), 1, "one client is not done: {xml}");
+    assert!(!xml.contains('\u{1}'));
+    assert_eq!(Report::read(&dir.path().join("report.json")).unwrap(), report);
+    fs::write(dir.path().join("other.json"), "{\"schema\": 1}").unwrap();
+    let error = Report::read(&dir.path().join("other.json")).unwrap_err();
+    assert!(error.contains("no report of schema 2"), "{error}");
+}
+
+#[test]
+fn two_equal_runs_are_the_same() {
+    let changes = compare::compare(&report(), &report());
+    assert!(changes.iter().all(|change| change.verdict == compare::Verdict::Same), "{changes:?}");
+    assert_eq!(compare::cautions(&report(), &report()), [] as [String; 0]);
+    let slower = Report {
+        latencies: BTreeMap::from([(
+            Timed::Poll,
+            Quantiles { p99_us: 24_000, ..report().latencies[&Timed::Poll] },
+        )]),
+        workload: "steady".into(),
+        ..report()
+    };
+    let changes = compare::compare(&report(), &slower);
+    let worse: Vec<_> = changes.iter().filter(|c| c.verdict == compare::Verdict::Worse).collect();
+    assert_eq!(worse.len(), 1);
+    assert!(worse[0].what.ends_with("p99 (us)"), "{worse:?}");
+    assert!(compare::cautions(&report(), &slower)[0].contains("workload"));
+    let text = compare::render(&changes, Paint { colour: false });
+    assert!(text.contains("WORSE") && text.contains("24.0ms"), "{text}");
 }

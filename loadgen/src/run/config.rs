@@ -29,6 +29,8 @@ pub struct RunConfig {
     pub hosts_table: Option<PathBuf>,
     /// Where to note the acked reports as they come.
     pub journal: Option<PathBuf>,
+    /// Where to leave the report as files.
+    pub out: Option<PathBuf>,
     /// How long clients may take to reach the goal, after the last slot or, where the run ends
     /// with the goal, from the start.
     pub timeout: Duration,

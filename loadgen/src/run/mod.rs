@@ -48,7 +48,9 @@ pub fn run(
     let checked = session.check()?;
     session.end()?;
     session.progress.close();
-    Ok(outcome::report(config, &session, &phase, checked))
+    let report = outcome::report(config, &session, &phase, checked);
+    session.leave(&report)?;
+    Ok(report)
 }
 
 /// Checks a journal against what a master has stored: for a run that could not do so itself.

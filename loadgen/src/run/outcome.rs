@@ -4,6 +4,7 @@ use super::{Checked, Phase, RunConfig, Session, Workload};
 use crate::clients::role::VERSION;
 use crate::error::Exit;
 use crate::measure::{Row, Timed, process};
+use crate::report::environment::Environment;
 use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
 use crate::subject::constraint::{self, Constraint, Own};
 use crate::subject::{Sample, Target};
@@ -109,6 +110,9 @@ impl Judge<'_> {
             constraint: self.constraint(&punctuality, phase.samples.first(), phase.samples.last()),
             rows: phase.record.rows().to_vec(),
             samples: phase.samples.clone(),
+            start_ns: phase.start.0,
+            environment: Environment::read(),
+            percentiles: measured.by_percentile(),
         }
     }
 

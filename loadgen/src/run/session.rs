@@ -9,6 +9,8 @@ use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
 use crate::measure::{Parts, Record, Standings, process};
 use crate::progress::Progress;
+use crate::report::Report;
+use crate::report::interval_log::IntervalLog;
 use crate::subject::observer::{self, Observer, Subject};
 use crate::subject::{OwnMaster, Sample, Target};
 use crate::truth::journal::AckedReport;
@@ -19,7 +21,7 @@ use engine::reactor::Signals;
 use engine::time::{Instant, Now};
 use master::descriptors;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -94,6 +96,8 @@ pub struct Session<'a> {
     /// Workers that have not told of the phase's last second yet.
     open: usize,
     journal: Option<Journal>,
+    log: Option<IntervalLog>,
+    out: Option<PathBuf>,
     ledger: Ledger,
     /// Descriptors for connections of each worker.
     pub descriptors: usize,
@@ -168,6 +172,8 @@ impl<'a> Session<'a> {
         };
         let observer = Observer::start(Subject { pid, control: control.clone() }, clock)?;
         let journal = config.journal.as_deref().map(Journal::open).transpose()?;
+        let out = config.out.clone();
+        let log = out.as_deref().map(|dir| open_log(dir, clock)).transpose()?;
         Ok(Self {
             stop,
             progress,
@@ -185,6 +191,8 @@ impl<'a> Session<'a> {
             fleet,
             clock,
             journal,
+            log,
+            out,
             ledger: Ledger::default(),
             descriptors,
             resident_before,
@@ -295,9 +303,23 @@ impl<'a> Session<'a> {
         }
         let standings = self.standings();
         let mut phase = self.phase.take().ok_or(LoadError::WorkerDied)?;
-        phase.record.close(standings, true, |_, _| {});
+        let log = &mut self.log;
+        phase.record.close(standings, true, |row, tally| {
+            log.iter_mut().for_each(|log| log.add(row, tally));
+        });
         phase.elapsed = end.since(start);
         Ok(phase)
+    }
+
+    /// Leaves the report behind as files, if it is to.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub fn leave(&mut self, report: &Report) -> Result<(), LoadError> {
+        let Some(dir) = self.out.take() else { return Ok(()) };
+        let finished = self.log.take().map_or(Ok(()), IntervalLog::finish);
+        let written = finished.and_then(|()| report.write_files(&dir));
+        written.map_err(|error| LoadError::Out { dir, error })
     }
 
     /// Hears the workers' last words.
@@ -330,7 +352,10 @@ impl<'a> Session<'a> {
                     if let Some(phase) = &mut self.phase {
                         let end = second.end.since(phase.start);
                         phase.record.add(end, &second.tally, second.connections, second.cpu_us);
-                        phase.record.close(standings, false, |_, _| {});
+                        let log = &mut self.log;
+                        phase.record.close(standings, false, |row, tally| {
+                            log.iter_mut().for_each(|log| log.add(row, tally));
+                        });
                     }
                     self.open = self.open.saturating_sub(usize::from(second.last));
                 }
@@ -397,6 +422,15 @@ impl<'a> Session<'a> {
             }
         }
     }
+}
+
+/// Begins the interval log: a directory that cannot be written is told before the run, not after.
+fn open_log(dir: &Path, clock: SystemClock) -> Result<IntervalLog, LoadError> {
+    let open = || {
+        std::fs::create_dir_all(dir)?;
+        IntervalLog::create(&dir.join("latency.hlog"), clock.now().wall.0)
+    };
+    open().map_err(|error| LoadError::Out { dir: dir.to_owned(), error })
 }
 
 /// The clients of each worker, and the port on which they are dialled back.

@@ -24,6 +24,7 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         suffix: DEFAULT_SUFFIX.into(),
         hosts_table: None,
         journal: None,
+        out: None,
         timeout: 20 * S,
         deliveries_max: None,
         seed: 1,

@@ -100,7 +100,7 @@ pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
         hosts_known: hosts.count() as u64,
         hosts_current,
         hosts_silent,
-        inbox_records: depth.records,
+        inbox_records: depth.waiting,
         inbox_bytes: depth.bytes,
         sink_cursor: role.sink_cursor,
         connections: role.metrics().connections.value(),

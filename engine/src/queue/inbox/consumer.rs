@@ -108,6 +108,11 @@ impl Consumer {
         self.cursor = self.cursor.max(after + 1);
     }
 
+    /// The highest number that is consumed.
+    pub(super) fn consumed_upto(&self) -> u64 {
+        self.consumed
+    }
+
     pub(super) fn poll_records(&mut self) -> Option<Vec<Record>> {
         if !matches!(self.state, State::Read(_)) {
             return None;

@@ -191,6 +191,7 @@ fn s1_53_marks_survive_a_restart_by_the_log_and_by_the_checkpoint() {
     rig.inbox.consumed(10, at(1));
     rig.turn(at(1));
     assert_eq!(rig.store.records().count(), 10, "trimmed too early");
+    assert_eq!((rig.inbox.depth().records, rig.inbox.depth().waiting), (10, 0));
     assert_eq!(rig.inbox.next_timeout(), Some(at(1001).at));
     rig.turn(at(1001));
     assert_eq!(rig.store.records().count(), 0);

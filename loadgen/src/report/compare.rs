@@ -1,0 +1,162 @@
+//! What got better or worse between two runs, beyond what each run's own seconds vary.
+
+use super::Report;
+use crate::measure::{Part, Timed};
+use master::table::words::duration_us;
+use master::table::{Cell, Paint, Table};
+use serde::Serialize;
+
+/// A change below this part is never told from noise.
+const NOISE_MIN: f64 = 0.05;
+
+/// How one figure changed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    /// What.
+    pub what: String,
+    /// In the first run.
+    pub before: f64,
+    /// In the second.
+    pub after: f64,
+    /// The change as a part of the first.
+    pub change: f64,
+    /// So large a change is noise, as both runs' own seconds vary.
+    pub noise: f64,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// What a change means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Better by more than noise.
+    Better,
+    /// Worse by more than noise.
+    Worse,
+    /// Not to be told from noise.
+    Same,
+}
+
+/// Why two runs cannot be compared, or only with care.
+#[must_use]
+pub fn cautions(before: &Report, after: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut differ = |what: &str, a: &str, b: &str| {
+        if a != b {
+            found.push(format!("{what} differs: {a} and {b}"));
+        }
+    };
+    differ("the workload", &before.workload, &after.workload);
+    differ(
+        "the number of clients",
+        &before.clients.all.to_string(),
+        &after.clients.all.to_string(),
+    );
+    differ("the kernel", &before.environment.kernel, &after.environment.kernel);
+    differ("the machine", &before.environment.processors, &after.environment.processors);
+    for (name, report) in [("the first", before), ("the second", after)] {
+        if !report.punctuality.valid {
+            found.push(format!("{name} run is invalid: its figures do not count"));
+        }
+    }
+    found
+}
+
+/// Compares two runs of one workload.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
+pub fn compare(before: &Report, after: &Report) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for what in Timed::ALL.into_iter().filter(|what| *what != Timed::Slip) {
+        let (Some(a), Some(b)) = (before.latencies.get(&what), after.latencies.get(&what)) else {
+            continue;
+        };
+        let noise = spread(before, |row| Some(row.latencies.get(&what)?.p99_us as f64))
+            .max(spread(after, |row| Some(row.latencies.get(&what)?.p99_us as f64)));
+        for (name, a, b) in [("p50", a.p50_us, b.p50_us), ("p99", a.p99_us, b.p99_us)] {
+            changes.push(change(format!("{what}, {name} (us)"), a as f64, b as f64, noise, false));
+        }
+        let rate = |report: &Report, count: u64| count as f64 / report.elapsed_s.max(0.001);
+        let (a, b) = (rate(before, a.count), rate(after, b.count));
+        changes.push(change(format!("{what}, a second"), a, b, noise, true));
+    }
+    let cpu = |report: &Report| report.generator.cpu_s;
+    changes.push(change("generator CPU (s)".into(), cpu(before), cpu(after), NOISE_MIN, false));
+    changes
+}
+
+/// How far a figure varies over a run's own seconds: half the distance between the quartiles, as
+/// a part of the median.
+fn spread(report: &Report, of: impl Fn(&crate::measure::Row) -> Option<f64>) -> f64 {
+    let rows = report.rows.iter().filter(|row| row.part == Part::Measured);
+    let mut values: Vec<f64> = rows.filter_map(of).collect();
+    values.sort_by(f64::total_cmp);
+    let at = |quarter: usize| values.get(values.len() * quarter / 4).copied();
+    match (at(1), at(2), at(3)) {
+        (Some(low), Some(middle), Some(high)) if middle > 0.0 => (high - low) / 2.0 / middle,
+        _ => NOISE_MIN,
+    }
+}
+
+fn change(what: String, before: f64, after: f64, noise: f64, more_is_better: bool) -> Change {
+    let noise = noise.max(NOISE_MIN);
+    let change = if before > 0.0 { after / before - 1.0 } else { 0.0 };
+    let verdict = match change {
+        c if c.abs() <= noise => Verdict::Same,
+        c if (c > 0.0) == more_is_better => Verdict::Better,
+        _ => Verdict::Worse,
+    };
+    Change { what, before, after, change, noise, verdict }
+}
+
+/// A table for people.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "shown with few digits"
+)]
+pub fn render(changes: &[Change], paint: Paint) -> String {
+    let mut table = Table::new(&["what", ">before", ">after", ">change", ">noise", "verdict"]);
+    for change in changes {
+        let show = |value: f64| {
+            if change.what.ends_with("(us)") {
+                duration_us(value as u64)
+            } else {
+                format!("{value:.1}")
+            }
+        };
+        let verdict = match change.verdict {
+            Verdict::Better => "better",
+            Verdict::Worse => "WORSE",
+            Verdict::Same => "same",
+        };
+        table.row(vec![
+            Cell::from(change.what.trim_end_matches(" (us)").to_owned()),
+            show(change.before).into(),
+            show(change.after).into(),
+            format!("{:+.0} %", change.change * 100.0).into(),
+            format!("±{:.0} %", change.noise * 100.0).into(),
+            verdict.to_owned().into(),
+        ]);
+    }
+    table.render(paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_counts_only_beyond_noise() {
+        let verdict =
+            |before, after, noise, more| change(String::new(), before, after, noise, more).verdict;
+        assert_eq!(verdict(100.0, 104.0, 0.0, false), Verdict::Same, "less than 5 % never counts");
+        assert_eq!(verdict(100.0, 120.0, 0.0, false), Verdict::Worse);
+        assert_eq!(verdict(100.0, 120.0, 0.3, false), Verdict::Same);
+        assert_eq!(verdict(100.0, 70.0, 0.1, false), Verdict::Better);
+        assert_eq!(verdict(100.0, 70.0, 0.1, true), Verdict::Worse);
+        assert_eq!(verdict(0.0, 70.0, 0.1, true), Verdict::Same);
+    }
+}
