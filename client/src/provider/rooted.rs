@@ -53,6 +53,14 @@ pub enum PathError {
         /// What to do.
         hint: &'static str,
     },
+    /// The root cannot be opened.
+    #[error("cannot open the root directory {path}: {source}; make it, or correct `root`")]
+    NoRoot {
+        /// The path.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The kernel cannot confine paths to a directory.
     #[error(
         "this kernel cannot keep paths inside a root directory (openat2 needs Linux 5.6): leave `root` at \"/\""
@@ -208,11 +216,10 @@ impl Rooted {
     /// Opens a root directory.
     ///
     /// # Errors
-    /// [`PathError::System`] if it is not there or no directory.
+    /// [`PathError::NoRoot`] if it is not there or no directory.
     pub fn open(root: &Path) -> Result<Self, PathError> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = nix::fcntl::open(root, flags, Mode::empty()).map_err(|e| PathError::System {
-            operation: "open the root directory",
+        let fd = nix::fcntl::open(root, flags, Mode::empty()).map_err(|e| PathError::NoRoot {
             path: root.display().to_string(),
             source: e.into(),
         })?;

@@ -13,7 +13,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
-use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, output};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, output, start_client};
 
 /// One mistake.
 struct Case {
@@ -387,6 +387,17 @@ fn mistakes_with_a_client() {
         2,
         &["run as a user who may write there, or set `state_dir`"],
     );
+
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.publish();
+    let _master = cluster.master();
+    let config = cluster.client_config("web-1.test", 2);
+    fs::remove_dir(cluster.root("web-1.test")).unwrap();
+    let line = start_client(&config).wait_line("cannot open the root directory");
+    let advice = "make it, or correct `root`";
+    assert!(line.ends_with(advice), "{line}");
+    documented(&line, &["cannot open the root directory", advice]);
 }
 
 #[test]

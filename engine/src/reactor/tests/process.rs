@@ -2,7 +2,7 @@
 
 use super::harness::{MioBackend, Seen, World, frame};
 use crate::blocking::{BlockingError, Connection};
-use crate::node::io::{CloseReason, Output, PeerAddr, Verdict};
+use crate::node::io::{CloseReason, Mail, Output, PeerAddr, Verdict};
 use crate::reactor::{MioPoller, Signals, poller::Poller, poller::Token};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -107,6 +107,32 @@ fn the_control_socket_is_its_owners_alone_and_a_stale_one_is_replaced() {
     std::fs::write(&path, "a file of somebody's").unwrap();
     assert!(poller.listen_unix(&path, Token(3)).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"a file of somebody's");
+}
+
+#[test]
+fn s1_29_mail_wakes_a_loop_that_sleeps_in_the_kernel() {
+    let mut w = World::<MioBackend>::new();
+    w.settle();
+    let mailbox = w.reactor.mailbox();
+    let thread = std::fs::read_link("/proc/thread-self").unwrap();
+    let stat = std::path::Path::new("/proc").join(thread).join("stat");
+    let (turned, turn) = std::sync::mpsc::channel();
+    let poster = std::thread::spawn(move || {
+        let sleeps = || {
+            let stat = std::fs::read_to_string(&stat).unwrap();
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('S'))
+        };
+        while !sleeps() {
+            std::thread::yield_now();
+        }
+        mailbox.post(Mail::Stop);
+        turn.recv_timeout(Duration::from_secs(10)).is_ok()
+    });
+    // Nothing else ends this sleep in time.
+    w.reactor.turn_within(Some(Duration::from_secs(30))).unwrap();
+    let _ = turned.send(());
+    assert!(poster.join().unwrap(), "the mail lay there, and the loop slept on");
+    assert_eq!(w.seen(), [Seen::Stop]);
 }
 
 #[test]
