@@ -37,3 +37,16 @@ pub fn wall() -> WallMs {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     WallMs(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
 }
+
+/// CPU time that the calling thread has taken, microseconds; 0 if the kernel does not say.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn thread_cpu_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec for the kernel to fill; no safe call tells this.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } != 0 {
+        return 0;
+    }
+    let us = time.tv_sec * 1_000_000 + time.tv_nsec / 1000;
+    u64::try_from(us).unwrap_or(0)
+}

@@ -409,7 +409,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 let text = compare::render(&changes, Paint::for_stdout());
                 io::stdout().write_all(text.as_bytes())?;
             }
-            let worse = changes.iter().any(|change| change.verdict == compare::Verdict::Worse);
+            let worse = changes.iter().any(|change| change.meaning == compare::Meaning::Worse);
             Ok(if worse { Exit::Missed } else { Exit::Reached })
         }
         Command::Check { journal, control, json } => {

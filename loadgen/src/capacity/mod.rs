@@ -11,7 +11,7 @@ use crate::run::{Checked, Phase, RunConfig, Session, Until, outcome};
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use engine::reactor::Signals;
-use search::{Search, Verdict};
+use search::{Judgement, Search};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -229,12 +229,12 @@ pub fn search(
         }
         let step = config.step(&mut session, offered)?;
         session.progress.say(&step.to_string());
-        let verdict = match (step.passed, step.generator_gave_out) {
-            (true, _) => Verdict::Passed,
-            (false, true) => Verdict::GaveOut,
-            (false, false) => Verdict::Failed,
+        let judgement = match (step.passed, step.generator_gave_out) {
+            (true, _) => Judgement::Passed,
+            (false, true) => Judgement::GaveOut,
+            (false, false) => Judgement::Failed,
         };
-        search.judge(offered, verdict);
+        search.judge(offered, judgement);
         steps.push(step);
         session.settle(PATIENCE)?;
     }

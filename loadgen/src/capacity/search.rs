@@ -7,7 +7,7 @@ pub(super) const CONFIRMATIONS: usize = 3;
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Judgement {
     /// The load was carried.
     Passed,
     /// The master did not carry it.
@@ -50,16 +50,16 @@ impl Search {
         (self.confirmed < CONFIRMATIONS).then_some(passed)
     }
 
-    pub(super) fn judge(&mut self, offered: u32, verdict: Verdict) {
+    pub(super) fn judge(&mut self, offered: u32, judgement: Judgement) {
         let confirms = self.passed == Some(offered);
-        match verdict {
-            Verdict::Passed if confirms => self.confirmed += 1,
-            Verdict::Passed => {
+        match judgement {
+            Judgement::Passed if confirms => self.confirmed += 1,
+            Judgement::Passed => {
                 self.passed = Some(offered);
                 self.confirmed = 0;
             }
-            Verdict::Failed | Verdict::GaveOut => {
-                self.gave_out = verdict == Verdict::GaveOut;
+            Judgement::Failed | Judgement::GaveOut => {
+                self.gave_out = judgement == Judgement::GaveOut;
                 self.failed = Some(offered);
                 if confirms {
                     // It had passed by luck: what lies a step below is tried next.
@@ -108,19 +108,19 @@ mod tests {
     use super::*;
 
     /// Searches where everything up to `limit` is carried, and says what was offered.
-    fn offered(first: u32, most: u32, verdict: impl Fn(u32) -> Verdict) -> (Search, Vec<u32>) {
+    fn offered(first: u32, most: u32, judgement: impl Fn(u32) -> Judgement) -> (Search, Vec<u32>) {
         let mut search = Search::new(first, most);
         let mut offered = Vec::new();
         while let Some(next) = search.next() {
             offered.push(next);
-            search.judge(next, verdict(next));
+            search.judge(next, judgement(next));
             assert!(offered.len() < 60, "{offered:?}");
         }
         (search, offered)
     }
 
-    fn up_to(limit: u32) -> impl Fn(u32) -> Verdict {
-        move |load| if load <= limit { Verdict::Passed } else { Verdict::Failed }
+    fn up_to(limit: u32) -> impl Fn(u32) -> Judgement {
+        move |load| if load <= limit { Judgement::Passed } else { Judgement::Failed }
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_generator_that_gives_out_says_so() {
         let (search, _) = offered(1000, u32::MAX / 4, |load| {
-            if load <= 8000 { Verdict::Passed } else { Verdict::GaveOut }
+            if load <= 8000 { Judgement::Passed } else { Judgement::GaveOut }
         });
         assert_eq!(search.answer(), 8000);
         assert!(search.generator_gave_out());
@@ -161,7 +161,7 @@ mod tests {
         let (search, steps) = offered(1000, u32::MAX / 4, |load| {
             tries.set(tries.get() + u32::from(load == 2000));
             let lucky = load == 2000 && tries.get() == 1;
-            if load < 1950 || lucky { Verdict::Passed } else { Verdict::Failed }
+            if load < 1950 || lucky { Judgement::Passed } else { Judgement::Failed }
         });
         assert!(search.answer() < 1950 && search.answer() >= 1800, "{steps:?}");
         assert_eq!(search.confirmed(), 3);

@@ -5,7 +5,7 @@ use super::{Beat, Ended, Event, FleetConfig, Happening, Order, Second};
 use crate::clients::role::Observation;
 use crate::clients::swarm::Swarm;
 use crate::error::LoadError;
-use engine::clock::{Clock, SystemClock};
+use engine::clock::{self, Clock, SystemClock};
 use engine::limits::Limits;
 use engine::node::io::{Listener, Request, Services};
 use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
@@ -134,7 +134,7 @@ impl Worker {
                 reactor.host_mut().begin(&work, start, now);
                 self.done_at = None;
                 self.next_second = Some(start + Duration::from_secs(1));
-                self.cpu_us = files::thread_cpu_us();
+                self.cpu_us = clock::thread_cpu_us();
             }
             Ok(Order::Close) => {
                 let now = self.clock.now().at;
@@ -184,7 +184,7 @@ impl Worker {
             let behind = now.since(end).as_secs();
             end + Duration::from_secs(behind + 1)
         });
-        let cpu_us = files::thread_cpu_us();
+        let cpu_us = clock::thread_cpu_us();
         let second = Second {
             end: now,
             last,

@@ -23,13 +23,13 @@ pub struct Change {
     /// So large a change is noise, as both runs' own seconds vary.
     pub noise: f64,
     /// What that means.
-    pub verdict: Verdict,
+    pub meaning: Meaning,
 }
 
 /// What a change means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum Meaning {
     /// Better by more than noise.
     Better,
     /// Worse by more than noise.
@@ -102,12 +102,12 @@ fn spread(report: &Report, of: impl Fn(&crate::measure::Row) -> Option<f64>) -> 
 fn change(what: String, before: f64, after: f64, noise: f64, more_is_better: bool) -> Change {
     let noise = noise.max(NOISE_MIN);
     let change = if before > 0.0 { after / before - 1.0 } else { 0.0 };
-    let verdict = match change {
-        c if c.abs() <= noise => Verdict::Same,
-        c if (c > 0.0) == more_is_better => Verdict::Better,
-        _ => Verdict::Worse,
+    let meaning = match change {
+        c if c.abs() <= noise => Meaning::Same,
+        c if (c > 0.0) == more_is_better => Meaning::Better,
+        _ => Meaning::Worse,
     };
-    Change { what, before, after, change, noise, verdict }
+    Change { what, before, after, change, noise, meaning }
 }
 
 /// A table for people.
@@ -127,10 +127,10 @@ pub fn render(changes: &[Change], paint: Paint) -> String {
                 format!("{value:.1}")
             }
         };
-        let verdict = match change.verdict {
-            Verdict::Better => "better",
-            Verdict::Worse => "WORSE",
-            Verdict::Same => "same",
+        let meaning = match change.meaning {
+            Meaning::Better => "better",
+            Meaning::Worse => "WORSE",
+            Meaning::Same => "same",
         };
         table.row(vec![
             Cell::from(change.what.trim_end_matches(" (us)").to_owned()),
@@ -138,7 +138,7 @@ pub fn render(changes: &[Change], paint: Paint) -> String {
             show(change.after).into(),
             format!("{:+.0} %", change.change * 100.0).into(),
             format!("±{:.0} %", change.noise * 100.0).into(),
-            verdict.to_owned().into(),
+            meaning.to_owned().into(),
         ]);
     }
     table.render(paint)
@@ -150,13 +150,13 @@ mod tests {
 
     #[test]
     fn a_change_counts_only_beyond_noise() {
-        let verdict =
-            |before, after, noise, more| change(String::new(), before, after, noise, more).verdict;
-        assert_eq!(verdict(100.0, 104.0, 0.0, false), Verdict::Same, "less than 5 % never counts");
-        assert_eq!(verdict(100.0, 120.0, 0.0, false), Verdict::Worse);
-        assert_eq!(verdict(100.0, 120.0, 0.3, false), Verdict::Same);
-        assert_eq!(verdict(100.0, 70.0, 0.1, false), Verdict::Better);
-        assert_eq!(verdict(100.0, 70.0, 0.1, true), Verdict::Worse);
-        assert_eq!(verdict(0.0, 70.0, 0.1, true), Verdict::Same);
+        let meaning =
+            |before, after, noise, more| change(String::new(), before, after, noise, more).meaning;
+        assert_eq!(meaning(100.0, 104.0, 0.0, false), Meaning::Same, "less than 5 % never counts");
+        assert_eq!(meaning(100.0, 120.0, 0.0, false), Meaning::Worse);
+        assert_eq!(meaning(100.0, 120.0, 0.3, false), Meaning::Same);
+        assert_eq!(meaning(100.0, 70.0, 0.1, false), Meaning::Better);
+        assert_eq!(meaning(100.0, 70.0, 0.1, true), Meaning::Worse);
+        assert_eq!(meaning(0.0, 70.0, 0.1, true), Meaning::Same);
     }
 }

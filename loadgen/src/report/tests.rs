@@ -140,7 +140,7 @@ fn all_files_are_written_and_the_report_is_read_back() {
 #[test]
 fn two_equal_runs_are_the_same() {
     let changes = compare::compare(&report(), &report());
-    assert!(changes.iter().all(|change| change.verdict == compare::Verdict::Same), "{changes:?}");
+    assert!(changes.iter().all(|change| change.meaning == compare::Meaning::Same), "{changes:?}");
     assert_eq!(compare::cautions(&report(), &report()), [] as [String; 0]);
     let slower = Report {
         latencies: BTreeMap::from([(
@@ -151,7 +151,7 @@ fn two_equal_runs_are_the_same() {
         ..report()
     };
     let changes = compare::compare(&report(), &slower);
-    let worse: Vec<_> = changes.iter().filter(|c| c.verdict == compare::Verdict::Worse).collect();
+    let worse: Vec<_> = changes.iter().filter(|c| c.meaning == compare::Meaning::Worse).collect();
     assert_eq!(worse.len(), 1);
     assert!(worse[0].what.ends_with("p99 (us)"), "{worse:?}");
     assert!(compare::cautions(&report(), &slower)[0].contains("workload"));

@@ -5,12 +5,11 @@ use crate::clients::address::Identities;
 use crate::error::LoadError;
 use crate::truth;
 use engine::clock::{Clock, SystemClock};
-use engine::config::MASTER_PORT;
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,8 +61,8 @@ impl OwnMaster {
             fs::remove_dir_all(&dir)
                 .map_err(|error| failed("cannot clear its directory", error))?;
         }
-        let addr =
-            SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(|e| failed("no port", e))?));
+        // Any port at first; the one that the kernel gives is kept when it starts again.
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut own = Self { dir, program, addr, child: None };
         init(&InitArgs { dir: own.dir.clone(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
@@ -72,13 +71,21 @@ impl OwnMaster {
         identities
             .write_hosts_table(&table, ports)
             .map_err(|error| LoadError::HostsTable { path: table, error })?;
-        let toml = format!(
-            "name = \"master.load.test\"\nlisten = \"{addr}\"\nhosts_table = \"hosts\"\ncontrol_socket = \"control.sock\"\n"
-        );
-        own.write("master.toml", &toml)?;
+        own.configure()?;
         own.publish()?;
         own.run()?;
+        let log = fs::read_to_string(own.dir.join("log")).unwrap_or_default();
+        own.addr = listening_on(&log).ok_or_else(|| failed("where does it listen", &log))?;
+        own.configure()?;
         Ok(own)
+    }
+
+    fn configure(&self) -> Result<(), LoadError> {
+        let toml = format!(
+            "name = \"master.load.test\"\nlisten = \"{}\"\nhosts_table = \"hosts\"\ncontrol_socket = \"control.sock\"\n",
+            self.addr
+        );
+        self.write("master.toml", &toml)
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), LoadError> {
@@ -189,9 +196,20 @@ fn beside(name: &str) -> Result<PathBuf, LoadError> {
     ))
 }
 
-/// The default port if nobody has it, or any other.
-fn free_port() -> io::Result<u16> {
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
-    let listener = bind(MASTER_PORT).or_else(|_| bind(0))?;
-    Ok(listener.local_addr()?.port())
+/// The address in the master's own words.
+fn listening_on(log: &str) -> Option<SocketAddr> {
+    let line = log.lines().find(|line| line.contains(" listens on "))?;
+    line.split(" listens on ").nth(1)?.split([' ', ',', ';']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_masters_words_are_understood() {
+        let log = "INFO starts\nINFO master.load.test listens on 127.0.0.1:40123, revision 1\n";
+        assert_eq!(listening_on(log), Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 40123))));
+        assert_eq!(listening_on("INFO starts"), None);
+    }
 }

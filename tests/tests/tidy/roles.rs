@@ -7,7 +7,7 @@ use crate::source::{SourceFile, has_word, root};
 /// The programs.
 const PROGRAMS: [&str; 3] = ["master", "client", "loadgen"];
 /// Who stands behind a reactor: the node, and a swarm of nodes.
-const HOSTS: [&str; 2] = ["engine/src/node/mod.rs", "loadgen/src/swarm.rs"];
+const HOSTS: [&str; 2] = ["engine/src/node/mod.rs", "loadgen/src/clients/swarm.rs"];
 
 /// The files of the product that implement a trait, by path.
 fn implementors(of: &str) -> Vec<String> {
@@ -30,7 +30,7 @@ fn s1_31_every_program_is_the_one_engine_with_a_table_of_handlers() {
     let mut roles = implementors("Role");
     roles.retain(|path| !path.contains("/testing"));
     let expected: Vec<String> =
-        ["client/src/daemon/role.rs", "loadgen/src/role.rs", "master/src/daemon/role.rs"]
+        ["client/src/daemon/role.rs", "loadgen/src/clients/role.rs", "master/src/daemon/role.rs"]
             .map(str::to_owned)
             .into();
     assert_eq!(roles, expected, "one role a program, and none in the engine");

@@ -83,6 +83,9 @@ fn threads_are_started_in_few_places() {
             "master/src/sink/thread.rs",
             "client/src/executor/",
             "client/src/enforcer/",
+            // The load generator's workers, and the one that looks at the master.
+            "loadgen/src/fleet/mod.rs",
+            "loadgen/src/subject/observer.rs",
         ],
         advice: "docs/ARCHITECTURE.md lists the threads; a new one needs a reason there",
     });
