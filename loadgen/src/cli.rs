@@ -2,6 +2,7 @@
 
 use crate::capacity::{self, CapacityConfig, Question};
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
+use crate::doctor;
 use crate::error::{Exit, LoadError};
 use crate::progress::Progress;
 use crate::report::{Report, compare};
@@ -145,6 +146,20 @@ Example:
         #[arg(long, value_name = "FILE")]
         hosts_table: PathBuf,
     },
+    /// Print the limits of this machine that will bind, and the command that lifts each
+    #[command(after_help = "\
+Example:
+  loadgen doctor --clients 50000
+
+Exit status: 0 nothing binds, 3 something does.")]
+    Doctor {
+        /// For how many clients
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+        clients: u32,
+        /// Print JSON for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what got better or worse between two runs, beyond noise
     #[command(after_help = "\
 Example:
@@ -252,6 +267,9 @@ struct Common {
     /// Leave the report here: report.json, seconds.csv, latency.hlog, junit.xml, report.html
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Kill a master of its own with SIGKILL so often, and start it again at once
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "own_master")]
+    kill_master: Option<Duration>,
     /// Decides the order of the clients' slots
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -299,6 +317,7 @@ impl Common {
             out: self.out.clone(),
             timeout: self.timeout,
             deliveries_max: self.deliveries_max,
+            kill_master_every: self.kill_master,
             seed: self.seed,
             bound: self.slo,
             warm_up: self.warm_up,
@@ -358,6 +377,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 out: None,
                 timeout: Duration::from_secs(60),
                 deliveries_max: None,
+                kill_master_every: None,
                 seed: *seed,
                 bound: Some(*slo),
                 warm_up: Duration::ZERO,
@@ -395,6 +415,16 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
+        }
+        Command::Doctor { clients, json } => {
+            let limits = doctor::examine(*clients);
+            if *json {
+                print_json(&limits)?;
+            } else {
+                let text = doctor::render(&limits, *clients, Paint::for_stdout());
+                io::stdout().write_all(text.as_bytes())?;
+            }
+            Ok(if limits.iter().any(|limit| limit.binds) { Exit::Missed } else { Exit::Reached })
         }
         Command::Compare { before, after, json } => {
             let read = |path: &PathBuf| Report::read(path).map_err(LoadError::Report);

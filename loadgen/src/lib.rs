@@ -10,6 +10,7 @@
 pub mod capacity;
 pub mod cli;
 pub mod clients;
+pub mod doctor;
 pub mod error;
 pub mod fleet;
 pub mod measure;

@@ -22,6 +22,8 @@ pub(super) struct Search {
     first: u32,
     most: u32,
     passed: Option<u32>,
+    /// All that ever passed, in ascending order.
+    all_passed: Vec<u32>,
     failed: Option<u32>,
     gave_out: bool,
     confirmed: usize,
@@ -30,7 +32,15 @@ pub(super) struct Search {
 impl Search {
     pub(super) fn new(first: u32, most: u32) -> Self {
         let first = first.clamp(1, most);
-        Self { first, most, passed: None, failed: None, gave_out: false, confirmed: 0 }
+        Self {
+            first,
+            most,
+            passed: None,
+            all_passed: Vec::new(),
+            failed: None,
+            gave_out: false,
+            confirmed: 0,
+        }
     }
 
     /// What is to be offered next; `None` when the answer stands.
@@ -56,19 +66,18 @@ impl Search {
             Judgement::Passed if confirms => self.confirmed += 1,
             Judgement::Passed => {
                 self.passed = Some(offered);
+                self.all_passed.push(offered);
+                self.all_passed.sort_unstable();
                 self.confirmed = 0;
             }
             Judgement::Failed | Judgement::GaveOut => {
                 self.gave_out = judgement == Judgement::GaveOut;
                 self.failed = Some(offered);
                 if confirms {
-                    // It had passed by luck: what lies a step below is tried next.
+                    // It had passed by luck: the truth lies between what passed before and this.
                     self.confirmed = 0;
-                    self.passed = None;
-                    self.first = below(offered);
-                    self.failed = None;
-                    // From there the ceiling is what has just failed.
-                    self.most = self.first.max(1);
+                    self.all_passed.retain(|passed| *passed < offered);
+                    self.passed = self.all_passed.last().copied();
                 }
             }
         }

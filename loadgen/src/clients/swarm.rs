@@ -71,6 +71,8 @@ struct Client {
     store: MemoryStore,
     timer: Option<TimerId>,
     standing: Standing,
+    /// How often it was started.
+    life: u64,
 }
 
 /// Thousands of clients.
@@ -86,8 +88,6 @@ pub struct Swarm {
     waiting: VecDeque<Output<Observation>>,
     deliveries: usize,
     deliveries_max: usize,
-    /// How often all clients were started again.
-    life: u64,
     out: VecDeque<Output<Observation>>,
     acked: Vec<Acked>,
     tally: Tally,
@@ -110,7 +110,6 @@ impl Swarm {
             expired: Vec::new(),
             waiting: VecDeque::new(),
             deliveries: 0,
-            life: 0,
             deliveries_max: config.deliveries_max.max(1),
             out: VecDeque::new(),
             acked: Vec::new(),
@@ -127,7 +126,7 @@ impl Swarm {
             let role = LoadRole::new(Arc::clone(&idle));
             let node = swarm.node(index, &store, role, Some(now.at + NEVER), now);
             let standing = Standing::default();
-            swarm.clients.push(Client { node, store, timer: None, standing });
+            swarm.clients.push(Client { node, store, timer: None, standing, life: 0 });
         }
         swarm
     }
@@ -140,36 +139,43 @@ impl Swarm {
         let lead = u64::try_from(start.since(now.at).as_millis()).unwrap_or(u64::MAX);
         let began = WallMs(now.wall.0.saturating_add(lead));
         let plan = Arc::new(Plan { work: work.clone(), began });
-        if work.restarted {
-            self.restart();
-        }
-        for place in 0..self.clients.len() {
+        let mut ended = vec![false; self.clients.len()];
+        for (place, ended) in ended.iter_mut().enumerate() {
             let index = first + u32::try_from(place).unwrap_or(u32::MAX);
             let slots = spread.slots(index, start, work.interval, start + work.length);
             let client = &mut self.clients[place];
             let mut role = client.node.role().clone();
             role.begin(Arc::clone(&plan), slots);
             if slots.peek().is_some() && (work.restarted || !client.standing.bound) {
+                *ended = true;
                 // What it had sent and was not acked lies in its store, as on a real one's disk.
-                let mut store =
-                    std::mem::replace(&mut self.clients[place].store, MemoryStore::new(0));
+                let mut store = std::mem::replace(&mut client.store, MemoryStore::new(0));
                 store.crash();
                 let node = self.node(index, &store, role, slots.peek(), now);
                 let client = &mut self.clients[place];
+                client.life = (client.life + 1) % LIVES;
                 (client.store, client.node) = (store, node);
             } else {
                 client.node.with_role(now, |r, _| *r = role);
             }
-            self.advance(index, now);
+        }
+        self.end_connections(|place| ended[place]);
+        for place in 0..self.clients.len() {
+            self.advance(first + u32::try_from(place).unwrap_or(u32::MAX), now);
         }
     }
 
-    /// Ends all that is under way, as the end of every client's process does.
-    fn restart(&mut self) {
-        self.life = self.life.wrapping_add(1) % LIVES;
-        self.waiting.clear();
-        for conn in self.conns.open() {
-            self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+    /// Ends all that is under way of some clients, as the end of their processes does.
+    fn end_connections(&mut self, has_ended: impl Fn(usize) -> bool) {
+        let first = self.config.clients.start;
+        let has_ended = |client: u32| has_ended((client - first) as usize);
+        self.waiting.retain(
+            |dial| !matches!(dial, Output::Dial { dial, .. } if has_ended(node_dial(*dial).0)),
+        );
+        for (conn, client) in self.conns.open() {
+            if has_ended(client) {
+                self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            }
         }
     }
 
@@ -277,7 +283,7 @@ impl Swarm {
         while let Some(output) = client.node.poll_output() {
             match output {
                 Output::Dial { dial, addr, from, timeout } => {
-                    let dial = swarm_dial(index, self.life, dial);
+                    let dial = swarm_dial(index, client.life, dial);
                     self.waiting.push_back(Output::Dial { dial, addr, from, timeout });
                 }
                 Output::Request(Request::Store(command)) => {
@@ -359,11 +365,11 @@ impl Swarm {
     }
 }
 
-/// Lives of a swarm that are told apart: a dial of an earlier one may still come to its end.
+/// Lives of a client that are told apart: a dial of an earlier one may still come to its end.
 const LIVES: u64 = 1 << 12;
 
 /// Every node numbers its dials from 1: the swarm puts the client's index, which has 20 bits,
-/// and the swarm's life above that number, which no client brings to 2^32.
+/// and the client's life above that number, which no client brings to 2^32.
 fn swarm_dial(index: u32, life: u64, dial: DialId) -> DialId {
     DialId(u64::from(index) << 44 | life << 32 | (dial.0 & u64::from(u32::MAX)))
 }
@@ -415,7 +421,7 @@ impl Host for Swarm {
             Input::Dialed { dial, conn } => {
                 let (index, life, dial) = node_dial(dial);
                 self.conns.opened(conn, index, Opened::ByClient);
-                if life == self.life {
+                if life == self.clients[self.place(index)].life {
                     self.tell(index, Input::Dialed { dial, conn }, now);
                 } else {
                     self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
@@ -425,7 +431,7 @@ impl Host for Swarm {
                 let (index, life, dial) = node_dial(dial);
                 self.deliveries -= 1;
                 self.tally.failed("dial", reason.label());
-                if life == self.life {
+                if life == self.clients[self.place(index)].life {
                     self.tell(index, Input::DialFailed { dial, reason }, now);
                 }
             }

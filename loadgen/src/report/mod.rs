@@ -197,6 +197,8 @@ pub struct Report {
     pub generator: Generator,
     /// Which resource gave out, or would; `None` if the master could not be seen.
     pub constraint: Option<Constraint>,
+    /// How often the master was killed and started again.
+    pub master_kills: u32,
     /// Second by second.
     pub rows: Vec<Row>,
     /// Looks at the master.
@@ -269,6 +271,9 @@ impl Report {
                 let _ = writeln!(out, "truth     {}", paint.paint(tone, &truth.to_string()));
             }
             None => out.push_str("truth     not checked\n"),
+        }
+        if self.master_kills > 0 {
+            let _ = writeln!(out, "kills     the master was killed {} times", self.master_kills);
         }
         if self.failures.is_empty() {
             out.push_str("failures  none\n");

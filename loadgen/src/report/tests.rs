@@ -59,6 +59,7 @@ fn report() -> Report {
         rows: Vec::new(),
         samples: Vec::new(),
         start_ns: 0,
+        master_kills: 0,
         environment: Environment::default(),
         percentiles: BTreeMap::from([(
             Timed::Poll,

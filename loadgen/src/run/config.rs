@@ -36,6 +36,8 @@ pub struct RunConfig {
     pub timeout: Duration,
     /// Deliveries under way at once; `None` takes half of the descriptors.
     pub deliveries_max: Option<usize>,
+    /// A master of its own is killed so often, and started again at once.
+    pub kill_master_every: Option<Duration>,
     /// Decides the order of the slots.
     pub seed: u64,
     /// What latencies must keep to; a run also counts only if the generator itself was much

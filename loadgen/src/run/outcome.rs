@@ -111,6 +111,7 @@ impl Judge<'_> {
             rows: phase.record.rows().to_vec(),
             samples: phase.samples.clone(),
             start_ns: phase.start.0,
+            master_kills: session.kills(),
             environment: Environment::read(),
             percentiles: measured.by_percentile(),
         }

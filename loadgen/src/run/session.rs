@@ -99,6 +99,9 @@ pub struct Session<'a> {
     log: Option<IntervalLog>,
     out: Option<PathBuf>,
     ledger: Ledger,
+    /// How often the master is killed, and how often it was.
+    kill_every: Option<Duration>,
+    kills: u32,
     /// Descriptors for connections of each worker.
     pub descriptors: usize,
     /// Memory before there was any client, bytes.
@@ -130,19 +133,17 @@ impl<'a> Session<'a> {
         // Before anything else: the table of descriptors grows without a stall only now.
         let clients = config.clients;
         let (workers, descriptors) = workers_here(clients, config.workers);
-        let (addr, foreign_allowed, control, own) = match &config.master {
+        let (addr, control, own) = match &config.master {
             MasterChoice::Running { addr, foreign_allowed, control, .. } => {
-                (*addr, *foreign_allowed, control.clone(), None)
+                Target::examine(*addr, *foreign_allowed, &config.workload)?;
+                (*addr, control.clone(), None)
             }
             MasterChoice::Own(own) => {
                 progress.say("starting a master of its own");
-                let ports = worker_ports(clients, workers, config.port);
-                let own = OwnMaster::start(own, &identities, ports)?;
-                (own.addr(), false, Some(own.control()), Some(own))
+                let own = OwnMaster::start(own)?;
+                (own.addr(), Some(own.control()), Some(own))
             }
         };
-        let target = Target::examine(addr, foreign_allowed, &config.workload)?;
-        progress.say(&format!("{clients} clients of {workers} worker(s) for {target}"));
 
         let resident_before = process::resident_bytes();
         let clock = SystemClock::start();
@@ -151,7 +152,7 @@ impl<'a> Session<'a> {
             workers,
             identities: identities.clone(),
             master: addr,
-            own_addresses: target.is_here(),
+            own_addresses: Target::is_here(addr),
             port: config.port,
             deliveries_max: config.deliveries_max,
             seed: config.seed,
@@ -159,12 +160,15 @@ impl<'a> Session<'a> {
             incarnation: RandomState::new().build_hasher().finish(),
         };
         let fleet = Fleet::start(&fleet_config, clock, descriptors, signals)?;
+        let ports = (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
         if let Some(path) = &config.hosts_table {
-            let ports =
-                (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
             let written = identities.write_hosts_table(path, ports);
             written.map_err(|error| LoadError::HostsTable { path: path.clone(), error })?;
+        } else if let Some(own) = &own {
+            own.serve(&identities, ports)?;
         }
+        let target = Target::ask(addr)?;
+        progress.say(&format!("{clients} clients of {workers} worker(s) for {target}"));
         let pid = match (&config.master, &own) {
             (_, Some(own)) => own.pid(),
             (MasterChoice::Running { pid, .. }, None) => *pid,
@@ -194,6 +198,8 @@ impl<'a> Session<'a> {
             log,
             out,
             ledger: Ledger::default(),
+            kill_every: config.kill_master_every,
+            kills: 0,
             descriptors,
             resident_before,
         })
@@ -284,6 +290,8 @@ impl<'a> Session<'a> {
         };
         let end = loop {
             let now = self.turn()?.at;
+            let loaded = now >= start && (slots_end == start || now < slots_end);
+            self.kill_master(now.since(start), loaded)?;
             // A beat that was on its way when the order went out still tells of the last phase.
             let done_at = self.done_at().filter(|at| now >= slots_end && *at >= began.at);
             let settled = slots_end == start || self.beats.iter().all(|beat| beat.awaited == 0);
@@ -309,6 +317,28 @@ impl<'a> Session<'a> {
         });
         phase.elapsed = end.since(start);
         Ok(phase)
+    }
+
+    /// Kills the master if it is time to, and starts it again. The clients go on meanwhile: they
+    /// run on threads of their own.
+    fn kill_master(&mut self, elapsed: Duration, may: bool) -> Result<(), LoadError> {
+        let (Some(every), Some(own)) = (self.kill_every, &mut self.own) else { return Ok(()) };
+        if !may || elapsed < every * (self.kills + 1) {
+            return Ok(());
+        }
+        self.kills += 1;
+        own.kill().map_err(LoadError::Loop)?;
+        own.run()?;
+        self.observer.look_at(own.pid());
+        self.progress
+            .say(&format!("the master was killed and started again: {} times", self.kills));
+        Ok(())
+    }
+
+    /// How often it has killed the master.
+    #[must_use]
+    pub fn kills(&self) -> u32 {
+        self.kills
     }
 
     /// Leaves the report behind as files, if it is to.

@@ -27,6 +27,7 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         out: None,
         timeout: 20 * S,
         deliveries_max: None,
+        kill_master_every: None,
         seed: 1,
         bound: None,
         warm_up: Duration::ZERO,

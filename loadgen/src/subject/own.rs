@@ -7,6 +7,7 @@ use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
+use master::control::{Published, PublishedArgs, ask, verb};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,15 +44,11 @@ fn failed(what: &str, error: impl std::fmt::Display) -> LoadError {
 }
 
 impl OwnMaster {
-    /// Makes keys and a site, publishes it for all clients of a run, and starts the master.
+    /// Makes keys and a site, and starts the master, which has nothing to distribute yet.
     ///
     /// # Errors
     /// What was in the way.
-    pub fn start(
-        config: &OwnConfig,
-        identities: &Identities,
-        ports: impl IntoIterator<Item = (Range<u32>, u16)>,
-    ) -> Result<Self, LoadError> {
+    pub fn start(config: &OwnConfig) -> Result<Self, LoadError> {
         let program = match &config.program {
             Some(program) => program.clone(),
             None => beside("drover")?,
@@ -67,17 +64,29 @@ impl OwnMaster {
         init(&InitArgs { dir: own.dir.clone(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
-        let table = own.dir.join("hosts");
-        identities
-            .write_hosts_table(&table, ports)
-            .map_err(|error| LoadError::HostsTable { path: table, error })?;
+        own.write("hosts", "")?;
         own.configure()?;
-        own.publish()?;
         own.run()?;
         let log = fs::read_to_string(own.dir.join("log")).unwrap_or_default();
         own.addr = listening_on(&log).ok_or_else(|| failed("where does it listen", &log))?;
         own.configure()?;
         Ok(own)
+    }
+
+    /// Tells it where the clients are, and publishes for all of them.
+    ///
+    /// # Errors
+    /// What was in the way.
+    pub fn serve(
+        &self,
+        identities: &Identities,
+        ports: impl IntoIterator<Item = (Range<u32>, u16)>,
+    ) -> Result<(), LoadError> {
+        let table = self.dir.join("hosts");
+        identities
+            .write_hosts_table(&table, ports)
+            .map_err(|error| LoadError::HostsTable { path: table, error })?;
+        self.publish()
     }
 
     fn configure(&self) -> Result<(), LoadError> {
@@ -103,7 +112,10 @@ impl OwnMaster {
         let mut args = PublishArgs::new(path("site"), path("state"), path("keys/signing.key"));
         args.force = true;
         let published = publish(&args, engine::clock::wall(), &mut |_| {});
-        published.map(drop).map_err(|error| failed("drover publish", error))
+        let published = published.map_err(|error| failed("drover publish", error))?;
+        let args = PublishedArgs { revision: published.revision };
+        ask::<Published>(&self.control(), verb::PUBLISHED, &args)?;
+        Ok(())
     }
 
     /// Starts the process, and waits until it answers.

@@ -34,7 +34,7 @@ impl Target {
         foreign_allowed: bool,
         workload: &Workload,
     ) -> Result<Self, LoadError> {
-        if !is_loopback(addr) {
+        if !Self::is_here(addr) {
             if !foreign_allowed {
                 return Err(LoadError::ForeignTarget { master: addr });
             }
@@ -70,17 +70,13 @@ impl Target {
         })
     }
 
-    /// Whether it is on this machine: then each client has an address of its own, and can be
+    /// Whether a master is on this machine: then each client has an address of its own, and can be
     /// dialled back.
     #[must_use]
-    pub fn is_here(&self) -> bool {
-        is_loopback(self.addr)
+    pub fn is_here(addr: SocketAddr) -> bool {
+        // Clients have IPv4 addresses, so ::1 would refuse them all the same.
+        addr.is_ipv4() && addr.ip().is_loopback()
     }
-}
-
-fn is_loopback(addr: SocketAddr) -> bool {
-    // Clients have IPv4 addresses, so ::1 would refuse them all the same.
-    addr.is_ipv4() && addr.ip().is_loopback()
 }
 
 impl fmt::Display for Target {

@@ -6,6 +6,7 @@ mod happy;
 mod idle;
 mod killed;
 mod limits;
+mod load;
 mod mistakes;
 mod peers;
 mod stopped;

@@ -35,9 +35,9 @@ impl Conns {
         self.entry(conn).map(|entry| entry.client)
     }
 
-    /// All that are open.
-    pub(super) fn open(&self) -> impl Iterator<Item = ConnId> {
-        self.0.iter().flatten().map(|entry| entry.conn)
+    /// All that are open, with their clients.
+    pub(super) fn open(&self) -> impl Iterator<Item = (ConnId, u32)> {
+        self.0.iter().flatten().map(|entry| (entry.conn, entry.client))
     }
 
     /// Forgets a connection.

@@ -285,3 +285,19 @@ fn an_ack_of_what_was_never_sent_is_found() {
     bench.run_for(S);
     assert!(bench.swarm.tally().false_acks > 0);
 }
+
+/// A master that has just been published to dials before the clients have begun anything: what
+/// it waits for on those connections must not be forgotten in silence.
+#[test]
+fn a_dial_back_before_the_beginning_ends_with_it() {
+    let config = config(10, Duration::ZERO, None, Goal::Settled);
+    let mut bench = Bench::idle(&config);
+    for client in 0..10 {
+        bench.accept(SocketAddr::new(address(client).into(), 7402));
+    }
+    bench.run_for(S / 10);
+    assert_eq!(bench.open_conns(), 10, "the master waits on them");
+    bench.begin(&config.work);
+    bench.run_for(S / 10);
+    assert_eq!((bench.open_conns(), bench.swarm.standings().bound), (0, 10));
+}

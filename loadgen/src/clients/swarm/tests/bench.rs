@@ -87,12 +87,18 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(config: &Config) -> Self {
+        let mut bench = Self::idle(config);
+        let now = bench.now();
+        bench.swarm.begin(&config.work, config.start, now);
+        bench
+    }
+
+    /// Clients that do nothing yet.
+    pub fn idle(config: &Config) -> Self {
         let now = Instant(config.start.0 - 100_000_000);
         let at = Now { at: now, wall: wall(now) };
-        let mut swarm = Swarm::new(config.swarm.clone(), at);
-        swarm.begin(&config.work, config.start, at);
         Self {
-            swarm,
+            swarm: Swarm::new(config.swarm.clone(), at),
             now,
             events: BTreeMap::new(),
             next: 1,

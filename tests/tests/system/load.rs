@@ -1,0 +1,104 @@
+//! The load generator as a process, with a master of its own.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tests::system::{Daemon, binary, output};
+
+/// `loadgen` with a master of its own, below a directory of the test.
+fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("loadgen"));
+    command.args(arguments);
+    // Its port is whatever is free: other tests load their masters at the same time.
+    command.args(["--own-dir"]).arg(dir).args(["--port", "0"]);
+    command
+}
+
+fn report(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn entries(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir).unwrap().flatten();
+    let mut names: Vec<_> = names.map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_storm_on_a_master_of_its_own_leaves_a_report_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let arguments = ["storm", "--own-master", "--clients", "200", "--workers", "3", "--json"];
+    let done = output(loadgen(dir.path(), &arguments).arg("--out").arg(&out));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["generator"]["workers"], 3);
+    assert_eq!(report["truth"]["acked"], report["truth"]["stored"]);
+    assert_eq!(report["clients"]["done"], 200);
+    assert!(report["samples"][0]["process"]["cpu_us"]["reactor"].is_u64(), "the master was seen");
+    let wanted = ["junit.xml", "latency.hlog", "report.html", "report.json", "seconds.csv"];
+    assert_eq!(entries(&out), wanted);
+    assert_eq!(entries(dir.path()), ["out"], "the master and its files are gone");
+    // A run is the same as itself.
+    let json = out.join("report.json");
+    let same = output(Command::new(binary("loadgen")).arg("compare").args([&json, &json]));
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+}
+
+#[test]
+fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "steady",
+        "--own-master",
+        "--clients",
+        "100",
+        "--interval",
+        "500ms",
+        "--for",
+        "4s",
+        "--reports-per-poll",
+        "1",
+        "--kill-master",
+        "1s",
+        "--json",
+    ];
+    let done = output(&mut loadgen(dir.path(), &arguments));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    assert!(report["master_kills"].as_u64().unwrap() >= 2, "{report:#}");
+    let truth = &report["truth"];
+    assert!(truth["acked"].as_u64().unwrap() >= 800, "{truth}");
+    assert_eq!((truth["lost"].as_u64(), truth["doubled"].as_u64()), (Some(0), Some(0)));
+}
+
+/// The generator is stopped for longer than the bound: what it measured is its own sleep.
+#[test]
+fn a_generator_that_was_stopped_says_that_its_figures_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "steady",
+        "--own-master",
+        "--clients",
+        "50",
+        "--interval",
+        "200ms",
+        "--for",
+        "6s",
+        "--slo",
+        "p99=400ms",
+    ];
+    let mut command = loadgen(dir.path(), &arguments);
+    let mut run = Daemon::spawn(&mut command);
+    run.wait_line("50 of 50 bound");
+    run.signal(Signal::SIGSTOP);
+    // Nothing happens that could be awaited: it is time itself that has to pass.
+    std::thread::sleep(Duration::from_millis(900));
+    run.signal(Signal::SIGCONT);
+    let ended = run.wait_end(Duration::from_secs(60));
+    assert_eq!(ended.status.code(), Some(5), "{ended:?}");
+}
