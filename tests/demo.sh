@@ -1,5 +1,6 @@
 #!/bin/bash
-# The demo: a master, three clients, then 10,000 simulated ones. Everything lies below
+# The demo: a master, three clients, 10,000 simulated ones, then a search for what a master carries.
+# Everything lies below
 # target/demo and on 127.0.0.0/8; it ends by itself and leaves nothing running.
 #
 # DEMO_CLIENTS=1000 tests/demo.sh    with fewer simulated clients
@@ -73,12 +74,12 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
-# The first of three ports in a row on which nobody listens.
+# The first of four ports in a row on which nobody listens.
 free_ports() {
     local port=$1
     while (exec 3<>"/dev/tcp/127.0.0.1/$port" || exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))" ||
-        exec 3<>"/dev/tcp/127.0.0.1/$((port + 2))") 2>/dev/null; do
-        port=$((port + 3))
+        exec 3<>"/dev/tcp/127.0.0.1/$((port + 2))" || exec 3<>"/dev/tcp/127.0.0.1/$((port + 3))") 2>/dev/null; do
+        port=$((port + 4))
     done
     echo "$port"
 }
@@ -205,6 +206,17 @@ unset 'pids[-1]'
 grep -v ' bound, .* deliveries, ' "$demo/log/loadgen" | sed 's/^/   /'
 await "the three clients have converged on it too" 20 converged "$next"
 
+# --- capacity --------------------------------------------------------------------------------
+
+say "How much does a master carry on this machine? A minute of rising load on one of its own"
+status=0
+"$bin/loadgen" capacity --quick --own-dir "$demo" --port $((port + 3)) \
+    >"$demo/log/capacity" 2>"$demo/log/capacity.steps" || status=$?
+grep ' offered: ' "$demo/log/capacity.steps" | sed 's/^/   /' || true
+sed 's/^/   /' "$demo/log/capacity"
+# A machine that is busy with other work gives no figure: that is no failure of the demo.
+[ "$status" -eq 0 ] || [ "$status" -eq 3 ] || fail "loadgen capacity ended with status $status"
+
 # --- summary ---------------------------------------------------------------------------------
 
 say "Summary"
@@ -213,6 +225,7 @@ cat <<SUMMARY
                         took the second revision within $second_ms ms
    simulated clients    $simulated: pushed to, reported and compared in $push_ms ms
    truth                every acked report is in the result store, once
+   capacity             $(cat "$demo/log/capacity")
    result store         $(drover ids | wc -l) reports
    master               $(grep -s VmRSS "/proc/$master/status" | tr -s '\t ' ' ' | cut -d' ' -f2-) resident
    everything           $((SECONDS - started)) s; logs in target/demo/log

@@ -24,6 +24,10 @@ use std::time::Duration;
 
 /// Where a master listens by default.
 const MASTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), MASTER_PORT);
+/// How many clients a run has by default, and how many a search: enough that none has a report
+/// under way when its next one is due.
+const CLIENTS: u32 = 1000;
+const CAPACITY_CLIENTS: u32 = 5000;
 /// A step of the quick search, and what all of it may take.
 const QUICK_STEP: Duration = Duration::from_secs(2);
 const QUICK_BUDGET: Duration = Duration::from_secs(60);
@@ -207,9 +211,9 @@ enum AskedFor {
 
 #[derive(Debug, Args)]
 struct Names {
-    /// How many clients
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
-    clients: u32,
+    /// How many clients [default: 1000; capacity: 5000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
+    clients: Option<u32>,
     /// The clients' names end with this
     #[arg(long, value_name = "DOMAIN", default_value = DEFAULT_SUFFIX)]
     suffix: String,
@@ -298,7 +302,7 @@ impl Common {
     fn config(&self, workload: Workload) -> RunConfig {
         RunConfig {
             workload,
-            clients: self.names.clients,
+            clients: self.names.clients.unwrap_or(CLIENTS),
             workers: self.names.workers,
             master: if self.own_master {
                 MasterChoice::Own(self.own.config())
@@ -367,7 +371,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                     revision: None,
                     reports_per_poll: 0,
                 },
-                clients: names.clients,
+                clients: names.clients.unwrap_or(CAPACITY_CLIENTS),
                 workers: names.workers,
                 master: MasterChoice::Own(own.config()),
                 port: names.port,
@@ -410,8 +414,9 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
         Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
-            let (workers, _) = workers_here(names.clients, names.workers);
-            let ports = worker_ports(names.clients, workers, names.port);
+            let clients = names.clients.unwrap_or(CLIENTS);
+            let (workers, _) = workers_here(clients, names.workers);
+            let ports = worker_ports(clients, workers, names.port);
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)
