@@ -206,6 +206,13 @@ impl ClientRole {
             Err(error) => {
                 log::warn!("{error}");
                 self.fail(format!("{error}"), cx);
+                return Handled::Refused(match error {
+                    AssignmentError::Format => NackReason::Unsupported,
+                    AssignmentError::Signature { .. } => NackReason::Untrusted,
+                    AssignmentError::OtherHost { .. } => NackReason::Refused,
+                    AssignmentError::Expired { .. } => NackReason::Expired,
+                    AssignmentError::NotNewer { .. } => NackReason::Older,
+                });
             }
         }
         Handled::Taken

@@ -195,8 +195,11 @@ impl<R: Role> Node<R> {
         match inbox.offer(conn, &frame, route.hop_sender(), self.now) {
             Offer::Gathered => {
                 self.parts.counters.gathered += 1;
-                let mut cx = Context { now: self.now, node: &mut self.parts };
-                self.role.handle_gathered(origin, frame.header.kind, &mut cx);
+                if let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) {
+                    let peer = inbound.peer.clone();
+                    let mut cx = Context { now: self.now, node: &mut self.parts };
+                    self.role.handle_gathered(origin, &peer, frame.header.kind, &mut cx);
+                }
                 Verdict::Taken
             }
             Offer::Waiting => {

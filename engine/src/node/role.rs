@@ -59,7 +59,7 @@ impl std::fmt::Display for DeliveryFailure {
         match self {
             Self::Unresolved(error) => write!(f, "the name does not resolve: {error}"),
             Self::Connection(reason) => f.write_str(&reason.describe()),
-            Self::Refused(reason) => write!(f, "the host refused it: {reason:?}"),
+            Self::Refused(reason) => write!(f, "refused by the host: {}", reason.describe()),
             Self::RateLimited => f.write_str("dialled too often of late"),
             Self::Cancelled => f.write_str("cancelled"),
         }
@@ -162,10 +162,12 @@ pub trait Role {
         cx: &mut Context<'_, Self::Effect>,
     ) -> Option<()>;
 
-    /// A durable frame was taken into the inbox, and will be acked once it is committed.
+    /// A durable frame from this peer was taken into the inbox, and will be acked once it is
+    /// committed.
     fn handle_gathered(
         &mut self,
         _origin: &Origin,
+        _peer: &PeerAddr,
         _kind: Kind,
         _cx: &mut Context<'_, Self::Effect>,
     ) {

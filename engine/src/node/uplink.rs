@@ -252,7 +252,12 @@ impl Uplink {
                 }
                 let settled = matches!(
                     nack.reason,
-                    NackReason::Unsupported | NackReason::Damaged | NackReason::Refused
+                    NackReason::Unsupported
+                        | NackReason::Damaged
+                        | NackReason::Refused
+                        | NackReason::Untrusted
+                        | NackReason::Expired
+                        | NackReason::Older
                 );
                 [
                     settled.then_some(UplinkEvent::Quarantined {

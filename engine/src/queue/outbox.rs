@@ -167,7 +167,11 @@ impl Outbox {
     /// awaits an ack that cannot come.
     pub fn handle_nack(&mut self, lane: Lane, epoch: Epoch, seq: u64, nack: &Nack, now: Now) {
         let settle = match nack.reason {
-            NackReason::Unsupported | NackReason::Damaged => true,
+            NackReason::Unsupported
+            | NackReason::Damaged
+            | NackReason::Untrusted
+            | NackReason::Expired
+            | NackReason::Older => true,
             NackReason::Refused => nack.retry_after.is_zero(),
             NackReason::Busy | NackReason::Store | NackReason::Stopping | NackReason::Unknown => {
                 false

@@ -31,6 +31,12 @@ pub fn ago(then_ms: Option<u64>, now: WallMs) -> String {
     then_ms.map_or_else(|| "never".to_owned(), |then| span(now.0.saturating_sub(then)) + " ago")
 }
 
+/// So many things of a kind.
+#[must_use]
+pub fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// A duration in microseconds: `850us`, `12.3ms`, `4.56s`.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]

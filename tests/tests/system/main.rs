@@ -8,5 +8,6 @@ mod killed;
 mod limits;
 mod mistakes;
 mod peers;
+mod recovery;
 mod stopped;
 mod warnings;
