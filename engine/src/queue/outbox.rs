@@ -190,6 +190,11 @@ impl Outbox {
         self.durable.release();
     }
 
+    /// The parent has shown that it knows this host: what waits because it did not, goes.
+    pub fn handle_known(&mut self) {
+        self.durable.handle_known();
+    }
+
     /// The store has answered.
     pub fn handle_store(&mut self, event: StoreEvent, now: Now) {
         self.durable.handle_store(event, now.at + self.config.failure_pause);
