@@ -12,6 +12,7 @@ use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
 use crate::policy::AssignedManifest;
 use engine::blob::Cache as BlobCache;
+use engine::logging::to_stderr;
 use engine::wire::message::{ResourceResult, outcome, trigger};
 use lexopt::prelude::*;
 use serde::Serialize;
@@ -48,7 +49,7 @@ const HELP_RUN: &str = "\
 drover-client run: the daemon
 
 Enforces the last accepted assignment and heals drift. SIGTERM lets what runs finish, within
-stop_timeout of the configuration.
+stop_timeout of the configuration; a second one ends it.
 
   --config FILE   another configuration than /etc/drover/client.toml
 
@@ -127,6 +128,7 @@ impl Options {
         while let Some(argument) = parser.next()? {
             let command = options.command.clone().unwrap_or_default();
             match (command.as_str(), argument) {
+                ("", Value(help)) if help == "help" => options.help = true,
                 ("", Value(command)) => options.command = Some(known_command(command.string()?)?),
                 (_, Short('h') | Long("help")) => options.help = true,
                 ("", Short('V') | Long("version")) => options.version = true,
@@ -144,7 +146,10 @@ impl Options {
                     })?);
                 }
                 ("apply" | "status" | "facts", Long("json")) => options.json = true,
-                (_, argument) => return Err(argument.unexpected()),
+                (_, argument) => {
+                    let error = argument.unexpected();
+                    return Err(format!("{error}; see drover-client {command} --help").into());
+                }
             }
         }
         Ok(options)
@@ -209,7 +214,7 @@ fn dispatch(options: &Options) -> CliResult<ExitCode> {
     match command {
         Some("run") => {
             let config = options.read_config()?;
-            start_log(config.log_level.into());
+            to_stderr(config.log_level.into());
             daemon::run(&config)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -233,7 +238,7 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
         return Err("write `apply --once`; `run` is what applies again and again".into());
     }
     let config = options.read_config()?;
-    start_log(log::LevelFilter::Warn);
+    to_stderr(log::LevelFilter::Warn);
     // Who has none has no cache either.
     config.stored_assignment()?;
     let hold = BlobCache::open(&config.cache_dir(), config.fsync).and_then(|cache| cache.hold());
@@ -251,6 +256,7 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
         blocked: &BTreeSet::new(),
         dry_run: options.dry_run,
         trigger: trigger::COMMAND,
+        is_superseded: &|| false,
     };
     let done = applier.apply(&assigned, &scope, &StopSwitch::new()?, &|_, _| {})?;
     let text = match options.json {
@@ -358,35 +364,6 @@ fn to_text(done: &RunDone, dry_run: bool) -> String {
         count(outcome::SKIPPED),
         done.report.duration_us / 1000,
     )
-}
-
-/// Lines on standard error, with the priority that journald reads.
-struct StderrLog;
-
-impl log::Log for StderrLog {
-    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        let priority = match record.level() {
-            log::Level::Error => 3,
-            log::Level::Warn => 4,
-            log::Level::Info => 6,
-            log::Level::Debug | log::Level::Trace => 7,
-        };
-        // There is nowhere left to tell an error of the log itself.
-        let _ = writeln!(io::stderr(), "<{priority}>{}", record.args());
-    }
-
-    fn flush(&self) {}
-}
-
-fn start_log(level: log::LevelFilter) {
-    // Fails only if there is a log already, as in tests.
-    if log::set_logger(&StderrLog).is_ok() {
-        log::set_max_level(level);
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use engine::sign::{KeyError, PublicKey};
 use serde::Deserialize;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -157,7 +158,8 @@ pub struct Config {
     pub allow_exec: bool,
     /// Whether every file is synced to the disk before it takes its place.
     pub fsync: bool,
-    /// Time between checks of what cannot be watched, and of what failed.
+    /// Time between checks of what cannot be watched, and the longest between attempts at what
+    /// failed.
     pub check_interval: Duration,
     /// Time between polls of the master.
     pub poll_interval: Duration,
@@ -220,6 +222,12 @@ pub enum ConfigError {
         /// What the system says.
         source: io::Error,
     },
+    /// The stored assignment is not what it was when it was accepted.
+    #[error("the assignment {path:?} is damaged; the daemon's next poll brings another")]
+    DamagedAssignment {
+        /// Its path.
+        path: PathBuf,
+    },
     /// The stored assignment is not one that this client may apply.
     #[error("{path:?}: {source}")]
     Assignment {
@@ -277,6 +285,10 @@ impl Config {
         if !file.root.is_absolute() {
             return Err(value("root", format!("{:?} is not an absolute path", file.root)));
         }
+        if file.port == 0 {
+            let message = format!("write the master's, or leave it out, which means {MASTER_PORT}");
+            return Err(value("port", message));
+        }
         if file.parallel == Some(0) {
             return Err(value("parallel", "write 1 or more, or leave it out".to_owned()));
         }
@@ -320,6 +332,12 @@ impl Config {
         assignment_path(&self.state_dir)
     }
 
+    fn trusts(&self, key_id: &str) -> bool {
+        let TrustedKeys::Only(keys) = &self.trusted_keys else { return true };
+        let shown = |id: [u8; 8]| id.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        keys.iter().any(|key| shown(key.id()) == key_id)
+    }
+
     /// The last assignment that was accepted, its signature verified again. Expiry is not
     /// looked at: it limits acceptance, never enforcement.
     ///
@@ -337,6 +355,11 @@ impl Config {
         };
         let assignment = match self.trusted_keys.verify(&bytes) {
             Ok(assignment) => assignment,
+            Err(AssignmentError::Format) => return Err(ConfigError::DamagedAssignment { path }),
+            // The key is one of ours: then it is the bytes that are not what it has signed.
+            Err(AssignmentError::Signature { key_id }) if self.trusts(&key_id) => {
+                return Err(ConfigError::DamagedAssignment { path });
+            }
             Err(source) => return Err(ConfigError::Assignment { path, source }),
         };
         if !assignment.is_for(&self.name) {
@@ -364,7 +387,8 @@ pub(crate) fn keep_assignment(state_dir: &Path, signed: &[u8]) -> io::Result<()>
 /// Replaces a file so that after a crash it is the old one or the new one, never a part.
 fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temp = path.with_extension("new");
-    let mut file = std::fs::File::create(&temp)?;
+    let mut options = std::fs::File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temp)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     std::fs::rename(&temp, path)?;
@@ -454,6 +478,7 @@ mod tests {
             ("check_interval = '10'", vec!["check_interval", "\"10m\""]),
             ("check_interval = '0s'", vec!["check_interval", "100ms"]),
             ("parallel = 0", vec!["parallel", "1 or more"]),
+            ("port = 0", vec!["port", "7400"]),
             ("root = 'here'", vec!["root", "absolute"]),
             ("name = 'a b'", vec!["name", "another character"]),
             ("trusted_keys = ['x']", vec!["trusted_keys", "signing.pub"]),

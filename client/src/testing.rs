@@ -131,15 +131,13 @@ impl TestSite {
         let catalog = catalog.archived();
         let graph = graph_of(catalog).unwrap();
         let never = StopSwitch::new().unwrap();
-        let managed: ManagedPaths =
-            resources.iter().filter(|r| r.kind != "exec").map(|r| r.name.clone()).collect();
         let context = Context {
             root: &Rooted::open(&self.root()).unwrap(),
             cache: &cache,
             accounts: &Accounts::of_system(),
             signatures: &Signatures::default(),
             stop: how.stop.unwrap_or(&never),
-            managed: &managed,
+            managed: &ManagedPaths::of(catalog),
             dry_run: how.dry_run,
             allow_exec: how.allow_exec,
             fsync: false,
@@ -152,6 +150,7 @@ impl TestSite {
             parallel: how.parallel,
             revision: Revision(1),
             trigger: trigger::COMMAND,
+            is_superseded: &|| false,
         }
         .run(&context, &|_, _| {})
     }

@@ -61,6 +61,7 @@ pub mod config;
 pub mod delivery;
 pub mod ids;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod queue;

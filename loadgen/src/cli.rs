@@ -337,7 +337,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(exit) => return exit,
     };
-    master::logging::to_stderr(log::LevelFilter::Warn);
+    engine::logging::to_stderr(log::LevelFilter::Warn);
     let exit = execute(&cli.command).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "loadgen: {error}");
         error.exit()

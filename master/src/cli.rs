@@ -100,8 +100,9 @@ Examples:
   drover push web1.example    one host
   drover push 'web*'          all that match a glob
 
-Ctrl-C cancels it. Hosts that are not reached catch up at their next poll.
-Exit status 4: some hosts were not reached.")]
+Every host that is meant is dialled, whatever it is thought to hold. Ctrl-C cancels it. Hosts
+that are not reached catch up at their next poll.
+Exit status 4: some hosts were not reached, or refused; 1: none has taken it.")]
     Push {
         /// A host's name or a glob [default: every host]
         #[arg(default_value = "", hide_default_value = true)]

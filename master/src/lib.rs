@@ -7,7 +7,6 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod descriptors;
-pub mod logging;
 pub mod release;
 pub mod resolver;
 pub mod sink;

@@ -30,6 +30,8 @@ struct LastRun {
     /// Not as wanted before.
     changed: usize,
     failed: usize,
+    #[serde(default)]
+    interrupted: usize,
     converged: bool,
 }
 
@@ -56,6 +58,7 @@ impl StatusFile {
             checked: report.checked,
             changed: count(outcome::CHANGED),
             failed: count(outcome::FAILED),
+            interrupted: count(outcome::INTERRUPTED),
             converged,
         };
         let temp = self.0.with_extension("new");
@@ -124,6 +127,7 @@ fn ask(socket: &Path) -> Result<Option<DaemonView>, BlockingError> {
 #[derive(Debug, Serialize)]
 struct StatusView {
     name: String,
+    master: Vec<String>,
     running: bool,
     /// Why it cannot be told how the daemon is.
     daemon_error: Option<String>,
@@ -153,6 +157,7 @@ impl StatusView {
         };
         Self {
             name: config.name.to_string(),
+            master: config.master.clone(),
             running: daemon.is_some(),
             daemon_error,
             daemon,
@@ -161,6 +166,10 @@ impl StatusView {
             last_run,
             last_run_error,
         }
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.daemon.as_ref().is_some_and(|daemon| daemon.count("not_in_inventory") > 0)
     }
 
     fn daemon_line(&self) -> String {
@@ -182,13 +191,18 @@ impl StatusView {
         let held = match (self.held_revision, &self.assignment_error) {
             (Some(revision), _) => format!("revision {revision}"),
             (None, Some(error)) => error.clone(),
+            (None, None) if self.is_unknown() => "none".to_owned(),
             (None, None) => "none yet; the daemon asks for one at its next poll".to_owned(),
         };
         let last = match (&self.last_run, &self.last_run_error) {
             (Some(l), _) => {
                 let state = if l.converged { "converged" } else { "not converged" };
+                let interrupted = match l.interrupted {
+                    0 => String::new(),
+                    n => format!(", {n} interrupted"),
+                };
                 format!(
-                    "revision {}, {state}: {} checked, {} changed, {} failed",
+                    "revision {}, {state}: {} checked, {} changed, {} failed{interrupted}",
                     l.revision, l.checked, l.changed, l.failed
                 )
             }
@@ -201,9 +215,26 @@ impl StatusView {
             self.daemon_line()
         );
         if let Some(daemon) = &self.daemon {
+            if daemon.count("running") > 0 {
+                let _ = writeln!(
+                    text,
+                    "now:        applies revision {}: {} of {} resources are done",
+                    daemon.count("revision_assigned"),
+                    daemon.count("running_done"),
+                    daemon.count("running_total")
+                );
+            }
             let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
             // Writing to a string cannot fail.
             let _ = writeln!(text, "outbox:     {records} reports of {bytes} bytes wait");
+            if self.is_unknown() {
+                let _ = writeln!(
+                    text,
+                    "warning: the master {} does not have `{}` in its inventory: add it to hosts.yaml and publish, or set `name`",
+                    self.master.join(", "),
+                    self.name
+                );
+            }
             if daemon.count("behind") > 0 {
                 text += "warning: the master has a newer assignment, but cannot dial this host; check its name service and the firewall\n";
             }

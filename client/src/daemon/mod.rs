@@ -1,6 +1,7 @@
 //! The daemon behind `drover-client run`: takes assignments, enforces them, and says what it
 //! did. Without a master it goes on enforcing the last one that it accepted.
 
+mod complaints;
 mod role;
 mod schedule;
 mod services;
@@ -15,14 +16,14 @@ use crate::config::{Config, ConfigError};
 use crate::enforcer::{self, EnforcerConfig, EnforcerEvent};
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
-use engine::clock::{Clock, SystemClock};
+use engine::clock::{self, Clock, SystemClock};
 use engine::ids::Epoch;
 use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
 use engine::queue::lmdb::{LmdbConfig, machine_identity};
 use engine::queue::outbox::{Outbox, OutboxConfig};
-use engine::queue::store::StoreError;
+use engine::queue::store::{StoreError, StoreState};
 use engine::queue::thread::StoreHandle;
 use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
 use engine::release::TrustedKeys;
@@ -108,12 +109,36 @@ fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {
 }
 
 /// Enforces, takes assignments and reports until SIGTERM or SIGINT; running resources may then
-/// finish within `stop_timeout`, and a second signal ends the process at once.
+/// finish within `stop_timeout`, a second signal ends them, and a third one the process.
 ///
 /// # Errors
 /// [`DaemonError`].
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     start(config, true, |addr| log::info!("drover-client {VERSION} listens on {addr}"))
+}
+
+/// The queue of reports. One that is damaged is kept aside, and another is begun: a host whose
+/// reports of yesterday cannot be read is to be kept as it should be all the same.
+fn open_outbox(
+    config: &LmdbConfig,
+    mailbox: &Mailbox<RoleMail>,
+) -> Result<(StoreHandle, StoreState), DaemonError> {
+    let open = || {
+        let post = mailbox.clone();
+        StoreHandle::open(config.clone(), move |event| post.post(Mail::Store(event)))
+    };
+    match open() {
+        Err(StoreError::Corrupt { detail, .. }) => {
+            let aside = config.dir.with_extension(format!("damaged-{}", clock::wall().0));
+            std::fs::rename(&config.dir, &aside)?;
+            log::error!(
+                "the queue of reports is damaged ({detail}): it is kept in {}, with what was not sent yet, and a new one is begun; look at the disk",
+                aside.display()
+            );
+            Ok(open()?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 /// The same for a test that starts a client as a thread: without signals, told the address
@@ -142,6 +167,17 @@ pub fn start(
     if config.trusted_keys == TrustedKeys::Unchecked {
         log::warn!("{UNCHECKED}: take `signature_check` out of the configuration");
     }
+    if matches!(&config.trusted_keys, TrustedKeys::Only(keys) if keys.is_empty()) {
+        log::warn!(
+            "no key is trusted, so no assignment will be accepted: write the line of the master's signing.pub into trusted_keys"
+        );
+    }
+    if !config.root.is_dir() {
+        log::warn!(
+            "the root {} is not there, so nothing can be applied: make it, or correct `root`",
+            config.root.display()
+        );
+    }
     let held = match config.stored_assignment() {
         Ok(assignment) => Some(assignment),
         Err(ConfigError::NoAssignment { .. }) => None,
@@ -156,9 +192,7 @@ pub fn start(
         identity: machine_identity(Path::new(MACHINE_ID)),
         ..LmdbConfig::new(config.state_dir.join("outbox"))
     };
-    let post = mailbox.clone();
-    let (store, state) =
-        StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))?;
+    let (store, state) = open_outbox(&store_config, &mailbox)?;
     if state.set_aside > 0 {
         log::warn!(
             "this machine is a copy of another: {} reports of its queue are the other's, and were set aside",
@@ -224,7 +258,7 @@ pub fn start(
     let metrics = reactor.metrics();
     reactor.host_mut().with_role(now, |role, cx| role.start(metrics, cx));
     if signals {
-        reactor.watch(Box::new(Signals::install()?))?;
+        reactor.watch(Box::new(Signals::install_patient(2)?))?;
     }
     let socket = control_socket(config);
     reactor.listen_unix(&socket).map_err(|source| {

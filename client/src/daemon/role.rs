@@ -1,13 +1,14 @@
 //! The client's role: assignments in, blobs fetched, the enforcer told, reports out.
 
+use super::complaints::complaints;
 use super::schedule::PollSchedule;
 use super::unsent::Unsent;
-use crate::enforcer::{EnforcerEvent, EnforcerStatus};
+use crate::enforcer::{Activity, EnforcerEvent, EnforcerStatus};
 use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
 use engine::ids::{BlobHash, ConnId, HostName, Revision};
 use engine::node::io::PeerAddr;
-use engine::node::{Context, Handled, Message, NodeEvent, Role};
+use engine::node::{Context, Handled, Message, NodeEvent, Role, Trouble};
 use engine::reactor::Metrics;
 use engine::release::{
     Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode,
@@ -51,6 +52,8 @@ pub enum Effect {
     },
     /// Let running resources finish, then say `Stopped`.
     Stop,
+    /// End running resources, then say `Stopped`.
+    StopNow,
 }
 
 /// What the client's own threads tell it.
@@ -104,6 +107,9 @@ pub struct ClientRole {
     keep: Option<(Revision, Vec<BlobHash>)>,
     unsent: Unsent,
     bound: Option<SocketAddr>,
+    /// What was logged since the master was last heard.
+    troubles: Vec<Trouble>,
+    is_unknown: bool,
     poll_lost: bool,
     behind: bool,
     runs: u64,
@@ -135,6 +141,8 @@ impl ClientRole {
             keep: None,
             unsent: Unsent::default(),
             bound: None,
+            troubles: Vec::new(),
+            is_unknown: false,
             poll_lost: false,
             behind: false,
             runs: 0,
@@ -206,6 +214,13 @@ impl ClientRole {
             Err(error) => {
                 log::warn!("{error}");
                 self.fail(format!("{error}"), cx);
+                return Handled::Refused(match error {
+                    AssignmentError::Format => NackReason::Unsupported,
+                    AssignmentError::Signature { .. } => NackReason::Untrusted,
+                    AssignmentError::OtherHost { .. } => NackReason::Refused,
+                    AssignmentError::Expired { .. } => NackReason::Expired,
+                    AssignmentError::NotNewer { .. } => NackReason::Older,
+                });
             }
         }
         Handled::Taken
@@ -343,9 +358,7 @@ impl ClientRole {
             count(&report, outcome::CHANGED),
             count(&report, outcome::FAILED)
         );
-        for result in report.results.iter().filter(|r| !r.error.is_empty()) {
-            log::warn!("{}: {}", String::from_utf8_lossy(&result.id), result.error);
-        }
+        complaints(&report).iter().for_each(|line| log::warn!("{line}"));
         self.runs += 1;
         let first_of_revision = Revision(report.revision) > self.applied;
         if first_of_revision {
@@ -386,10 +399,17 @@ impl ClientRole {
 
     fn status(&self, enforcer: &EnforcerStatus, cx: &Cx<'_>) -> StatusResp {
         let last = enforcer.last_run.clone().unwrap_or_default();
+        let (running, done, total) = match enforcer.activity {
+            Activity::Running { done, total, .. } => (true, done, total),
+            _ => (false, 0, 0),
+        };
         let own = [
             ("revision_assigned", enforcer.assigned_revision),
             ("revision_applied", enforcer.applied_revision),
             ("runs", self.runs),
+            ("running", u64::from(running)),
+            ("running_done", done as u64),
+            ("running_total", total as u64),
             ("heals", enforcer.heals),
             ("unsettled", enforcer.unsettled as u64),
             ("last_run_ms", last.started_ms),
@@ -398,6 +418,7 @@ impl ClientRole {
             ("last_failed", last.failed as u64),
             ("last_skipped", last.skipped as u64),
             ("behind", u64::from(self.behind)),
+            ("not_in_inventory", u64::from(self.is_unknown)),
             ("reports_folded", self.unsent.reports()),
             ("signatures_unchecked", u64::from(self.is_unchecked())),
         ];
@@ -489,15 +510,32 @@ impl Role for ClientRole {
             NodeEvent::Bound { parent } => {
                 log::info!("bound to {parent}");
                 self.bound = Some(parent);
+                self.troubles.clear();
                 // What the lost parent was asked went with it.
                 if std::mem::take(&mut self.poll_lost) {
                     self.poll(cx);
                 }
             }
-            NodeEvent::Unbound => {
-                log::warn!("the parent cannot be reached; what is assigned stays enforced");
+            NodeEvent::Unbound(trouble) => {
                 self.bound = None;
-                self.poll_lost = true;
+                self.poll_lost |= matches!(trouble, Trouble::Unreachable { .. });
+                if !self.troubles.contains(&trouble) {
+                    log::warn!(
+                        "the master cannot be reached: {trouble}; what is assigned stays enforced"
+                    );
+                    self.troubles.push(trouble);
+                }
+            }
+            NodeEvent::Unknown { parent } => {
+                log::warn!(
+                    "the master {parent} does not have `{0}` in its inventory: add it to hosts.yaml and publish, or set `name`; reports wait, and what is assigned stays enforced",
+                    self.name
+                );
+                self.is_unknown = true;
+            }
+            NodeEvent::Known => {
+                log::info!("the master has `{}` in its inventory now", self.name);
+                self.is_unknown = false;
             }
             NodeEvent::Behind => {
                 if !self.behind {
@@ -545,6 +583,7 @@ impl Role for ClientRole {
             }
             NodeEvent::Reload => self.schedule.now(cx.now),
             NodeEvent::Stop => cx.effect(Effect::Stop),
+            NodeEvent::StopNow => cx.effect(Effect::StopNow),
             _ => {}
         }
     }

@@ -41,6 +41,7 @@ impl Services<Effect> for ClientServices {
                 self.mailbox.post_role(RoleMail::Status { conn, status });
             }
             Request::Role(Effect::Stop) => self.enforcer.stop(self.stop_timeout),
+            Request::Role(Effect::StopNow) => self.enforcer.stop(Duration::ZERO),
         }
     }
 }

@@ -1,75 +1,39 @@
 //! The thread that keeps a machine as its assignment wants it: it owns the catalog, the watch
 //! and the runs, and sleeps until something happens.
 
+mod applier;
+mod fight;
 mod pace;
+mod retry;
 mod status;
 
+pub use applier::{Applier, ApplyError, EnforcerConfig, Scope};
 pub use status::{Activity, EnforcerStatus, LastRun, WatchState};
 
-use crate::config::{Config, keep_assignment};
-use crate::executor::graph::Graph;
-use crate::executor::run::{Run, RunDone, explain, graph_of};
+use crate::config::keep_assignment;
+use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
-use crate::policy::{AssignedManifest, BlobError, Cache, LoadedCatalog};
-use crate::provider::accounts::Accounts;
+use crate::policy::{AssignedManifest, LoadedCatalog};
 use crate::provider::command::poll_timeout;
-use crate::provider::rooted::{PathError, Rooted};
-use crate::provider::signature::Signatures;
-use crate::resource::{Attention, Context, ManagedPaths, Spec};
+use crate::provider::rooted::Rooted;
+use crate::resource::{Attention, Spec};
 use crate::watch::{Noticed, Target, Watch, WatchError};
 use engine::clock::{self, Clock, SystemClock};
 use engine::ids::BlobHash;
-use engine::release::ArchivedCatalog;
 use engine::time::Instant;
 use engine::wire::message::{Report, outcome, trigger};
+use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
+use retry::Retry;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 const STACK_SIZE: usize = 512 * 1024;
-/// How often a run that another process holds up looks whether it may begin.
-const LOCK_LOOK: Duration = Duration::from_millis(50);
-
-/// What the enforcer needs to know.
-#[derive(Debug, Clone)]
-pub struct EnforcerConfig {
-    /// Directory that all managed paths are inside of.
-    pub root: PathBuf,
-    /// Directory of the blob cache.
-    pub cache_dir: PathBuf,
-    /// Directory of the lock that keeps runs apart.
-    pub state_dir: PathBuf,
-    /// Whether commands may run although the root is not `/`.
-    pub allow_exec: bool,
-    /// Whether every file is synced before it takes its place.
-    pub fsync: bool,
-    /// Resources at once.
-    pub parallel: usize,
-    /// Time between checks of what cannot be watched, or has failed.
-    pub check_interval: Duration,
-}
-
-impl From<&Config> for EnforcerConfig {
-    fn from(config: &Config) -> Self {
-        Self {
-            root: config.root.clone(),
-            cache_dir: config.cache_dir(),
-            state_dir: config.state_dir.clone(),
-            allow_exec: config.allow_exec,
-            fsync: config.fsync,
-            parallel: config.parallel,
-            check_interval: config.check_interval,
-        }
-    }
-}
-
 /// What the enforcer tells.
 #[derive(Debug)]
 pub enum EnforcerEvent {
@@ -101,31 +65,6 @@ pub enum EnforcerEvent {
         check_interval: Duration,
     },
     /// The last event.
-    Stopped,
-}
-
-/// Why a run cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// Catalog or manifest.
-    #[error(transparent)]
-    Blob(#[from] BlobError),
-    /// The root directory.
-    #[error(transparent)]
-    Root(#[from] PathError),
-    /// Cycles and the like.
-    #[error("{0}")]
-    Graph(String),
-    /// The lock file.
-    #[error("cannot lock {path:?}: {source}; is state_dir there, and may this user write to it?")]
-    Lock {
-        /// Its path.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The client was stopped while it waited for another run.
-    #[error("the client stopped while another run was going on")]
     Stopped,
 }
 
@@ -224,116 +163,6 @@ impl Drop for EnforcerHandle {
     }
 }
 
-/// What runs need, apart from an assignment.
-pub struct Applier {
-    config: EnforcerConfig,
-    cache: Cache,
-    signatures: Signatures,
-}
-
-impl Applier {
-    /// For these settings.
-    #[must_use]
-    pub fn new(config: EnforcerConfig) -> Self {
-        let cache = Cache::new(&config.cache_dir);
-        Self { config, cache, signatures: Signatures::default() }
-    }
-
-    /// The blob cache.
-    #[must_use]
-    pub fn cache(&self) -> &Cache {
-        &self.cache
-    }
-
-    /// Runs a catalog, once; alone among the processes that use this state directory, unless
-    /// it is a dry run.
-    ///
-    /// # Errors
-    /// [`ApplyError`]: nothing was applied.
-    pub fn apply(
-        &self,
-        assigned: &AssignedManifest,
-        scope: &Scope<'_>,
-        stop: &StopSwitch,
-        progress: &(dyn Fn(usize, usize) + Sync),
-    ) -> Result<RunDone, ApplyError> {
-        let root = Rooted::open(&self.config.root)?;
-        let (loaded, graph) = self.load(assigned.catalog)?;
-        let catalog = loaded.archived();
-        let _lock = match scope.dry_run {
-            true => None,
-            false => Some(lock_runs(&self.config.state_dir, stop)?),
-        };
-        let context = Context {
-            root: &root,
-            cache: &self.cache,
-            accounts: &Accounts::of_system(),
-            signatures: &self.signatures,
-            stop,
-            managed: &managed_paths(catalog),
-            dry_run: scope.dry_run,
-            allow_exec: self.config.allow_exec,
-            fsync: self.config.fsync,
-        };
-        let run = Run {
-            catalog,
-            graph: &graph,
-            selected: scope.selected,
-            blocked: scope.blocked,
-            parallel: self.config.parallel,
-            revision: assigned.revision,
-            trigger: scope.trigger,
-        };
-        Ok(run.run(&context, progress))
-    }
-
-    fn load(&self, catalog: BlobHash) -> Result<(LoadedCatalog, Graph), ApplyError> {
-        let loaded = LoadedCatalog::load(&self.cache, catalog)?;
-        let graph = graph_of(loaded.archived())
-            .map_err(|e| ApplyError::Graph(explain(&e, loaded.archived())))?;
-        Ok((loaded, graph))
-    }
-}
-
-/// What one run looks at, and how.
-#[derive(Clone, Copy)]
-pub struct Scope<'a> {
-    /// Which resources; `None`: all.
-    pub selected: Option<&'a BTreeSet<u32>>,
-    /// Resources that failed before and are not looked at now.
-    pub blocked: &'a BTreeSet<u32>,
-    /// Whether nothing may be written.
-    pub dry_run: bool,
-    /// One of `engine::wire::message::trigger`.
-    pub trigger: u8,
-}
-
-fn managed_paths(catalog: &ArchivedCatalog) -> ManagedPaths {
-    let specs = catalog.resources.iter().filter_map(|r| Spec::read(r).ok());
-    specs.filter_map(|s| s.path().map(<[u8]>::to_vec)).collect()
-}
-
-/// The lock that keeps the daemon's runs and those of `apply --once` apart.
-fn lock_runs(state_dir: &Path, stop: &StopSwitch) -> Result<File, ApplyError> {
-    let path = state_dir.join("run.lock");
-    let failed = |source| ApplyError::Lock { path: path.clone(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if stop.is_pulled() => {
-                return Err(ApplyError::Stopped);
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-                nix::poll::poll(&mut fds, poll_timeout(LOCK_LOOK)).map_err(|e| failed(e.into()))?;
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
-        }
-    }
-}
-
 /// What is enforced.
 struct Held {
     assigned: AssignedManifest,
@@ -357,7 +186,9 @@ struct Enforcer<F> {
     waiting: Option<Wanted>,
     pending: Noticed,
     next_check: Option<Instant>,
+    retry: Retry,
     pace: Pace,
+    fights: Fights,
     told: Option<WatchState>,
 }
 
@@ -390,7 +221,9 @@ pub fn start(
         waiting: None,
         pending: Noticed::default(),
         next_check: None,
+        retry: Retry::default(),
         pace: Pace::default(),
+        fights: Fights::default(),
         told: None,
     };
     let builder = std::thread::Builder::new().name("enforcer".to_owned()).stack_size(STACK_SIZE);
@@ -431,20 +264,27 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     /// Does what is due, or sleeps until something happens; `false` if it can do neither.
     fn turn(&mut self) -> bool {
         let now = self.clock.now().at;
-        let mut wake_at = self.next_check;
-        if wake_at.is_some_and(|at| at <= now) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.next_check) {
             self.on_check(trigger::INTERVAL);
             return true;
         }
-        if !self.pending.is_empty() {
+        if is_due(self.retry.at()) {
+            self.on_retry();
+            return true;
+        }
+        let (due, later) = self.fights.due(&self.pending.resources, now);
+        let mut wakes = vec![self.next_check, self.retry.at(), later];
+        if self.pending.all || !due.is_empty() {
             match self.pace.poll_start(now) {
                 Ok(()) => {
-                    self.on_drift();
+                    self.on_drift(&due);
                     return true;
                 }
-                Err(at) => wake_at = Some(wake_at.map_or(at, |w| w.min(at))),
+                Err(at) => wakes.push(Some(at)),
             }
         }
+        let wake_at = wakes.into_iter().flatten().min();
         match self.sleep(wake_at, now) {
             Ok(()) => true,
             Err(e) => {
@@ -493,6 +333,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.keep(&wanted);
         self.applier.signatures.clear();
         self.pending = Noticed::default();
+        self.fights = Fights::default();
+        self.retry.handle_settled();
         let (watch, is_blind) = match Watch::new(targets) {
             Ok(watch) => (Some(watch), false),
             Err(error) => {
@@ -513,12 +355,18 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    fn on_drift(&mut self) {
-        let noticed = std::mem::take(&mut self.pending);
-        match noticed.all {
-            true => self.run(None, trigger::DRIFT),
-            false => self.run(Some(&noticed.resources), trigger::DRIFT),
+    fn on_drift(&mut self, due: &BTreeSet<u32>) {
+        if self.pending.all {
+            self.pending = Noticed::default();
+            return self.run(None, trigger::DRIFT);
         }
+        self.pending.resources.retain(|r| !due.contains(r));
+        self.run(Some(due), trigger::DRIFT);
+    }
+
+    fn on_retry(&mut self) {
+        let unsettled = self.held.as_ref().map(|held| held.unsettled.clone()).unwrap_or_default();
+        self.run(Some(&unsettled), trigger::INTERVAL);
     }
 
     /// Watches first and looks then, so that no change falls in between.
@@ -570,34 +418,52 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
                 (*done, *total) = (now_done, of);
             }
         };
-        let scope = Scope { selected, blocked: &held.unsettled, dry_run: false, trigger };
+        let is_superseded = || lock(&shared.wishes).assigned.is_some();
+        let scope = Scope {
+            selected,
+            blocked: &held.unsettled,
+            dry_run: false,
+            trigger,
+            is_superseded: &is_superseded,
+        };
         let done = self.applier.apply(&assigned, &scope, &self.shared.stop, &progress);
         lock(&self.shared.status).activity = Activity::Idle;
         match done {
-            Ok(done) => self.on_done(done),
+            Ok(done) => self.on_done(done, selected.is_none()),
             Err(error) => self.on_not_applied(&assigned, trigger, &error),
         }
         trim_heap();
     }
 
-    fn on_done(&mut self, done: RunDone) {
+    fn on_done(&mut self, mut done: RunDone, whole: bool) {
+        let now = self.clock.now().at;
+        let interval = self.applier.config.check_interval;
+        let is_drift = done.report.trigger == trigger::DRIFT;
+        if is_drift {
+            self.note_fights(&mut done, now);
+        }
         let Some(held) = &mut self.held else { return };
+        let is_new = done.unsettled.iter().any(|r| !held.unsettled.contains(r));
         held.unsettled.retain(|r| !done.settled.contains(r));
         held.unsettled.extend(&done.unsettled);
         let converged = held.unsettled.is_empty();
-        let again = held.needs_interval || held.is_blind || !converged;
-        let interval = self.applier.config.check_interval;
-        let full = done.report.trigger != trigger::DRIFT;
-        // A drift elsewhere does not put off the check of what is due.
-        if full || self.next_check.is_none() || !again {
-            self.next_check = again.then(|| self.clock.now().at + interval);
+        match (converged, is_new) {
+            (true, _) => self.retry.handle_settled(),
+            (false, true) => self.retry.handle_failed(interval, now),
+            // A drift elsewhere does not put off the next attempt.
+            (false, false) if is_drift => {}
+            (false, false) => self.retry.handle_failed_again(interval, now),
+        }
+        let again = held.needs_interval || held.is_blind;
+        if whole || self.next_check.is_none() || !again {
+            self.next_check = again.then(|| now + interval);
         }
         let unsettled = held.unsettled.len();
         for hash in &done.to_fetch {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
         let is_news = |o: u8| o != outcome::UNCHANGED && o != outcome::SKIPPED;
-        let worth_telling = full || done.report.results.iter().any(|r| is_news(r.outcome));
+        let worth_telling = !is_drift || done.report.results.iter().any(|r| is_news(r.outcome));
         {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
@@ -610,9 +476,28 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
+    /// Counts what had to be put right again, and says so where it does not end.
+    fn note_fights(&mut self, done: &mut RunDone, now: Instant) {
+        for (resource, result) in done.resources.iter().zip(&done.report.results) {
+            let healed = matches!(result.outcome, outcome::CHANGED | outcome::FAILED);
+            if healed && self.fights.handle_heal(*resource, now) {
+                let note = format!(
+                    "something fights over {}: after {HEALS_AT_ONCE} times it is put right only after pauses that grow up to {} s; find out what else changes it",
+                    String::from_utf8_lossy(&result.id),
+                    PAUSE_MAX.as_secs()
+                );
+                let notes = &mut done.report.note;
+                *notes = if notes.is_empty() { note } else { format!("{notes}; {note}") };
+            }
+        }
+    }
+
     fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
-        let interval = self.applier.config.check_interval;
-        self.next_check = Some(self.clock.now().at + interval);
+        let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
+        self.next_check = Some(now + interval);
+        if self.retry.at().is_some() {
+            self.retry.handle_failed_again(interval, now);
+        }
         if let ApplyError::Blob(blob) = error
             && let Some(hash) = blob.to_fetch()
         {

@@ -1,3 +1,4 @@
+use super::applier::lock_runs;
 use super::*;
 use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
 use engine::release::Resource;
@@ -282,6 +283,51 @@ fn s2_5_drift_below_a_failure_stays_skipped() {
     let (report, converged) = next_run(&events);
     assert!(!converged && report.results.iter().any(|r| r.id == b"file /g"), "{report:?}");
     assert_eq!((site.read("/f"), site.read("/g")), ("foreign".into(), "g".into()));
+}
+
+#[test]
+fn a_newer_assignment_begins_as_soon_as_what_runs_has_ended() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let old = vec![
+        exec("first", &format!("echo > {0}; cat {0}", fifo.display())),
+        exec("second", &format!("touch {}", site.at("/second").display())).needs(&[0]),
+    ];
+    handle.enforce(site.publish(1, old), None, trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    let new = vec![site.file("/new", b"n")];
+    handle.enforce(site.publish(2, new), None, trigger::ASSIGNMENT);
+    std::fs::write(&fifo, "").unwrap();
+    let (report, converged) = next_run(&events);
+    assert!(!converged && report.revision == 1 && report.results.len() == 1, "{report:?}");
+    assert_eq!(report.note, "a newer assignment came: 1 resources were not looked at");
+    let (report, converged) = next_run(&events);
+    assert!(converged && report.revision == 2, "{report:?}");
+    assert!(!site.at("/second").exists());
+}
+
+#[test]
+fn who_fights_over_a_file_is_told_of_once_and_slowed_down() {
+    let site = TestSite::new();
+    let (handle, events) = started(&site, vec![site.file("/f", b"managed")]);
+    let clock = SystemClock::start();
+    let mut notes = Vec::new();
+    // Two heals more than go at once: the last two wait for 250 and 500 ms.
+    for _ in 0..HEALS_AT_ONCE + 3 {
+        std::fs::write(site.at("/f"), "foreign").unwrap();
+        let healed = (0..50).map(|_| next_run(&events)).find(|(report, _)| {
+            notes.extend((!report.note.is_empty()).then(|| report.note.clone()));
+            report.results.iter().any(|r| r.outcome == outcome::CHANGED)
+        });
+        assert!(healed.is_some());
+        until("restored", || site.read("/f") == "managed");
+    }
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("something fights over file /f: "), "{notes:?}");
+    assert!(clock.now().at.since(Instant(0)) >= Duration::from_millis(750));
+    drop(handle);
 }
 
 #[test]

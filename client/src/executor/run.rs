@@ -72,6 +72,8 @@ pub struct Run<'a> {
     pub revision: Revision,
     /// One of `engine::wire::message::trigger`, for the report.
     pub trigger: u8,
+    /// Whether what has not begun is not wanted any more.
+    pub is_superseded: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What a run did.
@@ -79,6 +81,8 @@ pub struct Run<'a> {
 pub struct RunDone {
     /// For the master.
     pub report: Report,
+    /// The resource of each of its results.
+    pub resources: Vec<u32>,
     /// In a dry run: the differences, in the catalog's order.
     pub diffs: Vec<String>,
     /// Blobs that must be fetched again.
@@ -136,7 +140,8 @@ struct Workers<'a, 'c> {
 }
 
 impl Run<'_> {
-    /// Runs to the end, or until the stop switch is pulled and what runs is done.
+    /// Runs to the end, or until the stop switch is pulled, or something newer is there, and
+    /// what runs is done.
     #[must_use]
     pub fn run(&self, context: &Context<'_>, progress: Progress<'_>) -> RunDone {
         let clock = SystemClock::start();
@@ -164,11 +169,15 @@ impl Run<'_> {
             total,
             progress,
         };
+        progress(0, total);
         workers.work(self.parallel.max(1).min(total.max(1)));
         let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let left = total.saturating_sub(shared.checked as usize);
         let note = match shared.stopped && left > 0 {
-            true => format!("the client stopped: {left} resources were not looked at"),
+            true if context.stop.is_pulled() => {
+                format!("the client stopped: {left} resources were not looked at")
+            }
+            true => format!("a newer assignment came: {left} resources were not looked at"),
             false => String::new(),
         };
         let mut unsettled = shared.unsettled;
@@ -177,6 +186,7 @@ impl Run<'_> {
             let chosen = all.filter(|r| self.selected.is_none_or(|s| s.contains(r)));
             unsettled.extend(chosen.filter(|r| !shared.settled.contains(r)));
         }
+        let resources = shared.results.keys().copied().collect();
         let (results, diffs): (Vec<_>, Vec<_>) = shared.results.into_values().unzip();
         RunDone {
             report: Report {
@@ -189,6 +199,7 @@ impl Run<'_> {
                 results,
                 note,
             },
+            resources,
             diffs: diffs.into_iter().filter(|d| !d.is_empty()).collect(),
             to_fetch: shared.to_fetch,
             unsettled,
@@ -222,7 +233,7 @@ impl<'a> Workers<'a, '_> {
     fn worker(&self) {
         let mut shared = self.lock();
         loop {
-            if self.context.stop.is_pulled() {
+            if self.context.stop.is_pulled() || (self.run.is_superseded)() {
                 shared.stopped = true;
             }
             if shared.stopped || shared.schedule.is_finished() {

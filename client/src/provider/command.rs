@@ -129,7 +129,27 @@ impl Command<'_> {
             let value = pair.get(at + 1..).unwrap_or_default();
             command.env(OsStr::from_bytes(&pair[..at]), OsStr::from_bytes(value));
         }
+        // SAFETY: between fork and exec it makes two system calls, and touches no memory.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(|| {
+                prepare_child();
+                Ok(())
+            });
+        }
         command.spawn()
+    }
+}
+
+/// In the child, before it becomes the command. It inherits no descriptor but the standard ones,
+/// whoever started us and forgot some; and should we be killed, it is asked to end, as two of it
+/// would run after our next start. What it has started itself the system does not tell.
+fn prepare_child() {
+    // SAFETY: both take integers alone. Where the system does not know them all goes on without.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::syscall(libc::SYS_close_range, 3_u32, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
     }
 }
 

@@ -3,18 +3,18 @@
 mod directory;
 mod entry;
 mod exec;
+mod managed;
 mod spec;
 mod tree;
 
+pub use managed::ManagedPaths;
 pub use spec::{DirectorySpec, ExecSpec, FileSpec, OwnerSpec, Spec, SpecError};
 
 use crate::executor::stop::StopSwitch;
 use crate::policy::{BlobError, Cache};
 use crate::provider::accounts::{AccountError, AccountKind, Accounts};
-use crate::provider::rooted::{Directory, PathError, Rooted};
+use crate::provider::rooted::{Directory, PathError, Rooted, split_path};
 use crate::provider::signature::Signatures;
-use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::time::Duration;
 
 /// All that a resource needs of its surroundings.
@@ -37,29 +37,6 @@ pub struct Context<'a> {
     pub allow_exec: bool,
     /// Whether every file is synced before it takes its place.
     pub fsync: bool,
-}
-
-/// The paths that some resource manages: a purge leaves them alone.
-#[derive(Debug, Default)]
-pub struct ManagedPaths(BTreeSet<Vec<u8>>);
-
-impl ManagedPaths {
-    /// Whether this path is managed, or something below it is.
-    #[must_use]
-    pub fn concern(&self, path: &[u8]) -> bool {
-        if self.0.contains(path) {
-            return true;
-        }
-        let below = [path, b"/"].concat();
-        let first = self.0.range::<[u8], _>((Bound::Included(&below[..]), Bound::Unbounded)).next();
-        first.is_some_and(|p| p.starts_with(&below))
-    }
-}
-
-impl FromIterator<Vec<u8>> for ManagedPaths {
-    fn from_iter<I: IntoIterator<Item = Vec<u8>>>(paths: I) -> Self {
-        Self(paths.into_iter().collect())
-    }
 }
 
 /// How a resource was found, and left.
@@ -169,11 +146,15 @@ impl Context<'_> {
         Ok(Owner { uid, gid: find(AccountKind::Group, &spec.group)? })
     }
 
-    /// The directory that contains a path. In a dry run a missing one is no error: something
-    /// else in the catalog would have made it.
+    /// The directory that contains a path. In a dry run a missing one is no error if something
+    /// else in the catalog would have made it by now.
     fn parent<'p>(&self, path: &'p [u8]) -> Result<Option<(Directory, &'p [u8])>, PathError> {
         match self.root.parent(path) {
-            Err(PathError::NoParent { .. }) if self.dry_run => Ok(None),
+            Err(PathError::NoParent { .. })
+                if self.dry_run && self.managed.may_make(split_path(path).0) =>
+            {
+                Ok(None)
+            }
             other => other.map(Some),
         }
     }

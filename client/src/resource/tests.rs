@@ -142,6 +142,32 @@ fn s2_12_a_dry_run_shows_the_difference_and_writes_nothing() {
     assert_eq!(done.count(outcome::CHANGED), 6, "{:?}", done.report);
 }
 
+/// What will be made before is counted on, and nothing else.
+#[test]
+fn a_dry_run_and_a_run_agree_on_a_missing_directory() {
+    let site = TestSite::new();
+    let dry = TestRun { dry_run: true, ..TestRun::default() };
+    let made = [
+        resource("directory", "/a"),
+        site.tree("/a/t", &[("", TestEntry::Dir(0o755)), ("s", TestEntry::Dir(0o755))]).needs(&[0]),
+        site.file("/a/t/s/f", b"x").needs(&[1]),
+        exec("makes", &format!("mkdir {}", site.at("/e").display())),
+        site.file("/e/f", b"x").needs(&[3]),
+    ];
+    let missing = [
+        resource("directory", "/missing/parent/dir"),
+        site.file("/missing/f", b"x"),
+        resource("symlink", "/missing/s").with("target", &[b"x"]),
+    ];
+    for (resources, failed) in [(&made[..], 0), (&missing[..], 3)] {
+        for how in [&dry, &TestRun::default()] {
+            let done = site.run_as(resources, how);
+            let outcomes = (done.count(outcome::FAILED), done.count(outcome::CHANGED));
+            assert_eq!(outcomes, (failed, resources.len() - failed), "{:?}", done.report);
+        }
+    }
+}
+
 #[test]
 fn s1_5_a_flipped_byte_in_a_cached_blob_never_gets_into_place() {
     let site = TestSite::new();
@@ -348,7 +374,8 @@ fn owners_are_set_by_root_and_skipped_by_others() {
 
 #[test]
 fn managed_paths_concern_what_leads_to_them() {
-    let managed: ManagedPaths = [b"/a/b".to_vec(), b"/a-c".to_vec()].into_iter().collect();
+    let paths = [b"/a/b".to_vec(), b"/a-c".to_vec()].into();
+    let managed = ManagedPaths { paths, ..ManagedPaths::default() };
     for (path, concerned) in [("/a", true), ("/a/b", true), ("/a/b/c", false), ("/a-", false)] {
         assert_eq!(managed.concern(path.as_bytes()), concerned, "{path}");
     }

@@ -30,14 +30,14 @@ pub fn piece_len(offset: u64, size: u64) -> usize {
 /// What the node asks of the blob thread; each command has exactly one answer.
 #[derive(Debug, Clone)]
 pub enum BlobCommand {
-    /// Open a blob for serving and read its first piece into the page cache; answered by
-    /// `Opened` or `Missing`.
+    /// Open a blob for serving and read its first piece into the page cache; it is hashed,
+    /// unless it was and has not changed since. Answered by `Opened` or `Missing`.
     Open {
         /// Which.
         hash: BlobHash,
     },
     /// Read a range into the page cache, so that sending it does not wait for the disk;
-    /// answered by `Ready`.
+    /// answered by `Ready`, or by `Missing` if the file was damaged since it was opened.
     ReadAhead {
         /// Which blob.
         hash: BlobHash,
@@ -98,7 +98,7 @@ pub enum BlobEvent {
         /// Its bytes.
         size: u64,
     },
-    /// There is no such blob, or it cannot be read.
+    /// There is no such blob, it cannot be read, or it is damaged.
     Missing {
         /// Which.
         hash: BlobHash,

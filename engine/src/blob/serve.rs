@@ -8,7 +8,7 @@ use crate::time::{Instant, Now};
 use crate::wire::message::{ArchivedFetchReq, FetchRefused};
 use crate::wire::{FLAG_NO_CRC, FrameBuf, Header, Kind, Verdict};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const OUTSTANDING_MAX: usize = 2 * CHUNK_SIZE_MAX;
 const FILES_MAX: usize = 512;
 /// Of a connection's waiting requests, how many have their files opened in advance.
 const OPEN_AHEAD: usize = 8;
+/// Blobs that are remembered as unreadable, for the operator.
+const UNREADABLE_MAX: usize = 16;
 /// How long what was read ahead is taken to be in the page cache still.
 const WARM_FOR: Duration = Duration::from_secs(10);
 
@@ -165,6 +167,7 @@ pub struct Server {
     now: Instant,
     resumes: VecDeque<ConnId>,
     commands: VecDeque<BlobCommand>,
+    unreadable: BTreeSet<BlobHash>,
     counters: ServeCounters,
 }
 
@@ -177,10 +180,23 @@ impl Server {
 
     /// Serves these blobs from now on, and no others.
     pub fn listing_replaced(&mut self, listing: Listing) {
-        // A file that is kept open would keep its blocks after its blob was collected.
-        let listed = listing.hashes();
-        self.files.retain(|hash, _| listed.contains(hash));
+        // A file that is kept open would keep its blocks after its blob was collected, and be
+        // served after what was damaged has been written again.
+        self.files.clear();
+        self.unreadable.clear();
         self.listing = listing;
+    }
+
+    /// Blobs that were asked for since the listing was replaced and could not be read: some.
+    pub fn unreadable(&self) -> impl ExactSizeIterator<Item = BlobHash> {
+        self.unreadable.iter().copied()
+    }
+
+    fn on_unreadable(&mut self, hash: BlobHash) {
+        self.counters.unreadable += 1;
+        if self.unreadable.len() < UNREADABLE_MAX {
+            self.unreadable.insert(hash);
+        }
     }
 
     /// What has been counted since the start.
@@ -243,10 +259,14 @@ impl Server {
                 }
             }
             BlobEvent::Missing { hash } => {
-                for conn in self.opening.remove(hash).unwrap_or_default() {
+                self.files.remove(hash);
+                let mut waiting = self.opening.remove(hash).unwrap_or_default();
+                let read = self.reading.extract_if(|(of, _), _| of == hash);
+                waiting.extend(read.flat_map(|(_, waiting)| waiting));
+                for conn in waiting {
                     if let Some(job) = self.first_job(conn, *hash) {
                         job.size = None;
-                        self.counters.unreadable += 1;
+                        self.on_unreadable(*hash);
                     }
                     self.on_ready(conn);
                 }
@@ -335,10 +355,11 @@ impl Server {
                     len,
                 });
             } else {
-                // Cut short behind our back: what is asked for later must not hang the peer.
-                self.files.remove(&job.hash);
+                // Of another size than listed: what is asked for later must not hang the peer.
+                let hash = job.hash;
                 job.size = None;
-                self.counters.unreadable += 1;
+                self.files.remove(&hash);
+                self.on_unreadable(hash);
             }
         }
         let job = peer.jobs.pop_front()?;

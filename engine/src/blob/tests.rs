@@ -92,6 +92,13 @@ impl World {
         blobs
     }
 
+    /// Has the server told of the same release again.
+    fn relist(&mut self, blobs: &[Blob]) {
+        let mut listing = Listing::default();
+        blobs.iter().for_each(|blob| listing.insert(&blob.name, blob.hash, blob.size));
+        self.server.listing_replaced(listing);
+    }
+
     fn cut(&mut self) {
         if let Some(conn) = self.conn.take() {
             self.server.closed(conn);
@@ -367,21 +374,48 @@ fn s1_5_a_flipped_byte_in_the_clients_cache_is_fetched_again() {
 }
 
 #[test]
-fn s1_5_a_blob_that_is_damaged_at_its_source_is_given_up_after_three_tries() {
+fn s1_5_a_blob_that_is_damaged_at_its_source_is_refused_until_it_is_whole_again() {
     let mut world = World::new(9, FetchSettings::default());
     let blobs = world.publish(&[2 * CHUNK, 10]);
     let path = world.server_cache.path(blobs[0].hash);
-    let mut data = std::fs::read(&path).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    let mut data = whole.clone();
     data[7] ^= 1;
     std::fs::write(&path, data).unwrap();
     world.fetcher.want(blobs.clone());
     world.run();
-    let broken = |event: &FetchEvent| matches!(event, FetchEvent::Broken { hash, .. } if *hash == blobs[0].hash);
     assert_eq!(world.events.len(), 2);
-    assert_eq!(world.events.iter().filter(|e| broken(e)).count(), 1, "{:?}", world.events);
-    assert_eq!(world.server.counters().bytes, 3 * 2 * CHUNK as u64 + 10);
+    assert!(world.events.contains(&FetchEvent::Refused { hash: blobs[0].hash }));
+    assert_eq!(world.server.counters().bytes, 10, "nothing of it was sent");
+    assert_eq!(world.server.unreadable().collect::<Vec<_>>(), [blobs[0].hash]);
     assert!(!world.client_cache.path(blobs[0].hash).exists());
-    assert_eq!(world.fetcher.progress().blobs_failed, 1);
+
+    // Written again in its place, beside the listing as it was.
+    std::fs::write(&path, whole).unwrap();
+    world.relist(&blobs);
+    assert_eq!(world.server.unreadable().len(), 0);
+    world.events.clear();
+    world.fetcher.want([blobs[0].clone()]);
+    world.run();
+    world.assert_all_stored(&blobs[..1]);
+}
+
+/// The file is open and was good then.
+#[test]
+fn a_blob_that_is_damaged_while_it_is_open_is_served_no_more() {
+    let mut world = World::new(10, FetchSettings::default());
+    let blobs = world.publish(&[100]);
+    world.fetcher.want(blobs.clone());
+    world.run();
+    world.assert_all_stored(&blobs);
+    std::fs::write(world.server_cache.path(blobs[0].hash), [0; 100]).unwrap();
+    std::fs::remove_file(world.client_cache.path(blobs[0].hash)).unwrap();
+    world.now.at = world.now.at + std::time::Duration::from_secs(60);
+    world.events.clear();
+    world.fetcher.want(blobs.clone());
+    world.run();
+    assert_eq!(world.events, [FetchEvent::Refused { hash: blobs[0].hash }]);
+    assert_eq!(world.server.counters().bytes, 100);
 }
 
 #[test]

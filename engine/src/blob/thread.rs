@@ -4,9 +4,10 @@ use super::cache::{Cache, CacheError, Partial};
 use super::{BlobCommand, BlobEvent};
 use crate::ids::BlobHash;
 use crate::limits::CHUNK_SIZE_MAX;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -16,6 +17,8 @@ use std::thread::{Builder, JoinHandle};
 const PARTIALS_OPEN_MAX: usize = 16;
 /// Commands that may wait: far more than fetcher and server have under way.
 const QUEUE_MAX: usize = 64 * 1024;
+/// Blobs whose files are remembered as verified.
+const VERIFIED_MAX: usize = 64 * 1024;
 const STACK_SIZE: usize = 256 * 1024;
 const READ_SIZE: usize = 64 * 1024;
 
@@ -26,32 +29,45 @@ pub struct BlobWorker {
     /// Arriving blobs, the one written last at the end.
     partials: Vec<Partial>,
     scratch: Vec<u8>,
+    /// Blobs that were hashed here before they were served, and what their files looked like:
+    /// one that has changed since is hashed again.
+    verified: HashMap<BlobHash, Looks>,
 }
+
+/// Inode, size, and the times of the last change of contents and of the inode, to the
+/// nanosecond.
+type Looks = (u64, u64, (i64, i64), (i64, i64));
 
 impl BlobWorker {
     /// A worker on this cache.
     #[must_use]
     pub fn new(cache: Cache) -> Self {
-        Self { cache, partials: Vec::new(), scratch: Vec::new() }
+        Self { cache, partials: Vec::new(), scratch: Vec::new(), verified: HashMap::new() }
     }
 
     /// Carries out one command; may wait for the disk.
     pub fn carry_out(&mut self, command: BlobCommand) -> BlobEvent {
         match command {
-            BlobCommand::Open { hash } => match self.cache.open_blob(hash) {
+            BlobCommand::Open { hash } => match self.open(hash) {
                 Ok((file, size)) => {
                     self.read_through(&file, 0, CHUNK_SIZE_MAX);
                     BlobEvent::Opened { hash, file: Arc::new(file), size }
                 }
                 Err(error) => {
-                    log::warn!("cannot serve a blob: {error}");
+                    log::error!("a blob cannot be served: {error}");
                     BlobEvent::Missing { hash }
                 }
             },
-            BlobCommand::ReadAhead { hash, file, offset, len } => {
-                self.read_through(&file, offset, len);
-                BlobEvent::Ready { hash, offset }
-            }
+            BlobCommand::ReadAhead { hash, file, offset, len } => match self.check(hash, &file) {
+                Ok(()) => {
+                    self.read_through(&file, offset, len);
+                    BlobEvent::Ready { hash, offset }
+                }
+                Err(error) => {
+                    log::error!("a blob is served no more: {error}");
+                    BlobEvent::Missing { hash }
+                }
+            },
             BlobCommand::Probe { blobs } => {
                 // Their hashes would be those of another attempt.
                 self.partials.retain(|p| !blobs.iter().any(|(hash, _)| *hash == p.hash()));
@@ -86,6 +102,46 @@ impl BlobWorker {
                 BlobEvent::Collected { removed: collected.removed, bytes: collected.bytes }
             }
         }
+    }
+
+    fn open(&mut self, hash: BlobHash) -> Result<(File, u64), String> {
+        let (file, size) = self.cache.open_blob(hash).map_err(|error| error.to_string())?;
+        self.check(hash, &file)?;
+        Ok((file, size))
+    }
+
+    /// Hashes a file before it is served, unless it is as it was when that was done last.
+    fn check(&mut self, hash: BlobHash, file: &File) -> Result<(), String> {
+        let failed = |error: io::Error| format!("blob {hash}: {error}");
+        let meta = file.metadata().map_err(failed)?;
+        let times = ((meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec()));
+        let looks: Looks = (meta.ino(), meta.len(), times.0, times.1);
+        if self.verified.get(&hash) == Some(&looks) {
+            return Ok(());
+        }
+        self.verified.remove(&hash);
+        self.scratch.resize(READ_SIZE, 0);
+        let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+        loop {
+            match file.read_at(&mut self.scratch, at) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&self.scratch[..n]);
+                    at += n as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        let found = BlobHash(*hasher.finalize().as_bytes());
+        if found != hash {
+            return Err(format!("blob {hash} is damaged: its content has the hash {found}"));
+        }
+        if self.verified.len() == VERIFIED_MAX {
+            self.verified.clear();
+        }
+        self.verified.insert(hash, looks);
+        Ok(())
     }
 
     fn load(&self, hash: BlobHash, size_max: u64) -> Result<Vec<u8>, String> {

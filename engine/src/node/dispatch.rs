@@ -144,7 +144,14 @@ impl<R: Role> Node<R> {
         let message = Message { frame, origin: &origin, conn, peer: &peer };
         let mut cx = Context { now: self.now, node: &mut self.parts };
         match self.role.handle_message(message, &mut cx) {
-            Handled::Taken => self.owe_ack(conn, &frame, false),
+            Handled::Taken => {
+                if header.kind.class() == Class::Downstream
+                    && let Some(uplink) = &mut self.parts.uplink
+                {
+                    self.parts.events.extend(uplink.handle_known().map(NodeEvent::from));
+                }
+                self.owe_ack(conn, &frame, false)
+            }
             Handled::TakenBehind => self.owe_ack(conn, &frame, true),
             Handled::Refused(reason) => {
                 self.parts.counters.damaged += u64::from(reason == NackReason::Damaged);
@@ -167,10 +174,10 @@ impl<R: Role> Node<R> {
             return self.refuse(conn, &frame, NackReason::Damaged, Duration::ZERO);
         };
         let (parts, now) = (&mut self.parts, self.now);
-        if let Some(uplink) = &mut parts.uplink
-            && let Some(event) = uplink.handle_bind_resp(answer.nonce.to_native(), now)
-        {
-            parts.events.push_back(event.into());
+        if let Some(uplink) = &mut parts.uplink {
+            let bound = uplink.handle_bind_resp(answer.nonce.to_native(), now);
+            let known = bound.as_ref().and_then(|_| uplink.handle_known());
+            parts.events.extend(known.into_iter().chain(bound).map(NodeEvent::from));
         }
         self.owe_ack(conn, &frame, false)
     }
@@ -195,8 +202,11 @@ impl<R: Role> Node<R> {
         match inbox.offer(conn, &frame, route.hop_sender(), self.now) {
             Offer::Gathered => {
                 self.parts.counters.gathered += 1;
-                let mut cx = Context { now: self.now, node: &mut self.parts };
-                self.role.handle_gathered(origin, frame.header.kind, &mut cx);
+                if let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) {
+                    let peer = inbound.peer.clone();
+                    let mut cx = Context { now: self.now, node: &mut self.parts };
+                    self.role.handle_gathered(origin, &peer, frame.header.kind, &mut cx);
+                }
                 Verdict::Taken
             }
             Offer::Waiting => {

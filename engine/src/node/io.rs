@@ -91,7 +91,7 @@ pub enum Mail<M> {
     Store(StoreEvent),
     /// From the blob thread.
     Blob(BlobEvent),
-    /// SIGTERM or SIGINT: finish what is under way, then [`Output::Exit`].
+    /// SIGTERM or SIGINT: finish what is under way, then [`Output::Exit`]; again: end it.
     Stop,
     /// SIGHUP: read tables and configuration again.
     Reload,

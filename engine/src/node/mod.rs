@@ -20,7 +20,7 @@ pub use downstream::{Downstream, DownstreamLimits};
 pub use fetching::Fetching;
 pub use parts::{Context, NodeCounters, Parts};
 pub use role::{DeliveryFailure, Handled, Message, NodeEvent, Outgoing, Role};
-pub use uplink::{MasterAddr, Uplink, UplinkEvent};
+pub use uplink::{MasterAddr, Trouble, Uplink, UplinkEvent};
 
 use crate::ids::{ConnId, DialId};
 use crate::time::{Instant, Now};
@@ -113,7 +113,7 @@ impl<R: Role> Node<R> {
     fn on_dial_failed(&mut self, dial: DialId, reason: CloseReason) {
         let (parts, now) = (&mut self.parts, self.now);
         if let Some(uplink) = &mut parts.uplink
-            && let Some(event) = uplink.handle_dial_failed(dial, &mut parts.rng, now)
+            && let Some(event) = uplink.handle_dial_failed(dial, reason, &mut parts.rng, now)
         {
             parts.events.push_back(event.into());
         } else if let Some(fetching) = &mut parts.fetching
@@ -173,8 +173,9 @@ impl<R: Role> Node<R> {
         match mail {
             Mail::Resolved { name, answer } => {
                 if let Some(uplink) = &mut parts.uplink {
-                    let found = answer.as_deref().ok();
-                    uplink.handle_resolved(&name, found, &mut parts.rng, now);
+                    let found = answer.as_deref();
+                    let told = uplink.handle_resolved(&name, found, &mut parts.rng, now);
+                    parts.events.extend(told.map(NodeEvent::from));
                 }
                 if let Some(downstream) = &mut parts.downstream {
                     match downstream.handle_resolved(
@@ -225,7 +226,7 @@ impl<R: Role> Node<R> {
                 parts.out.push_back(Output::StopListening);
                 self.tell(NodeEvent::Stop);
             }
-            Mail::Stop => {}
+            Mail::Stop => self.tell(NodeEvent::StopNow),
             Mail::Reload => self.tell(NodeEvent::Reload),
             Mail::Role(mail) => {
                 self.role.handle_mail(mail, &mut Context { now, node: &mut self.parts });
@@ -362,7 +363,9 @@ impl From<UplinkEvent> for NodeEvent {
             UplinkEvent::Behind => Self::Behind,
             UplinkEvent::Acked { lane, epoch, seq } => Self::Acked { lane, epoch, seq },
             UplinkEvent::Quarantined { seq, reason } => Self::Quarantined { seq, reason },
-            UplinkEvent::Unbound => Self::Unbound,
+            UplinkEvent::Unbound(trouble) => Self::Unbound(trouble),
+            UplinkEvent::Unknown { parent } => Self::Unknown { parent },
+            UplinkEvent::Known => Self::Known,
             UplinkEvent::Bound { parent } => Self::Bound { parent },
         }
     }

@@ -3,6 +3,7 @@
 
 use super::io::{CloseReason, ResolveError};
 use super::parts::Context;
+use super::uplink::Trouble;
 use crate::blob::BlobEvent;
 use crate::delivery::ExchangeId;
 use crate::ids::{ConnId, Epoch, HostName, Origin};
@@ -59,7 +60,7 @@ impl std::fmt::Display for DeliveryFailure {
         match self {
             Self::Unresolved(error) => write!(f, "the name does not resolve: {error}"),
             Self::Connection(reason) => f.write_str(&reason.describe()),
-            Self::Refused(reason) => write!(f, "the host refused it: {reason:?}"),
+            Self::Refused(reason) => write!(f, "refused by the host: {}", reason.describe()),
             Self::RateLimited => f.write_str("dialled too often of late"),
             Self::Cancelled => f.write_str("cancelled"),
         }
@@ -74,8 +75,15 @@ pub enum NodeEvent {
         /// Where the parent is.
         parent: SocketAddr,
     },
-    /// The parent cannot be reached; another is being sought.
-    Unbound,
+    /// No parent can be reached; another is being sought.
+    Unbound(Trouble),
+    /// The parent does not know this host: told once, until it does.
+    Unknown {
+        /// Where the parent is.
+        parent: SocketAddr,
+    },
+    /// The parent knows this host after all.
+    Known,
     /// The parent acked a message with the flag `behind`.
     Behind,
     /// The parent has everything of this lane up to this number.
@@ -130,6 +138,8 @@ pub enum NodeEvent {
     Reload,
     /// SIGTERM: finish what is under way; [`Role::is_finished`] is asked until it is true.
     Stop,
+    /// SIGTERM again: end what is under way.
+    StopNow,
 }
 
 /// A role: a table of handlers. It never blocks, reads no clock and touches no file.
@@ -162,10 +172,12 @@ pub trait Role {
         cx: &mut Context<'_, Self::Effect>,
     ) -> Option<()>;
 
-    /// A durable frame was taken into the inbox, and will be acked once it is committed.
+    /// A durable frame from this peer was taken into the inbox, and will be acked once it is
+    /// committed.
     fn handle_gathered(
         &mut self,
         _origin: &Origin,
+        _peer: &PeerAddr,
         _kind: Kind,
         _cx: &mut Context<'_, Self::Effect>,
     ) {

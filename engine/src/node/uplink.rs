@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::bind::Binding;
-use super::io::{CloseReason, Output, Request};
+use super::io::{CloseReason, Output, Request, ResolveError};
 use crate::delivery::{ANSWER_TIMEOUT, Outbound, Stage};
 use crate::ids::{ConnId, DialId, HostName};
 use crate::queue::lanes::Message as Outgoing;
@@ -23,8 +23,29 @@ pub enum MasterAddr {
     Fixed(SocketAddr),
 }
 
+/// Why no parent takes what this node has to say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Its name has no address.
+    #[error("the name {name} does not resolve: {error}")]
+    Unresolved {
+        /// The name.
+        name: HostName,
+        /// What the resolver says.
+        error: ResolveError,
+    },
+    /// No connection comes about, or none lasts.
+    #[error("{parent}: {}", reason.describe())]
+    Unreachable {
+        /// Its address.
+        parent: SocketAddr,
+        /// What the last attempt ended with.
+        reason: CloseReason,
+    },
+}
+
 /// What happened on the way up, for the role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UplinkEvent {
     /// An ack said that there is something for this host that could not be brought to it.
     Behind,
@@ -44,8 +65,15 @@ pub enum UplinkEvent {
         /// Why.
         reason: NackReason,
     },
-    /// The parent cannot be reached.
-    Unbound,
+    /// No parent can be reached.
+    Unbound(Trouble),
+    /// The parent does not know this host: it is not in the inventory.
+    Unknown {
+        /// Where it is.
+        parent: SocketAddr,
+    },
+    /// It does now.
+    Known,
     /// The parent has answered.
     Bound {
         /// Where it is.
@@ -69,6 +97,8 @@ pub struct Uplink {
     backoff: Backoff,
     /// Dial and ask no earlier than this.
     not_before: Option<Instant>,
+    /// The parent has said that it does not know this host.
+    is_unknown: bool,
 }
 
 /// First and longest wait after a failed delivery.
@@ -94,6 +124,7 @@ impl Uplink {
             delivery: None,
             backoff: BACKOFF,
             not_before: None,
+            is_unknown: false,
         }
     }
 
@@ -119,21 +150,37 @@ impl Uplink {
     pub fn handle_resolved(
         &mut self,
         name: &HostName,
-        answer: Option<&[SocketAddr]>,
+        answer: Result<&[SocketAddr], &ResolveError>,
         rng: &mut fastrand::Rng,
         now: Now,
-    ) {
-        let Some((_, port)) = self.resolving.take_if(|(asked, _)| asked == name) else { return };
-        match answer {
-            Some(found) if !found.is_empty() => {
+    ) -> Option<UplinkEvent> {
+        let (_, port) = self.resolving.take_if(|(asked, _)| asked == name)?;
+        let error = match answer {
+            Ok(found) if !found.is_empty() => {
                 let with_port = |a: &SocketAddr| {
                     SocketAddr::new(a.ip(), if a.port() == 0 { port } else { a.port() })
                 };
                 let found: Vec<_> = found.iter().map(with_port).collect();
                 self.ask(&found, rng, now);
+                return None;
             }
-            _ => self.not_before = Some(now.at + self.backoff.failed(rng)),
-        }
+            Ok(_) => ResolveError::NoSuchName,
+            Err(error) => error.clone(),
+        };
+        self.not_before = Some(now.at + self.backoff.failed(rng));
+        Some(UplinkEvent::Unbound(Trouble::Unresolved { name: name.clone(), error }))
+    }
+
+    /// Something came that only a parent sends that knows this host.
+    pub fn handle_known(&mut self) -> Option<UplinkEvent> {
+        self.outbox.handle_known();
+        std::mem::take(&mut self.is_unknown).then_some(UplinkEvent::Known)
+    }
+
+    fn on_unknown(&mut self) -> Option<UplinkEvent> {
+        let parent = self.binding.parent()?;
+        let is_news = !std::mem::replace(&mut self.is_unknown, true);
+        is_news.then_some(UplinkEvent::Unknown { parent })
     }
 
     fn ask(&mut self, addresses: &[SocketAddr], rng: &mut fastrand::Rng, now: Now) {
@@ -188,6 +235,7 @@ impl Uplink {
     pub fn handle_dial_failed(
         &mut self,
         dial: DialId,
+        reason: CloseReason,
         rng: &mut fastrand::Rng,
         now: Now,
     ) -> Option<UplinkEvent> {
@@ -195,7 +243,7 @@ impl Uplink {
             return None;
         }
         self.delivery = None;
-        Some(self.on_unreachable(rng, now))
+        self.on_unreachable(reason, rng, now)
     }
 
     /// The delivery's connection has ended.
@@ -217,22 +265,27 @@ impl Uplink {
         }
         // A parent that takes connections but acks nothing is as good as gone after a while.
         if self.backoff.failures() >= 2 {
-            return Some(self.on_unreachable(rng, now));
+            return self.on_unreachable(reason, rng, now);
         }
         self.not_before = Some(now.at + self.backoff.failed(rng));
         None
     }
 
-    fn on_unreachable(&mut self, rng: &mut fastrand::Rng, now: Now) -> UplinkEvent {
+    fn on_unreachable(
+        &mut self,
+        reason: CloseReason,
+        rng: &mut fastrand::Rng,
+        now: Now,
+    ) -> Option<UplinkEvent> {
         self.failed = self.binding.parent();
         self.binding = Binding::Unbound;
         self.outbox.handle_unreachable();
         self.not_before = Some(now.at + self.backoff.failed(rng));
-        UplinkEvent::Unbound
+        self.failed.map(|parent| UplinkEvent::Unbound(Trouble::Unreachable { parent, reason }))
     }
 
     /// An ack or nack on the delivery's connection.
-    pub fn handle_answer(&mut self, frame: &Frame<'_>, now: Now) -> [Option<UplinkEvent>; 2] {
+    pub fn handle_answer(&mut self, frame: &Frame<'_>, now: Now) -> [Option<UplinkEvent>; 3] {
         let header = &frame.header;
         match header.kind {
             Kind::ACK => {
@@ -241,10 +294,12 @@ impl Uplink {
                 let behind = header.flags & FLAG_BEHIND != 0;
                 let acked =
                     UplinkEvent::Acked { lane: header.lane, epoch: header.epoch, seq: header.seq };
-                [Some(acked), behind.then_some(UplinkEvent::Behind)]
+                // A durable one may have been taken before the inventory lost this host.
+                let known = if header.lane == Lane::Durable { None } else { self.handle_known() };
+                [known, Some(acked), behind.then_some(UplinkEvent::Behind)]
             }
             Kind::NACK => {
-                let Ok(nack) = Nack::decode(frame) else { return [None; 2] };
+                let Ok(nack) = Nack::decode(frame) else { return [const { None }; 3] };
                 self.outbox.handle_nack(header.lane, header.epoch, header.seq, &nack, now);
                 if let Some(delivery) = &mut self.delivery {
                     // What is under way before the refused frame may still be acked.
@@ -252,17 +307,24 @@ impl Uplink {
                 }
                 let settled = matches!(
                     nack.reason,
-                    NackReason::Unsupported | NackReason::Damaged | NackReason::Refused
+                    NackReason::Unsupported
+                        | NackReason::Damaged
+                        | NackReason::Refused
+                        | NackReason::Untrusted
+                        | NackReason::Expired
+                        | NackReason::Older
                 );
+                let unknown = nack.reason == NackReason::Unknown;
                 [
                     settled.then_some(UplinkEvent::Quarantined {
                         seq: header.seq,
                         reason: nack.reason,
                     }),
+                    if unknown { self.on_unknown() } else { None },
                     None,
                 ]
             }
-            _ => [None; 2],
+            _ => [const { None }; 3],
         }
     }
 

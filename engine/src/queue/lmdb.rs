@@ -106,7 +106,7 @@ impl LmdbStore {
     /// Another process has it open, its files are broken, or the disk says no.
     pub fn open(config: LmdbConfig) -> Result<(Self, StoreState), StoreError> {
         let path = config.dir.display().to_string();
-        std::fs::create_dir_all(&config.dir).map_err(|error| io_error(&path, &error))?;
+        files::make_dir(&config.dir).map_err(|error| io_error(&path, &error))?;
         let lock = files::lock(&config.dir)?;
         let mut reserve = Reserve::find(&config.dir, config.reserve_bytes);
         let open = Databases::open(&config).or_else(|error| match error {
@@ -367,6 +367,8 @@ impl Databases {
         // looked over the pages, and nothing here writes to the map.
         #[allow(unsafe_code)]
         let env = unsafe { options.open(dir)? };
+        // LMDB opens the data file so that every program we start would inherit it, writable.
+        files::close_on_exec(&env.try_clone_inner_file()?)?;
         let txn = env.write_txn()?;
         let made = env.create_databases_and_commit(txn, |opener, txn| {
             let log = opener.create_database::<U64<BigEndian>, Bytes>(txn, Some("log"))?;

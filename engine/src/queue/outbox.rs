@@ -167,7 +167,11 @@ impl Outbox {
     /// awaits an ack that cannot come.
     pub fn handle_nack(&mut self, lane: Lane, epoch: Epoch, seq: u64, nack: &Nack, now: Now) {
         let settle = match nack.reason {
-            NackReason::Unsupported | NackReason::Damaged => true,
+            NackReason::Unsupported
+            | NackReason::Damaged
+            | NackReason::Untrusted
+            | NackReason::Expired
+            | NackReason::Older => true,
             NackReason::Refused => nack.retry_after.is_zero(),
             NackReason::Busy | NackReason::Store | NackReason::Stopping | NackReason::Unknown => {
                 false
@@ -184,6 +188,11 @@ impl Outbox {
     /// The node has another parent: what the last one said about waiting means nothing.
     pub fn rebound(&mut self) {
         self.durable.release();
+    }
+
+    /// The parent has shown that it knows this host: what waits because it did not, goes.
+    pub fn handle_known(&mut self) {
+        self.durable.handle_known();
     }
 
     /// The store has answered.

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 /// After this, accepting is tried again even if no connection has ended.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Between two log lines about the same trouble.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two log lines about connections that were lost.
+const LOST_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two that say that accepting pauses, which does not end by itself.
+const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listening socket.
 #[derive(Debug)]
@@ -30,7 +32,8 @@ pub(super) struct Listening<L> {
 pub(super) struct Accepting {
     /// It pauses until then, or until a connection ends.
     pub(super) paused_until: Option<Instant>,
-    logged: Option<Instant>,
+    lost_logged: Option<Instant>,
+    pause_logged: Option<Instant>,
 }
 
 impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
@@ -81,7 +84,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 return;
             }
             if self.conns.len() >= self.limits.connections_max {
-                self.pause_accepting(now, "connections_max is reached");
+                self.pause_accepting(
+                    now,
+                    "as many are open as connections_max allows; `ss -tn` shows by whom",
+                );
                 return;
             }
             // The one after the last served comes first, so that none starves another.
@@ -107,16 +113,18 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 return;
             }
             Err(e) if reason::exhausted(&e) => {
-                self.pause_accepting(now, &e.to_string());
+                self.pause_accepting(
+                    now,
+                    &format!("{e}; raise LimitNOFILE, or lower connections_max"),
+                );
                 return;
             }
             // It concerns that one connection alone: aborted before it was taken, and the like.
             Err(e) => {
                 self.metrics.accept_errors.bump();
-                self.log_accepting(
-                    now,
-                    &format!("a connection was lost while it was accepted: {e}"),
-                );
+                if is_log_due(&mut self.accepting.lost_logged, LOST_LOG_INTERVAL, now.at) {
+                    log::warn!("a connection was lost while it was accepted: {e}");
+                }
                 return;
             }
         };
@@ -124,7 +132,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         if let Err(e) = self.poller.register(&mut stream, token(id)) {
             self.metrics.accept_errors.bump();
             self.poller.close(stream);
-            self.pause_accepting(now, &e.to_string());
+            self.pause_accepting(now, &format!("{e}; raise LimitNOFILE, or lower connections_max"));
             return;
         }
         let local = self.poller.local_addr(&stream);
@@ -140,13 +148,17 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     fn pause_accepting(&mut self, now: Now, why: &str) {
         self.accepting.paused_until = Some(now.at + PAUSE);
         self.metrics.accept_pauses.bump();
-        self.log_accepting(now, &format!("accepting pauses: {why}"));
-    }
-
-    fn log_accepting(&mut self, now: Now, line: &str) {
-        if self.accepting.logged.is_none_or(|last| now.at.since(last) >= LOG_INTERVAL) {
-            self.accepting.logged = Some(now.at);
-            log::warn!("{line} ({} connections)", self.conns.len());
+        if is_log_due(&mut self.accepting.pause_logged, PAUSE_LOG_INTERVAL, now.at) {
+            log::warn!("accepting pauses: {why} ({} connections)", self.conns.len());
         }
     }
+}
+
+/// Whether another line about the same trouble may be written.
+fn is_log_due(logged: &mut Option<Instant>, interval: Duration, now: Instant) -> bool {
+    let due = logged.is_none_or(|last| now.since(last) >= interval);
+    if due {
+        *logged = Some(now);
+    }
+    due
 }

@@ -8,39 +8,56 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
-/// The signals that a daemon listens to. The first SIGTERM or SIGINT becomes [`Mail::Stop`],
-/// a second one ends the process at once with status 143 or 130; SIGHUP becomes
+/// The signals that a daemon listens to. SIGTERM and SIGINT become [`Mail::Stop`], each of
+/// them, until one too many ends the process at once with status 143 or 130; SIGHUP becomes
 /// [`Mail::Reload`]. Several SIGHUPs that come together are one.
 #[derive(Debug)]
 pub struct Signals {
     pipe: UnixStream,
-    stop: Arc<AtomicBool>,
-    stop_told: bool,
+    stops: Arc<AtomicUsize>,
+    stops_told: usize,
     reload: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Installs the handlers; once per process.
+    /// Installs the handlers, once per process; the second stop ends it.
     ///
     /// # Errors
     /// No descriptor for the pipe.
     pub fn install() -> io::Result<Self> {
+        Self::install_patient(1)
+    }
+
+    /// The same for who has something to do at so many stops; the next one ends the process.
+    ///
+    /// # Errors
+    /// No descriptor for the pipe.
+    pub fn install_patient(stops_max: usize) -> io::Result<Self> {
         let (pipe, written) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let stops = Arc::new(AtomicUsize::new(0));
         let reload = Arc::new(AtomicBool::new(false));
-        // Handlers of one signal run in the order in which they were added: the exit is taken
-        // only if an earlier signal set the flag, and the flag stands before the pipe is written.
+        // Handlers of one signal run in the order in which they were added: it is counted before
+        // the pipe is written.
         for signal in [SIGTERM, SIGINT] {
-            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&stop))?;
-            flag::register(signal, Arc::clone(&stop))?;
+            let counted = Arc::clone(&stops);
+            let count = move || {
+                if counted.fetch_add(1, SeqCst) >= stops_max {
+                    low_level::exit(128 + signal);
+                }
+            };
+            // SAFETY: an atomic and `_exit` are all that it uses, which a handler may.
+            #[allow(unsafe_code)]
+            unsafe {
+                low_level::register(signal, count)?;
+            }
             low_level::pipe::register(signal, written.try_clone()?)?;
         }
         flag::register(SIGHUP, Arc::clone(&reload))?;
         low_level::pipe::register(SIGHUP, written)?;
-        Ok(Self { pipe, stop, stop_told: false, reload })
+        Ok(Self { pipe, stops, stops_told: 0, reload })
     }
 }
 
@@ -55,10 +72,8 @@ impl<M> Source<M> for Signals {
         if self.reload.swap(false, SeqCst) {
             mail.push(Mail::Reload);
         }
-        // The flag stays set, since it arms the exit at the second signal.
-        if self.stop.load(SeqCst) && !self.stop_told {
-            self.stop_told = true;
-            mail.push(Mail::Stop);
-        }
+        let stops = self.stops.load(SeqCst);
+        mail.extend((self.stops_told..stops).map(|_| Mail::Stop));
+        self.stops_told = stops;
     }
 }

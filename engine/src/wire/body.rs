@@ -78,6 +78,37 @@ pub enum NackReason {
     Stopping = 6,
     /// The sender is not in the inventory: keep what you have, and offer it again later.
     Unknown = 7,
+    /// No key that is trusted here has signed the assignment.
+    Untrusted = 8,
+    /// The assignment's time is over by the receiver's clock.
+    Expired = 9,
+    /// The receiver holds a later revision than the assignment's.
+    Older = 10,
+}
+
+impl NackReason {
+    /// What happened, in words for an operator.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Busy => "its inbox is full",
+            Self::Store => "it could not store the message",
+            Self::Unsupported => "it does not know this kind of message: it runs another version",
+            Self::Damaged => "the message arrived damaged",
+            Self::Refused => "the message is not for it: is its `name` the one in the inventory?",
+            Self::Stopping => "it is shutting down",
+            Self::Unknown => "it does not know the sender",
+            Self::Untrusted => {
+                "it trusts no key that has signed the assignment: compare its trusted_keys with the master's signing.pub"
+            }
+            Self::Expired => {
+                "the assignment has expired by its clock: check that clock, or run `drover publish --force`"
+            }
+            Self::Older => {
+                "it holds a later revision than is published: `drover publish --revision-min N` goes above it"
+            }
+        }
+    }
 }
 
 /// The body of a `Nack`: 16 bytes. u16 reason, u16 highest known schema, u32 milliseconds to
@@ -120,6 +151,9 @@ impl Nack {
             5 => NackReason::Refused,
             6 => NackReason::Stopping,
             7 => NackReason::Unknown,
+            8 => NackReason::Untrusted,
+            9 => NackReason::Expired,
+            10 => NackReason::Older,
             _ => return Err(bad),
         };
         Ok(Self {

@@ -372,7 +372,7 @@ impl Role for LoadRole {
                     ));
                 }
             }
-            NodeEvent::Unbound => self.on_unbound(cx),
+            NodeEvent::Unbound(_) => self.on_unbound(cx),
             NodeEvent::Acked { lane, epoch, seq } => self.on_acked(lane, epoch, seq, cx),
             _ => {}
         }

@@ -408,6 +408,7 @@ fn nack_word(reason: NackReason) -> &'static str {
         NackReason::Refused => "refused",
         NackReason::Stopping => "stopping",
         NackReason::Unknown => "not in the inventory",
+        NackReason::Untrusted | NackReason::Expired | NackReason::Older => "assignment refused",
     }
 }
 

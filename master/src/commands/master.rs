@@ -1,7 +1,8 @@
 //! `drover master`: the daemon's process.
 
 use super::{Context, Exit, Failure};
-use crate::{daemon, descriptors, logging};
+use crate::{daemon, descriptors};
+use engine::logging;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 

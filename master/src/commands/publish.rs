@@ -5,6 +5,7 @@ use crate::release::{
     ReleaseStore, StoreError, Writer, compare,
 };
 use crate::site::{CompileError, Compiled, Progress, compile};
+use crate::table::words::plural;
 use engine::ids::HostName;
 use engine::release::{Assignment, CATALOG_SCHEMA};
 use engine::sign::{KeyError, SigningKey};
@@ -189,6 +190,13 @@ pub fn publish(
         result.outcome = Outcome::Unchanged;
         result.revision = current.revision;
         result.expires_ms = current.expires_ms;
+        (result.blobs_new, result.bytes_new) = writer.staged();
+        if result.blobs_new > 0 {
+            let files = plural(result.blobs_new, "blob", "blobs");
+            let warning = format!("{files} of it, missing or damaged, written again");
+            writer.repair()?;
+            result.warnings.push(warning);
+        }
         return Ok(result);
     }
     result.outcome = Outcome::Published;

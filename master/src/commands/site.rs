@@ -6,7 +6,7 @@ use super::publish::{Outcome, PublishArgs, PublishResult, publish as write_relea
 use super::{Context, Exit, Failure, print_json};
 use crate::control::{self, CallError, HostsArgs, HostsPage, Published, PublishedArgs, verb};
 use crate::site::Progress;
-use crate::table::words::size;
+use crate::table::words::{plural, size};
 use engine::ids::HostName;
 use engine::time::WallMs;
 use serde::Serialize;
@@ -61,11 +61,12 @@ pub fn publish(
 ) -> Result<Exit, Failure> {
     let config = context.config()?;
     let socket = &config.control_socket;
+    let (known_hosts, held_max) = known_hosts(socket);
     let args = PublishArgs {
         dry_run: wish.dry_run,
         force: wish.force,
         revision_min: wish.revision_min,
-        known_hosts: known_hosts(socket),
+        known_hosts,
         ..PublishArgs::new(
             wish.site.unwrap_or_else(|| config.site_dir.clone()),
             &config.state_dir,
@@ -77,13 +78,26 @@ pub fn publish(
     if shown {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
-    let release = done.map_err(|e| Failure::new(e, Exit::Failed))?;
+    let mut release = done.map_err(|e| Failure::new(e, Exit::Failed))?;
+    let is_refused = match release.outcome {
+        Outcome::Unchanged => release.revision < held_max,
+        // That number again, with other contents, is to them what they hold already.
+        Outcome::Published | Outcome::DryRun => release.revision <= held_max,
+    };
+    if is_refused {
+        release.warnings.push(format!(
+            "there are hosts that hold revision {held_max}, and refuse revision {}: run `drover publish --revision-min {}`",
+            release.revision,
+            held_max.saturating_add(1)
+        ));
+    }
     let told = match release.outcome {
-        Outcome::Published => {
+        // Also if it is the one before: the daemon may not have been able to load that.
+        Outcome::Published | Outcome::Unchanged => {
             let args = PublishedArgs { revision: release.revision };
             Some(control::ask::<Published>(socket, verb::PUBLISHED, &args))
         }
-        Outcome::Unchanged | Outcome::DryRun => None,
+        Outcome::DryRun => None,
     };
     if context.json {
         let push = told.as_ref().and_then(|told| told.as_ref().ok()).copied();
@@ -93,8 +107,14 @@ pub fn publish(
     }
     let next = match told {
         None => String::new(),
+        Some(Ok(Published { targets: 0, .. }) | Err(CallError::NotRunning { .. }))
+            if release.outcome == Outcome::Unchanged =>
+        {
+            String::new()
+        }
         Some(Ok(push)) => {
-            format!("pushing it to {} hosts; `drover hosts` shows who has it\n", push.targets)
+            let hosts = plural(push.targets, "host", "hosts");
+            format!("pushing it to {hosts}; `drover hosts` shows who has it\n")
         }
         // It will find the release when it starts: nothing has failed.
         Some(Err(CallError::NotRunning { .. })) => {
@@ -115,18 +135,20 @@ pub fn publish(
     Ok(Exit::Done)
 }
 
-/// Hosts that the daemon knows, to say whom a change affects; none while it is not running.
-fn known_hosts(socket: &Path) -> Vec<HostName> {
-    let mut names = Vec::new();
+/// Hosts that the daemon knows, to say whom a change affects, and the latest revision that any
+/// of them holds; none while it is not running.
+fn known_hosts(socket: &Path) -> (Vec<HostName>, u64) {
+    let (mut names, mut held_max) = (Vec::new(), 0);
     let mut args = HostsArgs::default();
     while let Ok(page) = control::ask::<HostsPage>(socket, verb::HOSTS, &args) {
+        held_max = page.hosts.iter().filter_map(|host| host.held).fold(held_max, u64::max);
         names.extend(page.hosts.iter().filter_map(|host| host.name.parse().ok()));
         args.after = page.next;
         if args.after.is_none() {
             break;
         }
     }
-    names
+    (names, held_max)
 }
 
 fn show(shown: bool, read: Progress) {

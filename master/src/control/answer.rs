@@ -42,6 +42,8 @@ pub struct Status {
     pub hosts_current: u64,
     /// Of these, hosts not heard for `silent_after`, or never.
     pub hosts_silent: u64,
+    /// Of these, hosts that hold a later revision than the one distributed, which they refuse.
+    pub hosts_ahead: u64,
     /// Reports accepted and not yet in the result store.
     pub inbox_records: u64,
     /// Their bytes.

@@ -8,7 +8,7 @@ use engine::node::{DeliveryFailure, Outgoing};
 use engine::time::{Now, WallMs};
 use std::collections::HashMap;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,9 +28,18 @@ struct HostState {
     /// The revision that it acked and has not yet said to hold.
     sent: Revision,
     source: Option<IpAddr>,
+    /// The addresses that its name had when it was last resolved.
+    addresses: Box<[IpAddr]>,
+    /// It was heard from one of them: what comes from elsewhere does not stand for it.
+    confirmed: bool,
+    /// Something came from elsewhere, and its name is being resolved anew.
+    unchecked: Option<IpAddr>,
     skewed: bool,
     /// What it lacks is on its way to it because it has polled: it runs.
     answering: bool,
+    /// An operator has asked for it by name: it is offered the assignment whatever it is
+    /// thought to hold.
+    asked_for: bool,
     /// It lacks something, and the dial that answered its last poll failed. Failures while it
     /// may not have been running say nothing about the way to it.
     undeliverable: bool,
@@ -46,10 +55,34 @@ pub struct Hosts {
     hosts: HashMap<HostName, HostState>,
     /// Names outside the inventory file that are known all the same.
     tabled: Vec<HostName>,
+    to_resolve: Vec<HostName>,
     hosts_max: usize,
     updates: HostUpdates,
     /// Names claimed from two addresses, since the start.
     pub conflicts: u64,
+    /// The last of them.
+    claim: Option<Claim>,
+}
+
+/// A name that was claimed from an address that is not its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The name.
+    pub name: HostName,
+    /// The address that it has, and the one that claimed it.
+    pub key: ConflictKey,
+}
+
+/// Who it is that was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// A name that the inventory does not have.
+    Stranger,
+    /// The host of this name, as far as can be told.
+    Host,
+    /// Somebody else: the host itself was heard from its own address. It gets no answer (that
+    /// goes where the name leads), and what it says of itself is not the host's.
+    Claimant,
 }
 
 /// What a client said in its poll.
@@ -67,6 +100,30 @@ pub struct Polled<'a> {
     pub last_error: &'a str,
 }
 
+/// How the hosts are, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HostCounts {
+    /// They have the revision in force.
+    pub current: u64,
+    /// They were not heard of late.
+    pub silent: u64,
+    /// Their clock is off.
+    pub skewed: u64,
+    /// They hold a later revision than the one in force.
+    pub ahead: u64,
+    /// The latest that any of them holds.
+    pub held_max: Revision,
+}
+
+/// What to do where a host holds a later revision than is published: it refuses all up to that.
+#[must_use]
+pub fn ahead(held: Revision, published: Revision) -> String {
+    let above = held.0.saturating_add(1);
+    format!(
+        "it holds revision {held}, and {published} is published, which it refuses: run `drover publish --revision-min {above}`"
+    )
+}
+
 impl HostState {
     /// The revision that it has, as far as is known.
     fn has(&self) -> Revision {
@@ -82,9 +139,11 @@ impl Hosts {
             published: Arc::default(),
             hosts: HashMap::new(),
             tabled: Vec::new(),
+            to_resolve: Vec::new(),
             hosts_max,
             updates: HostUpdates::default(),
             conflicts: 0,
+            claim: None,
         }
     }
 
@@ -156,35 +215,104 @@ impl Hosts {
         self.hosts.keys()
     }
 
-    /// How many hold the current revision, were not heard since `silent_since`, and have a
-    /// clock that is off.
+    /// How they are; silent is who was not heard since then.
     #[must_use]
-    pub fn counts(&self, silent_since: WallMs) -> (u64, u64, u64) {
+    pub fn counts(&self, silent_since: WallMs) -> HostCounts {
         let revision = self.published.revision;
-        let count =
-            |is: &dyn Fn(&HostState) -> bool| self.hosts.values().filter(|h| is(h)).count() as u64;
-        (count(&|h| h.has() >= revision), count(&|h| h.seen < silent_since), count(&|h| h.skewed))
+        let mut counts = HostCounts::default();
+        for host in self.hosts.values() {
+            counts.current += u64::from(host.has() == revision);
+            counts.silent += u64::from(host.seen < silent_since);
+            counts.skewed += u64::from(host.skewed);
+            counts.ahead += u64::from(host.held > revision);
+            counts.held_max = counts.held_max.max(host.held);
+        }
+        counts
     }
 
-    /// A message from a host has come in; `false` if the inventory does not have it.
-    pub fn heard(&mut self, name: &HostName, source: Option<IpAddr>, now: Now) -> bool {
+    /// Why a host refuses all that is published; `None` if it does not.
+    #[must_use]
+    pub fn ahead(&self, name: &HostName) -> Option<String> {
+        let held = self.hosts.get(name)?.held;
+        (held > self.published.revision).then(|| ahead(held, self.published.revision))
+    }
+
+    /// A message in the name of a host has come in. Where the name leads elsewhere, or that is
+    /// not known yet, it has to be resolved: [`Hosts::take_unresolved`].
+    pub fn heard(&mut self, name: &HostName, source: Option<IpAddr>, now: Now) -> Heard {
         if !self.admit(name) {
-            return false;
+            return Heard::Stranger;
         }
-        let Some(state) = self.hosts.get_mut(name) else { return false };
-        let window = u64::try_from(CONFLICT_WINDOW.as_millis()).unwrap_or(u64::MAX);
-        if let (Some(expected), Some(found)) = (state.source, source)
-            && expected != found
-            && now.wall.0.saturating_sub(state.seen.0) < window
-        {
-            self.conflicts += 1;
-            self.updates.conflict(name.clone(), ConflictKey { expected, found }, now.wall);
+        let Some(state) = self.hosts.get_mut(name) else { return Heard::Stranger };
+        // One address has two forms where IPv4 comes through an IPv6 socket.
+        let source = source.map(|ip| ip.to_canonical());
+        let mut conflict = None;
+        if let Some(found) = source {
+            let window = u64::try_from(CONFLICT_WINDOW.as_millis()).unwrap_or(u64::MAX);
+            if state.addresses.contains(&found) {
+                state.confirmed = true;
+            } else {
+                if state.unchecked.replace(found).is_none() {
+                    self.to_resolve.push(name.clone());
+                }
+                if state.confirmed {
+                    return Heard::Claimant;
+                }
+                // While nobody says where the name leads, two sources are one too many.
+                conflict = state.source.filter(|expected| {
+                    state.addresses.is_empty()
+                        && *expected != found
+                        && now.wall.0.saturating_sub(state.seen.0) < window
+                });
+            }
         }
         state.seen = now.wall;
         state.source = source.or(state.source);
         let update = HostUpdate { seen: Some(now.wall), address: source, ..HostUpdate::default() };
         self.updates.host(name.clone(), update);
-        true
+        if let (Some(expected), Some(found)) = (conflict, source) {
+            self.on_conflict(name, ConflictKey { expected, found }, now);
+        }
+        Heard::Host
+    }
+
+    /// Names that have to be resolved, to tell who it was that was heard: each once until
+    /// [`Hosts::resolved`].
+    pub fn take_unresolved(&mut self) -> Vec<HostName> {
+        mem::take(&mut self.to_resolve)
+    }
+
+    /// A name was resolved: what was heard from elsewhere in the meantime is a conflict. A host
+    /// with several addresses is known by all that its name has.
+    pub fn resolved(&mut self, name: &HostName, addresses: &[SocketAddr], now: Now) {
+        let Some(state) = self.hosts.get_mut(name) else { return };
+        state.addresses = addresses.iter().map(|addr| addr.ip().to_canonical()).collect();
+        let Some(found) = state.unchecked.take() else { return };
+        match state.addresses.iter().min().copied() {
+            Some(_) if state.addresses.contains(&found) => state.confirmed = true,
+            Some(expected) => self.on_conflict(name, ConflictKey { expected, found }, now),
+            None => {}
+        }
+    }
+
+    fn on_conflict(&mut self, name: &HostName, key: ConflictKey, now: Now) {
+        self.conflicts += 1;
+        self.updates.conflict(name.clone(), key, now.wall);
+        let claim = Claim { name: name.clone(), key };
+        if self.claim.as_ref() != Some(&claim) {
+            log::warn!(
+                "{name} is {}, and {} claims to be it: a cloned or misnamed host, or an address that its name lacks",
+                key.expected,
+                key.found
+            );
+            self.claim = Some(claim);
+        }
+    }
+
+    /// The last name that was claimed from two addresses.
+    #[must_use]
+    pub fn claim(&self) -> Option<&Claim> {
+        self.claim.as_ref()
     }
 
     /// A poll has come in from a host that was [`Hosts::heard`].
@@ -227,11 +355,18 @@ impl Hosts {
         self.hosts.get(name).is_some_and(|h| h.line.is_some() && h.has() < self.published.revision)
     }
 
+    /// An operator wants it to be told of the revision in force, whatever it may hold.
+    pub fn ask_for(&mut self, name: &HostName) {
+        if let Some(state) = self.hosts.get_mut(name) {
+            state.asked_for = true;
+        }
+    }
+
     /// What a host lacks now, to be sent to it: the assignment of its line.
     pub fn offer(&mut self, name: &HostName) -> Option<Outgoing> {
         let state = self.hosts.get_mut(name)?;
         let line = state.line? as usize;
-        if state.has() >= self.published.revision {
+        if !mem::take(&mut state.asked_for) && state.has() >= self.published.revision {
             return None;
         }
         state.offered = self.published.revision;
@@ -242,13 +377,18 @@ impl Hosts {
     pub fn delivered(&mut self, name: &HostName, result: &Result<(), DeliveryFailure>) {
         let Some(state) = self.hosts.get_mut(name) else { return };
         let (offered, answering) = (mem::take(&mut state.offered), mem::take(&mut state.answering));
+        state.asked_for = false;
         match result {
             Ok(()) => {
                 state.undeliverable = false;
                 state.sent = state.sent.max(offered);
             }
-            // It was not dialled.
-            Err(DeliveryFailure::RateLimited | DeliveryFailure::Cancelled) => {}
+            // It was not dialled, or it was reached and says itself why it does not take it.
+            Err(
+                DeliveryFailure::RateLimited
+                | DeliveryFailure::Cancelled
+                | DeliveryFailure::Refused(_),
+            ) => {}
             Err(_) => state.undeliverable = answering,
         }
     }

@@ -8,8 +8,9 @@ mod push;
 mod role;
 mod services;
 mod status;
+mod strangers;
 
-pub use hosts::{CLOCK_SKEW_MAX_MS, Hosts, Polled};
+pub use hosts::{CLOCK_SKEW_MAX_MS, Claim, Heard, HostCounts, Hosts, Polled};
 pub use published::Published;
 pub use role::{Effect, MasterOptions, MasterRole, RoleMail, VERSION};
 pub use services::MasterServices;

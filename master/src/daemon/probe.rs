@@ -1,5 +1,6 @@
 //! `drover probe`: the way to one host, step by step, so that the step that fails has a name.
 
+use super::hosts::ahead;
 use crate::control::{ProbeStep, Probed};
 use engine::delivery::ExchangeId;
 use engine::ids::{ConnId, HostName, Revision};
@@ -90,9 +91,17 @@ impl Probe {
         );
         self.step("version", name == self.host.as_str(), version);
         let held = Revision(status.revision.to_native());
-        let current = held >= published;
-        let detail = format!("it holds revision {held}, published is {published}");
-        self.step("revision", current, detail);
+        let detail = if held > published {
+            ahead(held, published)
+        } else if held < published {
+            format!(
+                "it holds revision {held}, published is {published}: `drover hosts` shows its last error, `drover push {}` offers it again",
+                self.host
+            )
+        } else {
+            format!("it holds revision {held}, as published")
+        };
+        self.step("revision", held == published, detail);
     }
 
     /// All steps so far: the answer.

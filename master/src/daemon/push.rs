@@ -24,17 +24,16 @@ pub struct Push {
 }
 
 impl Push {
-    /// A push to these hosts; `current` more have what they need already.
+    /// A push to these hosts.
     #[must_use]
     pub fn new(
         conn: ConnId,
         revision: Revision,
         remaining: BTreeSet<HostName>,
-        current: u64,
         now: Instant,
     ) -> Self {
-        let targets = remaining.len() as u64 + current;
-        Self { conn, revision, targets, done: current, remaining, failures: Vec::new(), told: now }
+        let targets = remaining.len() as u64;
+        Self { conn, revision, targets, done: 0, remaining, failures: Vec::new(), told: now }
     }
 
     /// Whether this host has still to be reached.

@@ -1,17 +1,18 @@
 //! The master's role: polls and binding requests in, assignments out, reports to the sink,
 //! answers to the operator.
 
-use super::hosts::{Hosts, Polled};
+use super::hosts::{self, Heard, Hosts, Polled};
 use super::probe::{self, Probe};
 use super::published::Published;
 use super::push::Push;
 use super::status;
+use super::strangers::Strangers;
 use crate::admin;
 use crate::control::{
     ControlError, NoArgs, ProbeArgs, Published as PublishedAnswer, PublishedArgs, PushArgs,
     PushPiece, verb,
 };
-use crate::sink::{HostUpdates, Query, Record, SinkEvent};
+use crate::sink::{Answer, HostUpdates, Query, Record, SinkError, SinkEvent};
 use engine::ids::{ConnId, HostName, Origin, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
@@ -34,6 +35,8 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
 /// An operator's connection waits this long for its answer.
 const ANSWER_WAIT: Duration = Duration::from_secs(600);
+/// A release that could not be loaded is tried again after this time.
+const LOAD_RETRY: Duration = Duration::from_secs(30);
 /// Why a batch that the sink refused is offered again only later.
 const SINK_RETRY: Duration = Duration::from_secs(1);
 
@@ -77,6 +80,13 @@ pub struct MasterOptions {
     pub stop_timeout: Duration,
 }
 
+/// What was published last could not be loaded: what was in force before still is.
+#[derive(Debug)]
+struct Unloaded {
+    error: String,
+    retry_at: Instant,
+}
+
 /// The master.
 #[derive(Debug)]
 pub struct MasterRole {
@@ -84,12 +94,16 @@ pub struct MasterRole {
     metrics: Arc<Metrics>,
     store_metrics: Arc<StoreMetrics>,
     hosts: Hosts,
+    pub(super) strangers: Strangers,
     pushes: Vec<Push>,
     probes: Vec<Probe>,
     queries: HashMap<u64, ConnId>,
     next_query: u64,
     /// Who waits to hear that a release was loaded.
     loading: Vec<ConnId>,
+    /// The revision that was published last, as far as it was told.
+    told: Revision,
+    unloaded: Option<Unloaded>,
     update_at: Option<Instant>,
     /// A batch that the sink did not take, and when to offer it again.
     refused: Option<(Vec<Record>, Instant)>,
@@ -111,11 +125,14 @@ impl MasterRole {
             metrics: Arc::default(),
             store_metrics: Arc::default(),
             hosts,
+            strangers: Strangers::default(),
             pushes: Vec::new(),
             probes: Vec::new(),
             queries: HashMap::new(),
             next_query: 1,
             loading: Vec::new(),
+            told: Revision(0),
+            unloaded: None,
             update_at: None,
             refused: None,
             sink_cursor: 0,
@@ -160,7 +177,20 @@ impl MasterRole {
         self.started.map_or(Duration::ZERO, |started| now.since(started))
     }
 
-    fn on_poll(&mut self, message: &Message<'_>, cx: &mut Cx<'_>) -> Handled {
+    fn on_heard(&mut self, name: &HostName, peer: &PeerAddr, cx: &mut Cx<'_>) -> Heard {
+        let source = match peer {
+            PeerAddr::Tcp(addr) => Some(addr.ip()),
+            PeerAddr::Unix { .. } => None,
+        };
+        let heard = self.hosts.heard(name, source, cx.now);
+        if heard == Heard::Stranger {
+            self.strangers.refused(name, source, cx.now.at);
+        }
+        self.hosts.take_unresolved().into_iter().for_each(|name| cx.resolve(name));
+        heard
+    }
+
+    fn on_poll(&mut self, message: &Message<'_>, heard: Heard, cx: &mut Cx<'_>) -> Handled {
         let Ok(poll) = access::<Poll>(&message.frame) else {
             return Handled::Refused(NackReason::Damaged);
         };
@@ -172,7 +202,9 @@ impl MasterRole {
             version: &poll.version,
             last_error: &poll.last_error,
         };
-        self.hosts.polled(name, polled, cx.now);
+        if heard == Heard::Host {
+            self.hosts.polled(name, polled, cx.now);
+        }
         let behind = self.hosts.is_behind(name);
         if self.hosts.lacks(name) {
             cx.want(name);
@@ -213,7 +245,8 @@ impl MasterRole {
                 self.sink_error = error.to_string();
                 self.refused = Some((records, cx.now.at + retry_after.max(SINK_RETRY)));
             }
-            SinkEvent::Answered { id, answer } => {
+            SinkEvent::Answered { id, mut answer } => {
+                self.mark_ahead(&mut answer);
                 if let Some(conn) = self.queries.remove(&id) {
                     cx.reply(conn, &admin::response(&answer));
                 }
@@ -230,6 +263,34 @@ impl MasterRole {
         }
     }
 
+    /// A host that refuses what is published has no more urgent error.
+    fn mark_ahead(&self, answer: &mut Result<Answer, SinkError>) {
+        let Ok(Answer::Hosts(page)) = answer else { return };
+        let published = self.hosts.published().revision;
+        for host in &mut page.hosts {
+            if let Some(held) = host.held.map(Revision)
+                && held > published
+            {
+                host.last_error = hosts::ahead(held, published);
+            }
+        }
+    }
+
+    /// Why what was published last is not in force, in words.
+    pub(super) fn unloaded(&self) -> Option<String> {
+        let Unloaded { error, .. } = self.unloaded.as_ref()?;
+        let revision = self.hosts.published().revision;
+        let every = LOAD_RETRY.as_secs();
+        Some(if self.told > revision {
+            format!(
+                "revision {} is published, and {revision} is in force: {error} (tried again every {every} s)",
+                self.told
+            )
+        } else {
+            format!("what is published cannot be loaded: {error} (tried again every {every} s)")
+        })
+    }
+
     /// A release has been read, or cannot be.
     pub fn handle_loaded(
         &mut self,
@@ -241,17 +302,21 @@ impl MasterRole {
             Ok(loaded) => loaded,
             Err(error) => {
                 log::error!("the release cannot be loaded: {error}");
-                let hint = "the release that was in force before stays in force; publish again";
+                let hint = "the release that was in force before stays in force; `drover publish` tries again, and so does the master";
+                let retry_at = cx.now.at + LOAD_RETRY;
+                self.unloaded = Some(Unloaded { error: error.clone(), retry_at });
                 let error = ControlError::new(error, hint);
                 waiting.into_iter().for_each(|conn| cx.reply(conn, &admin::refusal(&error)));
                 return;
             }
         };
+        self.unloaded = None;
         let revision = published.revision;
         if let Some(server) = &mut cx.node.server {
             server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
+        self.strangers.admit(|name| self.hosts.knows(name));
         if revision == Revision(0) {
             log::info!("nothing has been published yet");
         } else {
@@ -316,7 +381,8 @@ impl MasterRole {
             }
             verb::PUBLISHED => {
                 let PublishedArgs { revision } = admin::parse(verb, arguments)?;
-                log::info!("revision {revision} has been published");
+                log::info!("revision {revision} is published");
+                self.told = Revision(revision);
                 self.loading.push(conn);
                 cx.effect(Effect::Load);
             }
@@ -370,7 +436,7 @@ impl MasterRole {
                 "run `drover publish`",
             ));
         }
-        let chosen: Vec<HostName> =
+        let chosen: BTreeSet<HostName> =
             self.hosts.names().filter(|name| pattern.matches(name)).cloned().collect();
         if chosen.is_empty() {
             let hint = "`drover hosts` lists the hosts that are known";
@@ -379,12 +445,13 @@ impl MasterRole {
                 hint,
             ));
         }
-        let all = chosen.len();
-        let lacking: BTreeSet<HostName> =
-            chosen.into_iter().filter(|name| self.hosts.lacks(name)).collect();
-        lacking.iter().for_each(|name| cx.want(name));
-        let current = (all - lacking.len()) as u64;
-        self.pushes.push(Push::new(conn, revision, lacking, current, cx.now.at));
+        // Asked by hand, a host is dialled whatever it is thought to hold: it may have died, or
+        // lost what it had.
+        for name in &chosen {
+            self.hosts.ask_for(name);
+            cx.want(name);
+        }
+        self.pushes.push(Push::new(conn, revision, chosen, cx.now.at));
         self.tell_pushes(cx);
         Ok(())
     }
@@ -436,16 +503,13 @@ impl Role for MasterRole {
     }
 
     fn handle_message(&mut self, message: Message<'_>, cx: &mut Cx<'_>) -> Handled {
-        let source = match message.peer {
-            PeerAddr::Tcp(addr) => Some(addr.ip()),
-            PeerAddr::Unix { .. } => None,
-        };
-        if !self.hosts.heard(&message.origin.name, source, cx.now) {
+        let heard = self.on_heard(&message.origin.name, message.peer, cx);
+        if heard == Heard::Stranger {
             cx.node.counters.unknown_host += 1;
             return Handled::Refused(NackReason::Unknown);
         }
         let handled = match message.frame.header.kind {
-            Kind::POLL => self.on_poll(&message, cx),
+            Kind::POLL => self.on_poll(&message, heard, cx),
             Kind::BIND_REQ => self.on_bind_req(&message, cx),
             Kind::HEARTBEAT if access::<Heartbeat>(&message.frame).is_err() => {
                 Handled::Refused(NackReason::Damaged)
@@ -475,8 +539,10 @@ impl Role for MasterRole {
         }
     }
 
-    fn handle_gathered(&mut self, origin: &Origin, _: Kind, cx: &mut Cx<'_>) {
-        self.hosts.heard(&origin.name, None, cx.now);
+    fn handle_gathered(&mut self, origin: &Origin, peer: &PeerAddr, _: Kind, cx: &mut Cx<'_>) {
+        // A report is kept whoever brought it: that of a host with one address too many must
+        // not be lost, and the conflict is told.
+        self.on_heard(&origin.name, peer, cx);
         self.note_updates(cx);
     }
 
@@ -501,6 +567,8 @@ impl Role for MasterRole {
                 cx.effect(Effect::Append(records));
             }
             NodeEvent::Resolved { name, answer } => {
+                self.hosts.resolved(&name, answer.as_deref().unwrap_or_default(), cx.now);
+                self.note_updates(cx);
                 let asked = |p: &Probe| p.host == name && p.exchange.is_none();
                 while let Some(at) = self.probes.iter().position(asked) {
                     let probe = &mut self.probes[at];
@@ -539,13 +607,20 @@ impl Role for MasterRole {
         if let Some((records, _)) = self.refused.take_if(|(_, at)| *at <= cx.now.at) {
             cx.effect(Effect::Append(records));
         }
+        if let Some(unloaded) = &mut self.unloaded
+            && unloaded.retry_at <= cx.now.at
+        {
+            unloaded.retry_at = cx.now.at + LOAD_RETRY;
+            cx.effect(Effect::Load);
+        }
         self.tell_pushes(cx);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
         let pushes = self.pushes.iter().map(Push::next_timeout).min();
         let refused = self.refused.as_ref().map(|(_, at)| *at);
-        [self.update_at, refused, pushes].into_iter().flatten().min()
+        let load = self.unloaded.as_ref().map(|unloaded| unloaded.retry_at);
+        [self.update_at, refused, load, pushes].into_iter().flatten().min()
     }
 
     fn compose(&mut self, host: &HostName, _: &mut Cx<'_>) -> Vec<Outgoing> {

@@ -1,8 +1,9 @@
 //! How the master is: for its operator, and for anybody who asks over the wire.
 
-use super::hosts::CLOCK_SKEW_MAX_MS;
+use super::hosts::{CLOCK_SKEW_MAX_MS, Claim, HostCounts};
 use super::role::{Effect, MasterRole, VERSION};
 use crate::control::Status;
+use crate::table::words::{plural, span};
 use engine::ids::Revision;
 use engine::node::Context;
 use engine::wire::message::StatusResp;
@@ -30,7 +31,8 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
     all
 }
 
-fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u64) -> Vec<String> {
+fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> Vec<String> {
+    let HostCounts { silent, skewed, ahead, held_max, .. } = *hosts;
     let published = role.hosts().published();
     let now = cx.now.wall.0;
     let mut warnings = Vec::new();
@@ -44,29 +46,59 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u6
     } else if (published.expires.0 - now) * LIFE_LEFT_SHARE
         < published.expires.0.saturating_sub(published.issued.0)
     {
-        let days = (published.expires.0 - now) / 86_400_000;
+        let left = span(published.expires.0 - now);
         warnings.push(format!(
-            "the assignments expire in {days} days: run `drover publish --force` to renew them before that"
+            "the assignments expire in {left}: run `drover publish --force` to renew them before that"
+        ));
+    }
+    warnings.extend(role.unloaded());
+    let unreadable: Vec<_> = cx.node.server.iter().flat_map(|s| s.unreadable()).collect();
+    if let Some(first) = unreadable.first() {
+        let blobs = plural(unreadable.len() as u64, "blob is", "blobs are");
+        warnings.push(format!(
+            "{blobs} missing or damaged in the state directory (first: {first}), and hosts cannot fetch what they need: `drover publish` writes it again"
+        ));
+    }
+    if ahead > 0 {
+        let above = held_max.0.saturating_add(1);
+        warnings.push(format!(
+            "{} a later revision than {}, which is published, and refuse it: was a backup restored? Run `drover publish --revision-min {above}`",
+            plural(ahead, "host holds", "hosts hold"), published.revision
         ));
     }
     if skewed > 0 {
         let limit = CLOCK_SKEW_MAX_MS / 1000;
         warnings.push(format!(
-            "the clocks of {skewed} hosts are off by more than {limit} s: `drover hosts` shows which; expiry is judged by them"
+            "{} off by more than {limit} s: `drover hosts` shows which; expiry is judged by them",
+            if skewed == 1 {
+                "the clock of 1 host is".to_owned()
+            } else {
+                format!("the clocks of {skewed} hosts are")
+            }
         ));
     }
     if silent > 0 {
-        warnings.push(format!("{silent} hosts are silent: `drover hosts --silent` lists them"));
+        let silent = plural(silent, "host is", "hosts are");
+        warnings.push(format!("{silent} silent: `drover hosts --silent` lists them"));
     }
-    let conflicts = role.hosts().conflicts;
-    if conflicts > 0 {
-        warnings.push(format!("names were claimed from two addresses {conflicts} times: look for cloned or misnamed hosts"));
+    warnings.extend(role.strangers.warning(cx.now.at));
+    if let Some(Claim { name, key }) = role.hosts().claim() {
+        let times = plural(role.hosts().conflicts, "time", "times");
+        warnings.push(format!(
+            "names were claimed from two addresses {times}, last {name}, which is {}, from {}: look for cloned or misnamed hosts, or give the name all its addresses",
+            key.expected, key.found
+        ));
     }
     if let Some(inbox) = &cx.node.inbox {
         let quarantined = inbox.quarantined();
         if quarantined > 0 {
             warnings.push(format!(
-                "{quarantined} damaged records of the inbox were set aside: `drover queue dump --quarantined` shows them"
+                "{} set aside: `drover queue dump --quarantined` shows them",
+                plural(
+                    quarantined,
+                    "damaged record of the inbox was",
+                    "damaged records of the inbox were"
+                )
             ));
         }
         if let Some(error) = inbox.store_error() {
@@ -88,7 +120,7 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, silent: u64, skewed: u6
 pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
     let hosts = role.hosts();
     let published = hosts.published();
-    let (hosts_current, hosts_silent, skewed) = hosts.counts(role.silent_since(cx.now.wall));
+    let counts = hosts.counts(role.silent_since(cx.now.wall));
     let depth = cx.node.inbox.as_ref().map(|inbox| inbox.depth()).unwrap_or_default();
     Status {
         name: cx.node.name.to_string(),
@@ -98,15 +130,16 @@ pub(super) fn answer(role: &MasterRole, cx: &Context<'_, Effect>) -> Status {
         expires_ms: published.expires.0,
         uptime_ms: u64::try_from(role.uptime(cx.now.at).as_millis()).unwrap_or(u64::MAX),
         hosts_known: hosts.count() as u64,
-        hosts_current,
-        hosts_silent,
+        hosts_current: counts.current,
+        hosts_silent: counts.silent,
+        hosts_ahead: counts.ahead,
         inbox_records: depth.waiting,
         inbox_bytes: depth.bytes,
         sink_cursor: role.sink_cursor,
         connections: role.metrics().connections.value(),
         loop_lag_p99_us: u64::try_from(role.metrics().lag.quantile(0.99).as_micros())
             .unwrap_or(u64::MAX),
-        warnings: warnings(role, cx, hosts_silent, skewed),
+        warnings: warnings(role, cx, &counts),
         counters: counters(role, cx),
     }
 }

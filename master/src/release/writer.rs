@@ -25,7 +25,10 @@ pub struct Writer<'a> {
     /// What is found there already, and not written again, must stay.
     _hold: Hold,
     staged: BTreeMap<BlobHash, u64>,
+    /// Blobs that were found whole.
+    found: BTreeSet<BlobHash>,
     piece: Vec<u8>,
+    check: Vec<u8>,
 }
 
 impl<'a> Writer<'a> {
@@ -42,11 +45,13 @@ impl<'a> Writer<'a> {
             _lock: lock,
             _hold: hold,
             staged: BTreeMap::new(),
+            found: BTreeSet::new(),
             piece: vec![0; PIECE_SIZE],
+            check: vec![0; PIECE_SIZE],
         })
     }
 
-    /// Blobs that the store did not have, and their bytes.
+    /// Blobs that the store did not have whole, and their bytes.
     #[must_use]
     pub fn staged(&self) -> (u64, u64) {
         (self.staged.len() as u64, self.staged.values().sum())
@@ -58,6 +63,20 @@ impl<'a> Writer<'a> {
     /// [`StoreError`]: the release in force is then the one before, or, if only the last sync
     /// failed, this one; never a part of one.
     pub fn publish(self, release: &Release) -> Result<(), StoreError> {
+        self.place()?;
+        self.write_index(release)?;
+        replace(&self.store.current_path(), format!("{}\n", release.revision).as_bytes())
+    }
+
+    /// Puts what was missing or damaged in its place, for the release that is in force.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn repair(self) -> Result<(), StoreError> {
+        self.place()
+    }
+
+    fn place(&self) -> Result<(), StoreError> {
         self.sync_each(self.staged.keys().map(|hash| self.staged_path(*hash)))?;
         let mut dirs = BTreeSet::from([self.store.blobs_dir()]);
         for hash in self.staged.keys() {
@@ -71,9 +90,7 @@ impl<'a> Writer<'a> {
             let staged = self.staged_path(*hash);
             fs::rename(&staged, &path).map_err(StoreError::io("rename into place", &path))?;
         }
-        self.sync_each(dirs.into_iter())?;
-        self.write_index(release)?;
-        replace(&self.store.current_path(), format!("{}\n", release.revision).as_bytes())
+        self.sync_each(dirs.into_iter())
     }
 
     fn write_index(&self, release: &Release) -> Result<(), StoreError> {
@@ -105,10 +122,18 @@ impl<'a> Writer<'a> {
         self.store.staging_dir().join(hash.to_hex())
     }
 
-    /// A blob of another size than it must have is damaged, and is replaced.
-    fn has(&self, blob: Blob) -> bool {
-        self.staged.contains_key(&blob.hash)
-            || fs::metadata(self.store.blob_path(blob.hash)).is_ok_and(|m| m.len() == blob.size)
+    /// What is used again is read again: a blob that is damaged is replaced.
+    fn has(&mut self, blob: Blob) -> bool {
+        if self.staged.contains_key(&blob.hash) || self.found.contains(&blob.hash) {
+            return true;
+        }
+        let stored = File::open(self.store.blob_path(blob.hash)).ok();
+        let stored = stored.and_then(|file| measure(file, &mut self.check, |_| Ok(())).ok());
+        let whole = stored == Some(blob);
+        if whole {
+            self.found.insert(blob.hash);
+        }
+        whole
     }
 
     fn stage(&mut self, blob: Blob, bytes: &[u8]) -> Result<Blob, StoreError> {

@@ -1,17 +1,7 @@
 //! Times, sizes and foreign texts as people read them.
 
+pub use engine::logging::{printable, utc};
 use engine::time::WallMs;
-
-/// A text without control characters: they are escaped, so that nothing that a host sent can
-/// move the cursor or change a colour.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
-}
 
 /// A whole number of the largest unit that is not zero: `45s`, `3m`, `7h`, `12d`.
 #[must_use]
@@ -29,6 +19,12 @@ pub fn span(ms: u64) -> String {
 #[must_use]
 pub fn ago(then_ms: Option<u64>, now: WallMs) -> String {
     then_ms.map_or_else(|| "never".to_owned(), |then| span(now.0.saturating_sub(then)) + " ago")
+}
+
+/// So many things of a kind.
+#[must_use]
+pub fn plural(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 /// A duration in microseconds: `850us`, `12.3ms`, `4.56s`.
@@ -57,24 +53,4 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     format!("{scaled:.1}{}", units[unit])
-}
-
-/// A point in time in UTC: `2026-11-21 23:05:09Z`.
-#[must_use]
-pub fn utc(ms: u64) -> String {
-    let s = ms / 1000;
-    // Civil date from days since 1970, with years that begin in March so that the leap day is
-    // the last (Howard Hinnant, "chrono-compatible low-level date algorithms").
-    let z = s / 86_400 + 719_468;
-    let era = z / 146_097;
-    let day_of_era = z % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (h, m, s) = (s / 3600 % 24, s / 60 % 60, s % 60);
-    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02}Z")
 }

@@ -122,7 +122,7 @@ impl Services<Effect> for ClientThreads {
                 };
                 self.mailbox.post_role(RoleMail::Status { conn, status: Box::new(status) });
             }
-            Request::Role(Effect::Stop) => {
+            Request::Role(Effect::Stop | Effect::StopNow) => {
                 self.work.push(Work::Stop, now, Delay::micros(1, 10), rng);
             }
         }

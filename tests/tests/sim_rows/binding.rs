@@ -44,7 +44,7 @@ fn s1_47_four_thousand_clients_spread_evenly_over_four_addresses() {
         let (mut out, mut dial) = (VecDeque::<Output<()>>::new(), 1);
         uplink.advance(&mut dial, &mut rng, now, &mut out);
         assert!(matches!(out.pop_front(), Some(Output::Request(Request::Resolve { .. }))));
-        uplink.handle_resolved(&host("masters"), Some(&addresses), &mut rng, now);
+        uplink.handle_resolved(&host("masters"), Ok(&addresses), &mut rng, now);
         let parent = uplink.binding().parent().expect("it asks one of them");
         assert_eq!(parent.port(), PORT, "the name service knows no ports");
         *counts.entry(parent).or_default() += 1;

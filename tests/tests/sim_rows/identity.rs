@@ -1,6 +1,6 @@
 //! Who is who: answers go where the name service says, on connections that the master opens.
 
-use crate::{frames, settle, settled};
+use crate::{command, frames, settle, settled};
 use client::daemon::UNCHECKED;
 use engine::ids::{Epoch, Origin};
 use engine::node::io::CloseReason;
@@ -9,6 +9,7 @@ use engine::release::TrustedKeys;
 use engine::sign::SigningKey;
 use engine::wire::message::{BindAck, BindReq, Poll, StatusReq, StatusResp};
 use engine::wire::{Body, Class, FrameBuf, Kind, RouteBuf, access};
+use master::control::verb;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -127,6 +128,55 @@ fn s1_12_what_a_message_says_never_decides_which_address_is_dialled() {
     assert_eq!(world.count(ip(0, 1), ended), 0, "each of its messages was well formed");
 }
 
+/// A counter of a client's status.
+fn counter(world: &mut World, at: usize, name: &str) -> Option<u64> {
+    let tool = world.dial(ip(0, 200), world.clients[at].addr);
+    world.tools[tool].send(&FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {}));
+    world.until("its status", Duration::from_secs(5), |w| w.tools[tool].frames().count() == 1);
+    let frame = world.tools[tool].frames().next().expect("it was awaited");
+    let status = access::<StatusResp>(&frame).expect("a status");
+    let told = status.counters.iter().find(|c| c.0.as_str() == name);
+    told.map(|c| c.1.to_native())
+}
+
+/// Taken out of the inventory, a client learns it; put back, its reports go with the next poll,
+/// and not when the ten minutes are over that the master named.
+#[test]
+fn a_host_that_is_put_back_into_the_inventory_reports_with_its_next_poll() {
+    let mut world = World::new(24);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["*"], 1000);
+    world.start_master(0);
+    let at = world.add_client("c0", ip(1, 1));
+    world.clients[at].settings.poll_interval = Duration::from_secs(60);
+    world.start_client(at);
+    settle(&mut world);
+    assert_eq!(counter(&mut world, at, "not_in_inventory"), Some(0));
+    world.publish(0, &["other"], 1000);
+    world.act(at, Duration::from_millis(5));
+    let minutes = Duration::from_secs(120);
+    world.until("refused", minutes, |w| w.see_client(at).outbox.hold_until().is_some());
+    assert_eq!(counter(&mut world, at, "not_in_inventory"), Some(1));
+    world.publish(0, &["*"], 1000);
+    world.until("reported", minutes, |w| w.is_drained());
+    assert_eq!(counter(&mut world, at, "not_in_inventory"), Some(0));
+    world.assert_exactly_once();
+}
+
+/// A client whose name the master never had learns it with its first message.
+#[test]
+fn a_stranger_is_told_that_the_master_does_not_have_it() {
+    let mut world = World::new(25);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["c1"], 1000);
+    world.start_master(0);
+    let stranger = world.add_client("stranger", ip(1, 1));
+    world.start_client(stranger);
+    world.until("it knows", Duration::from_secs(60), |w| {
+        counter(w, stranger, "not_in_inventory") == Some(1)
+    });
+}
+
 #[test]
 fn s1_16_a_client_takes_what_nobody_signed_only_if_it_was_told_to_and_says_so() {
     let mut world = World::new(23);
@@ -149,13 +199,7 @@ fn s1_16_a_client_takes_what_nobody_signed_only_if_it_was_told_to_and_says_so() 
     assert_eq!(world.revision(0), 0, "the first refuses it for ever");
     for (at, unchecked) in [(0, 0), (1, 1)] {
         // Its status says so, and so does each poll, which `drover hosts` shows.
-        let tool = world.dial(ip(0, 200), world.clients[at].addr);
-        world.tools[tool].send(&FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {}));
-        world.until("its status", Duration::from_secs(5), |w| w.tools[tool].frames().count() == 1);
-        let frame = world.tools[tool].frames().next().expect("it was awaited");
-        let status = access::<StatusResp>(&frame).expect("a status");
-        let told = status.counters.iter().find(|c| c.0.as_str() == "signatures_unchecked");
-        assert_eq!(told.map(|c| c.1.to_native()), Some(unchecked));
+        assert_eq!(counter(&mut world, at, "signatures_unchecked"), Some(unchecked));
         let client = world.clients[at].addr.ip();
         let flows = world.site.net.flows();
         let up: Vec<u8> = flows
@@ -166,4 +210,61 @@ fn s1_16_a_client_takes_what_nobody_signed_only_if_it_was_told_to_and_says_so() 
         let says_so = up.windows(UNCHECKED.len()).any(|words| words == UNCHECKED.as_bytes());
         assert_eq!(says_so, unchecked == 1, "c{at}");
     }
+}
+
+/// Polls once in this name, from an address of its own choice, and awaits the answer.
+fn poll_as(world: &mut World, from: std::net::IpAddr, name: &str) {
+    let poll = Poll {
+        held: 0,
+        applied: 0,
+        wall_ms: world.site.net.now().wall.0,
+        version: "0.0.0".to_owned(),
+        last_error: String::new(),
+    };
+    let tool = world.dial(from, world.masters[0].addr);
+    world.tools[tool].send(&claimed(name, 1, &poll));
+    let answered = |w: &mut World| w.tools[tool].frames().count() == 1;
+    world.until("an answer", Duration::from_secs(5), answered);
+    // And until the name has been resolved.
+    world.run(Duration::from_secs(5));
+}
+
+#[test]
+fn s1_12_who_claims_anothers_name_is_told_of_and_does_not_stand_for_it() {
+    let mut world = settled(24, 2);
+    world.run(Duration::from_secs(120));
+    let conflicts = |w: &mut World| w.master(0).reactor.host().host.role().hosts().conflicts;
+    assert_eq!(conflicts(&mut world), 0, "each is heard from its own address");
+    world.kill_client(0);
+    poll_as(&mut world, ip(3, 3), "c0");
+    assert_eq!(conflicts(&mut world), 1);
+    let status = command(&mut world, verb::STATUS, "{}");
+    assert_eq!(status["hosts_current"], 2, "c0 holds what it held");
+    assert_eq!(status["counters"]["identity_conflict"], 1);
+    let told = status["warnings"].to_string();
+    assert!(told.contains("1 time, last c0, which is 127.0.1.1, from 127.0.3.3"), "{told}");
+    // Its name leads there too from now on: it has another address.
+    let second = SocketAddr::new(ip(3, 3), PORT + 1);
+    world.site.names.borrow_mut().values_mut().filter(|a| a[0].ip() == ip(1, 1)).for_each(|a| {
+        a.push(second);
+    });
+    poll_as(&mut world, ip(3, 3), "c0");
+    poll_as(&mut world, ip(3, 3), "c0");
+    assert_eq!(conflicts(&mut world), 1);
+    let held = command(&mut world, verb::STATUS, "{}");
+    assert_eq!(held["hosts_current"], 1, "now it speaks for itself: {held}");
+}
+
+#[test]
+fn s1_11_who_is_not_in_the_inventory_is_told_of() {
+    let mut world = World::new(25);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["c*"], 1000);
+    world.start_master(0);
+    poll_as(&mut world, ip(3, 3), "lost");
+    let told = command(&mut world, verb::STATUS, "{}")["warnings"].to_string();
+    assert!(told.contains("not in the inventory: lost (127.0.3.3); add them to hosts.yaml"));
+    world.publish(0, &["*"], 1000);
+    let told = command(&mut world, verb::STATUS, "{}")["warnings"].to_string();
+    assert!(!told.contains("lost"), "{told}");
 }

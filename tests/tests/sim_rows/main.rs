@@ -7,7 +7,8 @@ mod identity;
 mod push;
 
 use engine::reactor::sim::Flow;
-use engine::wire::{Decoder, Header};
+use engine::wire::message::{ControlReq, ControlResp};
+use engine::wire::{Decoder, FrameBuf, Header, access};
 use std::time::Duration;
 use tests::sim::World;
 
@@ -34,4 +35,18 @@ fn frames(flow: &Flow) -> Vec<(Header, usize)> {
     });
     fed.expect("what is written are frames");
     frames
+}
+
+/// The only piece, or the last, of an answer over the control socket.
+fn command(world: &mut World, verb: &str, arguments: &str) -> serde_json::Value {
+    let tool = world.control(0);
+    let request = ControlReq { verb: verb.to_owned(), arguments: arguments.into() };
+    world.tools[tool].send(&FrameBuf::message(None, &request, |_| {}));
+    let last = |w: &World| {
+        let frame = w.tools[tool].frames().last()?;
+        let response = access::<ControlResp>(&frame).expect("an answer");
+        response.last.then(|| serde_json::from_slice(&response.body).expect("JSON"))
+    };
+    world.until("the answer", LONG, |w| last(w).is_some());
+    last(world).expect("it was awaited")
 }

@@ -1,6 +1,6 @@
 //! How a release gets to its hosts: by polls, by a push, and by a push that an operator watches.
 
-use crate::{LONG, settle};
+use crate::{LONG, command, settle};
 use engine::ids::ConnId;
 use engine::node::DownstreamLimits;
 use engine::wire::message::{ControlReq, ControlResp};
@@ -193,4 +193,79 @@ fn s1_57_a_push_that_is_cancelled_goes_to_nobody_more() {
         matches!(pieces(w, tool).last(), Some(PushPiece::Result(_)))
     });
     world.until("current", LONG, World::is_current);
+}
+
+/// What a push by hand says: hosts that have their assignment, and the others with the reason.
+fn pushed(world: &mut World) -> (u64, Vec<(String, String)>) {
+    let tool = push(world);
+    let mut result = None;
+    world.until("the push has ended", LONG, |w| {
+        if let Some(PushPiece::Result(end)) = pieces(w, tool).pop() {
+            result = Some(end);
+        }
+        result.is_some()
+    });
+    let result = result.expect("it was awaited");
+    let failures = result.failures.into_iter().map(|f| (f.host, f.reason));
+    (result.done, failures.collect())
+}
+
+#[test]
+fn a_push_by_hand_dials_also_who_is_thought_to_have_it() {
+    let mut world = cluster(65, 4, MasterSettings::default(), HOUR);
+    assert_eq!(pushed(&mut world), (4, Vec::new()));
+    world.kill_client(1);
+    let (done, failures) = pushed(&mut world);
+    assert_eq!((done, failures.len()), (3, 1));
+    assert_eq!(failures[0].0, "c1");
+    assert!(failures[0].1.contains("nobody listens there"), "{failures:?}");
+    // One has lost its disk, and nobody knows it yet.
+    world.clients[1].disk = tests::sim::disk::Disk::new(7);
+    world.start_client(1);
+    world.until("it is there", LONG, |w| w.client_runs(1));
+    let _ = pushed(&mut world);
+    world.until("current", Duration::from_secs(60), World::is_current);
+}
+
+#[test]
+fn a_push_says_in_words_why_a_host_refuses() {
+    let mut world = cluster(66, 3, MasterSettings::default(), Duration::from_secs(60));
+    let strangers = format!("drover-signing-key-1 {}", "77".repeat(32));
+    let strangers = engine::sign::SigningKey::parse(&strangers).expect("a key").public();
+    world.kill_client(2);
+    world.clients[2].settings.trusted_keys = engine::release::TrustedKeys::Only(vec![strangers]);
+    world.start_client(2);
+    world.publish(0, &["*"], 1000);
+    world.run(Duration::from_secs(120));
+    let (done, failures) = pushed(&mut world);
+    assert_eq!((done, failures.len()), (2, 1), "{failures:?}");
+    assert_eq!(failures[0].0, "c2");
+    let untrusted = "refused by the host: it trusts no key that has signed the assignment";
+    assert!(failures[0].1.starts_with(untrusted), "{failures:?}");
+}
+
+/// The state directory was lost, or an old one put back: its revisions begin anew.
+#[test]
+fn hosts_that_hold_more_than_is_published_are_an_error_that_names_its_cure() {
+    let mut world = cluster(67, 2, MasterSettings::default(), Duration::from_secs(60));
+    world.publish(0, &["*"], 1000);
+    world.publish(0, &["*"], 2000);
+    settle(&mut world);
+    world.kill_master(0);
+    world.masters[0].releases.truncate(1);
+    world.start_master(0);
+    world.run(Duration::from_secs(120));
+
+    let cure = "`drover publish --revision-min";
+    let status = command(&mut world, verb::STATUS, "{}");
+    assert_eq!((&status["hosts_current"], &status["hosts_ahead"]), (&0.into(), &2.into()));
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("2 hosts hold a later revision than 1"), "{warnings}");
+    assert!(warnings.contains(&format!("{cure} 4`")), "{warnings}");
+    let (done, failures) = pushed(&mut world);
+    assert_eq!((done, failures.len()), (0, 2));
+    assert!(failures.iter().all(|(_, why)| why.contains(cure)), "{failures:?}");
+    let probed = command(&mut world, verb::PROBE, "{\"host\":\"c0\"}").to_string();
+    assert!(probed.contains("it holds revision 3, and 1 is published"), "{probed}");
+    assert!(probed.contains("\"ok\":false") && probed.contains(cure), "{probed}");
 }

@@ -3,18 +3,21 @@
 use engine::blocking::Connection;
 use engine::wire::FrameBuf;
 use engine::wire::message::{StatusReq, StatusResp};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, output};
 
 /// More peers than the master may have descriptors: accepting pauses, says so at most once a
-/// second, does not spin, and goes on when they have left.
+/// minute, does not spin, and goes on when they have left.
 #[test]
 fn e1_a_master_without_descriptors_pauses_and_resumes() {
     let cluster = Cluster::new();
@@ -24,17 +27,15 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     let mut master = Daemon::spawn(limited.arg(binary("drover")).arg(cluster.master_config()));
     master.wait_line("raise the limit (`ulimit -n`");
     master.wait_line("listens on");
-    let began = Instant::now();
     let crowd: Vec<TcpStream> =
         (0..400).map(|_| TcpStream::connect(cluster.master_addr).unwrap()).collect();
-    master.wait_line("accepting pauses: ");
+    master.wait_line("raise LimitNOFILE, or lower connections_max");
     let before = ticks(&master);
     // What it costs to be full: a pause, not a loop.
     std::thread::sleep(Duration::from_secs(3));
     let (used, lines) = (ticks(&master) - before, master.count_lines("accepting pauses: "));
-    let elapsed = began.elapsed().as_secs();
     assert!(used < 30, "{used} ticks of CPU time in 3 s");
-    assert!(lines as u64 <= elapsed + 2, "{lines} lines in {elapsed} s");
+    assert_eq!(lines, 1, "it is told once");
     drop(crowd);
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);
@@ -69,8 +70,8 @@ fn e14_the_accept_queue_is_long() {
 }
 
 /// While an action runs, whoever asks the client how it is, is answered; and the same
-/// request is answered by the master (S1-22). A second signal ends the client although the
-/// action goes on.
+/// request is answered by the master (S1-22). A second signal ends the action with all that it
+/// has started, and the client, which has kept the report that says so.
 #[test]
 fn s1_58_s1_22_status_is_answered_during_an_action() {
     let mut cluster = Cluster::new();
@@ -101,9 +102,15 @@ fn s1_58_s1_22_status_is_answered_during_an_action() {
     }
     client.signal(Signal::SIGTERM);
     let ended = client.wait_end(PATIENCE);
-    assert_eq!(ended.status.code(), Some(143), "{}", ended.log);
-    // The action is let go: its group lives on only as long as it waits for us.
-    drop(OpenOptions::new().read(true).write(true).open(&go).unwrap());
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.log);
+    // Whoever of its group lived would have the pipe open.
+    let nobody = OpenOptions::new().write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&go);
+    assert_eq!(nobody.unwrap_err().raw_os_error(), Some(Errno::ENXIO as i32));
+    let left = output(&mut cluster.client_command("web-1.test", 2, &["status"]));
+    let left = String::from_utf8_lossy(&left.stdout);
+    assert!(left.contains("1 interrupted"), "{left}");
+    let _again = cluster.client("web-1.test", 2);
+    cluster.until(&["reports"], |reports| reports.to_string().contains("interrupted"));
 }
 
 /// Three files with content and one that must not be: each is as managed again, whatever is

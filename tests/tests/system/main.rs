@@ -1,6 +1,7 @@
 //! Masters and clients as real processes: real sockets, real disks, real signals.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the answer, in its helpers too")]
 
+mod clients;
 mod commands;
 mod happy;
 mod idle;
@@ -9,5 +10,6 @@ mod limits;
 mod load;
 mod mistakes;
 mod peers;
+mod recovery;
 mod stopped;
 mod warnings;

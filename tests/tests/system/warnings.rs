@@ -67,10 +67,7 @@ fn s1_53_a_damaged_record_of_a_stopped_masters_inbox_blocks_nothing() {
     master.wait_line(&format!("record {DAMAGED} goes to the quarantine"));
     let status = cluster.until(&["status"], |status| status["inbox_records"] == 0);
     assert_eq!(status["counters"]["quarantined"], 1, "{status}");
-    assert!(
-        warnings(&status).contains("1 damaged records of the inbox were set aside"),
-        "{status}"
-    );
+    assert!(warnings(&status).contains("1 damaged record of the inbox was set aside"), "{status}");
     let whole = (1..=REPORTS).filter(|seq| *seq != DAMAGED);
     let whole: BTreeSet<_> = whole.map(|seq| id_of(&sender.name, sender.epoch, seq)).collect();
     let stored = cluster.ids();
@@ -105,7 +102,7 @@ fn assignments_that_expire_soon_or_have_expired_are_warned_of() {
     let cluster = Cluster::new();
     for (days, warning) in [
         (20, None),
-        (25, Some("the assignments expire in 4 days: run `drover publish --force`")),
+        (25, Some("the assignments expire in 4d: run `drover publish --force`")),
         (31, Some("the assignments have expired: ")),
     ] {
         // An hour less: while the test goes on, no day ends.
@@ -124,10 +121,14 @@ fn assignments_that_expire_soon_or_have_expired_are_warned_of() {
 
 /// Polls once from this address, with this clock, and waits for the ack.
 fn poll(cluster: &Cluster, from: u8, name: &str, wall: WallMs) {
+    poll_holding(cluster, from, name, wall, 0);
+}
+
+fn poll_holding(cluster: &Cluster, from: u8, name: &str, wall: WallMs, held: u64) {
     let origin = Origin { name: name.parse().unwrap(), epoch: Epoch(9), seq: 1 };
     let poll = Poll {
-        held: 0,
-        applied: 0,
+        held,
+        applied: held,
         wall_ms: wall.0,
         version: String::new(),
         last_error: String::new(),
@@ -176,4 +177,23 @@ fn s1_11_a_name_claimed_from_two_addresses_is_warned_of() {
     }
     let told = warnings(&cluster.json(&["status"]));
     assert!(told.contains("names were claimed from two addresses 2 times"), "{told}");
+}
+
+/// A master that was restored from a copy begins to count where the copy ends.
+#[test]
+fn hosts_that_hold_later_revisions_are_shown_and_publish_warns() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let _master = cluster.master();
+    poll_holding(&cluster, 2, "ahead.test", clock::wall(), 8);
+    let cure = "run `drover publish --revision-min 9`";
+    let hosts = cluster.json(&["hosts"]);
+    let error = hosts["hosts"][0]["last_error"].as_str().unwrap();
+    assert!(error.contains("it holds revision 8, and 1 is published") && error.contains(cure));
+    let told = cluster.drover_ok(&["publish"]);
+    assert!(told.contains("hold revision 8, and refuse revision 1") && told.contains(cure));
+    let told = cluster.drover_ok(&["publish", "--revision-min", "9"]);
+    assert!(told.contains("published revision 9") && !told.contains("refuse"), "{told}");
+    let error = &cluster.json(&["hosts"])["hosts"][0]["last_error"];
+    assert_eq!(error, "", "it takes it now");
 }

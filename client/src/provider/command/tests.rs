@@ -33,6 +33,51 @@ fn environment_and_directory_are_the_given_ones() {
 }
 
 #[test]
+fn a_command_has_the_standard_descriptors_and_no_other() {
+    let stop = StopSwitch::new().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = engine::queue::lmdb::LmdbConfig::new(dir.path());
+    let _queue = engine::queue::lmdb::LmdbStore::open(config).unwrap();
+    // One that a careless parent of ours has left open.
+    let (left_open, _) = io::pipe().unwrap();
+    let inherited = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty());
+    nix::fcntl::fcntl(&left_open, inherited).unwrap();
+    let done = sh("ls /proc/$$/fd; true", LONG, &stop);
+    assert_eq!(String::from_utf8_lossy(&done.output), "0\n1\n2\n");
+}
+
+/// Runs a command until the test that started this one kills it.
+#[test]
+fn runs_until_killed() {
+    let Some(fifo) = std::env::var_os("DROVER_COMMAND_TEST_CHILD") else { return };
+    let fifo = fifo.into_string().unwrap();
+    sh(
+        &format!("exec sh -c 'echo > {fifo}; exec sleep 60 > {fifo}'"),
+        LONG,
+        &StopSwitch::new().unwrap(),
+    );
+}
+
+/// As long as the command lives, it has the pipe open; nobody but the system can end it.
+#[test]
+fn a_command_ends_when_the_client_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut client = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["provider::command::tests::runs_until_killed", "--exact"])
+        .env("DROVER_COMMAND_TEST_CHILD", &fifo)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut reader = std::fs::File::open(&fifo).unwrap();
+    reader.read_exact(&mut [0]).unwrap();
+    client.kill().unwrap();
+    client.wait().unwrap();
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
 fn what_cannot_start_is_an_error() {
     let stop = StopSwitch::new().unwrap();
     for words in [&["/no/such/program"][..], &[]] {

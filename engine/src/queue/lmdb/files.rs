@@ -4,7 +4,8 @@
 use crate::queue::store::StoreError;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::RawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Takes the lock of a queue's directory, until the file is dropped.
@@ -21,6 +22,38 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
         Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
+}
+
+/// Makes a queue's directory, its owner's alone, if it is missing.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir.parent().unwrap_or(Path::new("/")))?;
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+/// Keeps every descriptor that this process has of the file from the programs that it starts.
+pub(super) fn close_on_exec(file: &File) -> io::Result<()> {
+    let identity = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
+    let wanted = identity(&file.metadata()?);
+    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
+        let same = std::fs::metadata(entry.path()).is_ok_and(|meta| identity(&meta) == wanted);
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (true, Some(fd)) = (same, number) {
+            set_close_on_exec(fd)?;
+        }
+    }
+    Ok(())
+}
+
+fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
+    // SAFETY: it changes nothing but a flag of a descriptor, and fails if there is none.
+    #[allow(unsafe_code)]
+    match unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

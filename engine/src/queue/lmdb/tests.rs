@@ -1,6 +1,7 @@
 use super::*;
 use crate::queue::store::StoreCommand as Command;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command as Process, Stdio};
 
 fn config(dir: &Path) -> LmdbConfig {
@@ -63,6 +64,20 @@ fn records_pages_and_numbers_come_back() {
     let command = Command::Read { from: 0, records_max: 10, bytes_max: 0 };
     let StoreEvent::Records { records, .. } = store.apply(&command).remove(0) else { panic!() };
     assert_eq!((records.len(), records[0].arrived), (1, WallMs(7)));
+}
+
+/// A program that a client starts must not be able to write its queue.
+#[test]
+fn no_child_inherits_a_descriptor_of_the_queue() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = dir.path().join("queue");
+    let (_store, _) = open(&queue);
+    let mode = queue.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "it is its owner's alone");
+    let listed = Process::new("ls").args(["-l", "/proc/self/fd"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("/dev/null") || listed.contains("pipe:"), "{listed}");
+    assert!(!listed.contains(dir.path().to_str().unwrap()), "{listed}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::limits::HEADER_SIZE;
 use crate::queue::lanes::{LaneCounts, Message, ttl_seconds};
 use crate::queue::store::{Batch, Record, StoreCommand, StoreError, StoreEvent, StoreState};
 use crate::time::{Instant, Now};
-use crate::wire::{Frame, FrameBuf, Lane, Nack};
+use crate::wire::{Frame, FrameBuf, Lane, Nack, NackReason};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,8 +28,16 @@ pub(super) struct DurableLane {
     next: u64,
     bytes: u64,
     run: u64,
-    hold: Option<Instant>,
+    hold: Option<Hold>,
     work: Option<Box<Work>>,
+}
+
+/// The peer has said when to come again.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    until: Instant,
+    /// It did not know this host: the first sign that it does ends the wait.
+    as_unknown: bool,
 }
 
 #[derive(Debug, Default)]
@@ -155,8 +163,12 @@ impl DurableLane {
         self.hold = None;
     }
 
+    pub(super) fn handle_known(&mut self) {
+        self.hold.take_if(|hold| hold.as_unknown);
+    }
+
     pub(super) fn poll_frame(&mut self, window_bytes: usize, now: Now) -> Option<FrameBuf> {
-        if self.hold.is_some_and(|until| now.at < until) {
+        if self.hold.is_some_and(|hold| now.at < hold.until) {
             return None;
         }
         loop {
@@ -235,7 +247,8 @@ impl DurableLane {
             work.settling = Some(Settling { seq, reason, asked: false });
             work.counts.refused += 1;
         } else {
-            self.hold = Some(at + nack.retry_after.clamp(HOLD_MIN, HOLD_MAX));
+            let until = at + nack.retry_after.clamp(HOLD_MIN, HOLD_MAX);
+            self.hold = Some(Hold { until, as_unknown: nack.reason == NackReason::Unknown });
         }
     }
 
@@ -297,7 +310,7 @@ impl DurableLane {
         now: Now,
     ) -> Option<StoreCommand> {
         // An old hold would be a deadline that has always just passed.
-        self.hold.take_if(|until| now.at >= *until);
+        self.hold.take_if(|hold| now.at >= hold.until);
         let held = self.hold.is_some();
         let (acked_next, committed_next, run) = (self.acked_next, self.committed_next, self.run);
         if delivering && !held && acked_next < committed_next {
@@ -343,7 +356,7 @@ impl DurableLane {
 
     pub(super) fn is_due(&self, at: Instant) -> bool {
         let settling = self.work.as_ref().is_some_and(|work| work.settling.is_some());
-        let held = self.hold.is_some_and(|until| at < until);
+        let held = self.hold.is_some_and(|hold| at < hold.until);
         self.acked_next < self.committed_next && !held && !settling
     }
 
@@ -353,12 +366,12 @@ impl DurableLane {
     }
 
     pub(super) fn hold_until(&self) -> Option<Instant> {
-        self.hold
+        self.hold.map(|hold| hold.until)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let pause = self.work.as_ref().and_then(|work| work.pause);
-        let hold = self.hold.filter(|_| self.acked_next < self.committed_next);
+        let hold = self.hold_until().filter(|_| self.acked_next < self.committed_next);
         pause.into_iter().chain(hold).min()
     }
 

@@ -66,6 +66,19 @@ fn signals_become_mail() {
 }
 
 #[test]
+fn who_has_something_to_do_at_a_second_stop_is_told_of_it() {
+    if !in_child("reactor::tests::process::who_has_something_to_do_at_a_second_stop_is_told_of_it")
+    {
+        return;
+    }
+    let mut w = World::<MioBackend>::new();
+    w.reactor.watch(Box::new(Signals::install_patient(2).unwrap())).unwrap();
+    signal_hook::low_level::raise(libc::SIGTERM).unwrap();
+    signal_hook::low_level::raise(libc::SIGINT).unwrap();
+    w.until("stops", |w| w.seen() == [Seen::Stop, Seen::Stop]);
+}
+
+#[test]
 fn a_second_signal_ends_the_process_at_once() {
     if std::env::var_os(CHILD).is_none() {
         let test = "reactor::tests::process::a_second_signal_ends_the_process_at_once";

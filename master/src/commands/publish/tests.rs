@@ -136,6 +136,17 @@ fn what_has_not_changed_is_not_published_again() {
     let again = fixture.publish();
     assert_eq!((again.outcome, again.revision, again.previous), (Outcome::Unchanged, 1, Some(1)));
     assert!(again.to_text().starts_with("nothing changed: revision 1 of site test stays in force"));
+    // One is damaged, and keeps its size; another is gone.
+    let blobs: Vec<_> = before.iter().map(|(path, ..)| path).filter(|p| p.is_file()).collect();
+    let first = std::fs::read(blobs[0]).unwrap();
+    std::fs::write(blobs[0], vec![b'?'; first.len()]).unwrap();
+    std::fs::remove_file(blobs[1]).unwrap();
+    let repaired = fixture.publish();
+    assert_eq!((repaired.outcome, repaired.blobs_new), (Outcome::Unchanged, 2));
+    let text = repaired.to_text();
+    assert!(text.contains("warning: 2 blobs of it, missing or damaged, written again"), "{text}");
+    assert_eq!(std::fs::read(blobs[0]).unwrap(), first);
+    let before = snapshot(&fixture.dir.path().join("state/blobs"));
     let forced = publish(&PublishArgs { force: true, ..fixture.args() }, NOW, &mut |_| {}).unwrap();
     assert_eq!((forced.outcome, forced.revision, forced.blobs_new), (Outcome::Published, 2, 0));
     assert!(forced.changes.is_empty());

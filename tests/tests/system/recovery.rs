@@ -1,0 +1,64 @@
+//! A master that is told of something it cannot use, or whose disk is not what it was: it says
+//! so, and what it advises helps.
+
+use engine::ids::BlobHash;
+use serde_json::Value;
+use std::fs;
+use tests::system::Cluster;
+
+fn warnings(cluster: &Cluster) -> String {
+    cluster.json(&["status"])["warnings"].to_string()
+}
+
+#[test]
+fn publishing_again_after_a_failed_load_loads_what_is_newest() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let _master = cluster.master();
+    fs::rename(cluster.path("m/hosts"), cluster.path("m/away")).unwrap();
+    fs::create_dir(cluster.path("m/hosts")).unwrap();
+    cluster.write_policy("resources:\n  - file: /motd\n    content: \"two\\n\"\n");
+    let failed = cluster.drover(&["publish"]);
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(said.contains("the running master does not distribute it"), "{said}");
+    let told = warnings(&cluster);
+    assert!(told.contains("revision 2 is published, and 1 is in force: "), "{told}");
+    assert!(told.contains("hosts") && told.contains("tried again every 30 s"), "{told}");
+
+    // Nothing is to be published, and it fails all the same: it is not in force.
+    assert_eq!(cluster.drover(&["publish"]).status.code(), Some(1));
+    fs::remove_dir(cluster.path("m/hosts")).unwrap();
+    fs::rename(cluster.path("m/away"), cluster.path("m/hosts")).unwrap();
+    let text = cluster.drover_ok(&["publish"]);
+    assert!(text.starts_with("nothing changed: revision 2"), "{text}");
+    assert_eq!(cluster.json(&["status"])["revision"], 2);
+    assert!(!warnings(&cluster).contains("is in force"));
+}
+
+#[test]
+fn damaged_and_missing_blobs_are_told_of_and_written_again() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.write("m/site/policies/base/files/big", "it is what it is\n".repeat(1000));
+    cluster.write_policy("resources:\n  - file: /big\n    source: big\n");
+    cluster.publish();
+    let hash = BlobHash::of("it is what it is\n".repeat(1000).as_bytes()).to_hex();
+    let blob = cluster.path(&format!("m/state/blobs/{}/{}", &hash[..2], &hash[2..]));
+    fs::write(&blob, "?".repeat(17_000)).unwrap();
+    let mut master = cluster.master();
+    let mut client = cluster.client("web-1.test", 2);
+    master.wait_line(&format!("blob {hash} is damaged"));
+    let told = |status: &Value| status["warnings"].to_string().contains("1 blob is missing");
+    let told = cluster.until(&["status"], told)["warnings"].to_string();
+    assert!(told.contains("1 blob is missing or damaged in the state directory"), "{told}");
+    assert!(told.contains(&hash) && told.contains("`drover publish` writes it again"), "{told}");
+
+    let text = cluster.drover_ok(&["publish"]);
+    assert!(text.contains("1 blob of it, missing or damaged, written again"), "{text}");
+    assert!(!warnings(&cluster).contains("damaged"));
+    let _ = cluster.drover_ok(&["push"]);
+    client.wait_line("converged");
+    let root = cluster.root("web-1.test");
+    assert!(fs::read_to_string(root.join("big")).unwrap().starts_with("it is what it is\n"));
+}
