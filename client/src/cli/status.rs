@@ -178,6 +178,7 @@ impl StatusView {
                 let up = format_duration(Duration::from_secs(daemon.uptime_ms / 1000));
                 let parent = match &daemon.bound {
                     Some(parent) => format!("bound to {parent}"),
+                    None if self.is_unknown() => "bound to no master".to_owned(),
                     None => "no master can be reached".to_owned(),
                 };
                 format!("running for {up}, version {}, {parent}", daemon.version)

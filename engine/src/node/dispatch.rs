@@ -148,7 +148,7 @@ impl<R: Role> Node<R> {
                 if header.kind.class() == Class::Downstream
                     && let Some(uplink) = &mut self.parts.uplink
                 {
-                    self.parts.events.extend(uplink.handle_known().map(NodeEvent::from));
+                    self.parts.events.extend(uplink.handle_known(self.now).map(NodeEvent::from));
                 }
                 self.owe_ack(conn, &frame, false)
             }
@@ -176,7 +176,7 @@ impl<R: Role> Node<R> {
         let (parts, now) = (&mut self.parts, self.now);
         if let Some(uplink) = &mut parts.uplink {
             let bound = uplink.handle_bind_resp(answer.nonce.to_native(), now);
-            let known = bound.as_ref().and_then(|_| uplink.handle_known());
+            let known = bound.as_ref().and_then(|_| uplink.handle_known(now));
             parts.events.extend(known.into_iter().chain(bound).map(NodeEvent::from));
         }
         self.owe_ack(conn, &frame, false)

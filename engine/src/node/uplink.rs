@@ -172,9 +172,16 @@ impl Uplink {
     }
 
     /// Something came that only a parent sends that knows this host.
-    pub fn handle_known(&mut self) -> Option<UplinkEvent> {
+    pub fn handle_known(&mut self, now: Now) -> Option<UplinkEvent> {
         self.outbox.handle_known();
-        std::mem::take(&mut self.is_unknown).then_some(UplinkEvent::Known)
+        if !std::mem::take(&mut self.is_unknown) {
+            return None;
+        }
+        // What it was asked before it knew, it has refused.
+        if let Binding::Asked { until, .. } = &mut self.binding {
+            *until = now.at;
+        }
+        Some(UplinkEvent::Known)
     }
 
     fn on_unknown(&mut self) -> Option<UplinkEvent> {
@@ -295,7 +302,10 @@ impl Uplink {
                 let acked =
                     UplinkEvent::Acked { lane: header.lane, epoch: header.epoch, seq: header.seq };
                 // A durable one may have been taken before the inventory lost this host.
-                let known = if header.lane == Lane::Durable { None } else { self.handle_known() };
+                let known = match header.lane {
+                    Lane::Volatile => self.handle_known(now),
+                    Lane::Urgent | Lane::Durable => None,
+                };
                 [known, Some(acked), behind.then_some(UplinkEvent::Behind)]
             }
             Kind::NACK => {

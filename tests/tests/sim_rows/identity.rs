@@ -3,7 +3,8 @@
 use crate::{command, frames, settle, settled};
 use client::daemon::UNCHECKED;
 use engine::ids::{Epoch, Origin};
-use engine::node::io::CloseReason;
+use engine::node::Binding;
+use engine::node::io::{CloseReason, Mail};
 use engine::reactor::sim::Flow;
 use engine::release::TrustedKeys;
 use engine::sign::SigningKey;
@@ -172,9 +173,13 @@ fn a_stranger_is_told_that_the_master_does_not_have_it() {
     world.start_master(0);
     let stranger = world.add_client("stranger", ip(1, 1));
     world.start_client(stranger);
-    world.until("it knows", Duration::from_secs(60), |w| {
-        counter(w, stranger, "not_in_inventory") == Some(1)
-    });
+    let minute = Duration::from_secs(60);
+    world.until("it knows", minute, |w| counter(w, stranger, "not_in_inventory") == Some(1));
+    // With the first sign that it has it now, it asks for what was refused.
+    world.publish(0, &["stranger"], 1000);
+    world.client(stranger).reactor.mailbox().post(Mail::Reload);
+    let second = Duration::from_secs(2);
+    world.until("bound", second, |w| matches!(w.see_client(0).binding(), Binding::Bound { .. }));
 }
 
 #[test]
