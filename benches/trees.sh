@@ -104,14 +104,25 @@ first_run() {
   for n in $(seq 2 $(($2 + 1))); do await "$top/c$n/log" "revision 1: .*converged"; done
   say "$1" "fetch and apply, $2 client(s)" "$(($(now_ms) - start))" ms
   for n in 2; do
-    say "$1" "reported duration of the run" "$(run_ms "$n")" ms
+    say "$1" "reported duration of the run" "$(run_ms "$n" 1)" ms
     say "$1" "client peak (VmHWM)" "$(field "$(cat "$top/c$n/pid")" VmHWM)" kB
     say "$1" "client after (VmRSS)" "$(field "$(cat "$top/c$n/pid")" VmRSS)" kB
     say "$1" "client CPU" "$(cpu_ms "$(cat "$top/c$n/pid")")" ms
   done
   say "$1" "master CPU" "$(cpu_ms "${pids[0]}")" ms
 }
-run_ms() { "$bin/drover" reports --host "h$1" --json | grep -o '"duration_us": *[0-9]*' | head -1 | grep -o '[0-9]*$' | awk '{ printf "%.1f", $1 / 1000 }'; }
+# Milliseconds of the newest run of revision $2 that client $1 has reported; its report comes a
+# moment after its log line.
+run_ms() {
+  local us=
+  for _ in $(seq 200); do
+    us=$("$bin/drover" reports --host "h$1" --json | tr '{' '\n' | grep "\"revision\": *$2," | head -1 |
+      grep -o '"duration_us": *[0-9]*' | grep -o '[0-9]*$' || true)
+    [ -n "$us" ] && break
+    sleep 0.05
+  done
+  awk -v us="$us" 'BEGIN { printf "%.1f", us / 1000 }'
+}
 publish() {
   local start
   start=$(now_ms)
@@ -128,7 +139,7 @@ again() {
   "$bin/drover" publish --force >/dev/null
   for n in $(seq 2 $(($2 + 1))); do await "$top/c$n/log" "revision $next: .*converged"; done
   say "$1" "again: publish to converged" "$(($(now_ms) - start))" ms
-  say "$1" "again: reported duration" "$(run_ms 2)" ms
+  say "$1" "again: reported duration" "$(run_ms 2 "$next")" ms
   say "$1" "again: blob bytes" "$(($(blob_bytes) - before))" B
   say "$1" "again: written below the roots" "$(find "$top"/c*/root -cnewer "$top/mark" | wc -l)" entries
 }
@@ -169,15 +180,15 @@ case_big() {
   policy $'  - file: /big\n    source: big'
   publish big
   master
-  for n in 2; do
+  for n in 2 3 4; do
     local start
     start=$(now_ms)
     client "$n"
     await "$top/c$n/log" 'revision 1: .*converged'
     local took=$(($(now_ms) - start))
     say big "$big_mib MiB to one client" "$took" ms
-    say big "of that: apply" "$(run_ms "$n")" ms
-    say big "fetch" "$(awk -v m="$big_mib" -v t="$took" -v a="$(run_ms "$n")" 'BEGIN { printf "%.0f", m * 1000 / (t - a) }')" MiB/s
+    say big "of that: apply" "$(run_ms "$n" 1)" ms
+    say big "fetch" "$(awk -v m="$big_mib" -v t="$took" -v a="$(run_ms "$n" 1)" 'BEGIN { printf "%.0f", m * 1000 / (t - a) }')" MiB/s
     say big "client CPU" "$(cpu_ms "$(cat "$top/c$n/pid")")" ms
     say big "master CPU" "$(cpu_ms "${pids[0]}")" ms
     say big "client peak (VmHWM)" "$(field "$(cat "$top/c$n/pid")" VmHWM)" kB

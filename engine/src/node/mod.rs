@@ -77,6 +77,16 @@ impl<R: Role> Node<R> {
         act(&mut self.role, &mut Context { now, node: &mut self.parts })
     }
 
+    /// Gives back the memory that its queues took for what is over: for a process that has
+    /// thousands of nodes, most of which do nothing most of the time.
+    pub fn shrink(&mut self) {
+        let parts = &mut self.parts;
+        parts.links.shrink_to_fit();
+        parts.acks_due.shrink_to_fit();
+        parts.out.shrink_to_fit();
+        parts.events.shrink_to_fit();
+    }
+
     fn tell(&mut self, event: NodeEvent) {
         self.role.handle_event(event, &mut Context { now: self.now, node: &mut self.parts });
     }

@@ -362,6 +362,8 @@ impl Swarm {
             Opened::ByMaster => self.tally.failed("dial-back", reason.label()),
         }
         self.tell(index, Input::Closed { conn, reason }, now);
+        let place = self.place(index);
+        self.clients[place].node.shrink();
     }
 }
 
