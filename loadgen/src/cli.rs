@@ -72,10 +72,10 @@ Latency counts from the slot at which a request should have begun.")]
         #[command(flatten)]
         common: Common,
         /// Each client polls so often
-        #[arg(long, default_value = "60s", value_parser = parse_duration)]
+        #[arg(long, default_value = "60s", value_parser = positive_duration)]
         interval: Duration,
         /// Polls go on for so long
-        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = parse_duration, conflicts_with = "until_all")]
+        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = positive_duration, conflicts_with = "until_all")]
         duration: Duration,
         /// Every client is to hold this revision, or a later one, and to have reported it
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -107,10 +107,10 @@ Examples:
   loadgen capacity --question polls --interval 10m
   loadgen capacity --question reconnects --slo max=30s --clients 20000
 
-Each step passes only if 99 % of what was offered was carried, latencies kept to the bound,
-nothing was lost, and neither the inbox nor the master's memory grew. The answer lies within
-5 % of what passed and what did not, and was confirmed three times. Without --master it starts
-a master of its own.")]
+Each step passes only if 99 % of what was offered was carried, latencies kept to the bound, and
+neither the inbox nor the master's memory grew. The answer lies within
+5 % of what passed and what did not, and was confirmed three times; what was acked is compared
+with what is stored at the end. It starts a master of its own, which ends with it.")]
     Capacity {
         #[command(flatten)]
         names: Names,
@@ -123,13 +123,13 @@ a master of its own.")]
         #[arg(long, value_name = "BOUND", default_value = "p99=1s", value_parser = Bound::parse)]
         slo: Bound,
         /// How long each step offers its load
-        #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+        #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
         step: Duration,
         /// Steps of 2 s, one minute in all
         #[arg(long, conflicts_with_all = ["step", "question"])]
         quick: bool,
-        /// The poll interval for which the answer is put in clients [default: the clients' own]
-        #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = parse_duration)]
+        /// The poll interval for which the answer is put in clients: by default the clients' own
+        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
         interval: Duration,
         /// Decides the order of the clients' slots
         #[arg(long, value_name = "N", default_value_t = 1)]
@@ -254,7 +254,7 @@ struct Common {
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
     /// How long clients may take to reach the goal
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     timeout: Duration,
     /// Deliveries under way at once [default: half of the descriptors]
     #[arg(long, value_name = "N")]
@@ -272,7 +272,7 @@ struct Common {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Kill a master of its own with SIGKILL so often, and start it again at once
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "own_master")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, requires = "own_master")]
     kill_master: Option<Duration>,
     /// Decides the order of the clients' slots
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -330,6 +330,14 @@ impl Common {
     }
 }
 
+/// Reads a duration that is not zero.
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("this cannot be zero; write 1ms or more".to_owned()),
+        some => Ok(some),
+    }
+}
+
 /// Runs the program with these arguments, the first of which is its own name.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -356,7 +364,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             reports_per_poll,
         } => {
             let workload = Workload::Steady {
-                interval: (*interval).max(Duration::from_millis(1)),
+                interval: *interval,
                 duration: (!until_all).then_some(*duration),
                 revision: *expect_revision,
                 reports_per_poll: *reports_per_poll,
@@ -416,7 +424,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             let identities = Identities::new(&names.suffix)?;
             let clients = names.clients.unwrap_or(CLIENTS);
             let (workers, _) = workers_here(clients, names.workers);
-            let ports = worker_ports(clients, workers, names.port);
+            let ports = worker_ports(clients, workers, names.port)?;
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;
             Ok(Exit::Reached)

@@ -182,7 +182,10 @@ pub(super) fn lock_runs(state_dir: &Path, stop: &StopSwitch) -> Result<File, App
             }
             Err(std::fs::TryLockError::WouldBlock) => {
                 let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-                nix::poll::poll(&mut fds, poll_timeout(LOCK_LOOK)).map_err(|e| failed(e.into()))?;
+                match nix::poll::poll(&mut fds, poll_timeout(LOCK_LOOK)) {
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(e) => return Err(failed(e.into())),
+                }
             }
             Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
         }

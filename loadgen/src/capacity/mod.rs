@@ -5,12 +5,13 @@ mod search;
 
 use crate::clients::work::{Goal, Work};
 use crate::error::{Exit, LoadError};
-use crate::measure::{Part, Parts, Quantiles, Timed};
+use crate::measure::{Parts, Quantiles, Timed};
 use crate::run::config::Bound;
 use crate::run::{Checked, Phase, RunConfig, Session, Until, outcome};
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use engine::reactor::Signals;
+pub use search::Limit;
 use search::{Judgement, Search};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -111,12 +112,12 @@ pub struct Answer {
     pub question: Question,
     /// How the bound was put.
     pub bound: String,
-    /// What was carried: the median of the confirmations.
+    /// The highest load that was carried.
     pub carried: u32,
-    /// The least and the most that may be the truth.
-    pub between: (u32, u32),
-    /// Whether the generator gave out first, so that the master may carry more.
-    pub at_least: bool,
+    /// The least that may be the truth, and the most if anything was not carried.
+    pub between: (u32, Option<u32>),
+    /// What ended the search: the answer is "at least" unless it was the master.
+    pub limit: Limit,
     /// How often the answer was confirmed.
     pub confirmed: usize,
     /// Clients that this means at the poll interval, in seconds; `None` for reconnects.
@@ -127,6 +128,12 @@ pub struct Answer {
     pub steps: Vec<Step>,
     /// Acked against stored over the whole search.
     pub truth: Option<Truth>,
+    /// Why acked and stored were not compared, and the exit status of that.
+    pub unchecked: Option<String>,
+    #[serde(skip)]
+    unchecked_exit: Option<Exit>,
+    /// Acks of what was never sent.
+    pub false_acks: u64,
     /// Somebody interrupted it.
     pub interrupted: bool,
 }
@@ -137,9 +144,10 @@ impl Answer {
     pub fn exit(&self) -> Exit {
         match &self.truth {
             Some(truth) if !truth.holds() => Exit::Violated,
+            _ if self.false_acks > 0 => Exit::Violated,
             _ if self.interrupted => Exit::Interrupted,
             _ if self.carried == 0 => Exit::Missed,
-            _ => Exit::Reached,
+            _ => self.unchecked_exit.unwrap_or(Exit::Reached),
         }
     }
 }
@@ -150,19 +158,27 @@ impl fmt::Display for Answer {
         if let Some(truth) = self.truth.as_ref().filter(|truth| !truth.holds()) {
             return write!(f, "VIOLATED: {truth}");
         }
+        if self.false_acks > 0 {
+            return write!(
+                f,
+                "VIOLATED: the master acked {} times what was never sent to it",
+                self.false_acks
+            );
+        }
         if self.carried == 0 {
             let why = self.steps.first().map_or("nothing was tried", |step| &step.why);
             return write!(f, "This master did not carry even the first step: {why}.");
         }
-        let (low, high) = self.between;
-        let least = if self.at_least { "at least " } else { "" };
-        write!(
-            f,
-            "This master carries {least}{} {unit} on this machine",
-            grouped(self.carried.into())
-        )?;
-        if !self.at_least {
-            write!(f, " (between {} and {})", grouped(low.into()), grouped(high.into()))?;
+        let carried = grouped(self.carried.into());
+        match (self.limit, self.between) {
+            (Limit::Master, (low, Some(high))) => {
+                let (low, high) = (grouped(low.into()), grouped(high.into()));
+                write!(
+                    f,
+                    "This master carries {carried} {unit} on this machine (between {low} and {high})"
+                )?;
+            }
+            _ => write!(f, "This master carries at least {carried} {unit} on this machine")?,
         }
         write!(f, " with {}", self.bound)?;
         if let Some((clients, interval)) = self.clients_at_interval {
@@ -173,10 +189,25 @@ impl fmt::Display for Answer {
                 grouped(clients)
             )?;
         }
-        match (&self.constraint, self.at_least) {
-            (_, true) => f.write_str("; the generator gave out first."),
-            (Some(constraint), false) => write!(f, "; what gives out first is {constraint}."),
-            (None, false) => f.write_str("."),
+        match (self.limit, &self.constraint) {
+            (Limit::Master, Some(constraint)) => {
+                write!(f, "; what gives out first is {constraint}.")?
+            }
+            (Limit::Master, None) => f.write_str(".")?,
+            (Limit::Generator, _) => f.write_str("; the generator gave out first.")?,
+            (Limit::Offered, _) => {
+                f.write_str("; more was not offered: give it more --clients.")?
+            }
+            (Limit::Time, _) => write!(
+                f,
+                "; the search ended before that was confirmed ({} of {} times).",
+                self.confirmed,
+                search::CONFIRMATIONS
+            )?,
+        }
+        match &self.unchecked {
+            Some(why) => write!(f, " Acked and stored were not compared: {why}."),
+            None => Ok(()),
         }
     }
 }
@@ -220,6 +251,7 @@ pub fn search(
 
     let mut search = Search::new(config.first, config.most());
     let mut steps: Vec<Step> = Vec::new();
+    let mut false_acks = 0;
     while let Some(offered) = search.next() {
         let spent = session.now().since(begun);
         if session.is_interrupted()
@@ -227,7 +259,12 @@ pub fn search(
         {
             break;
         }
-        let step = config.step(&mut session, offered)?;
+        let (step, false_acks_of_step) = config.step(&mut session, offered)?;
+        if session.is_interrupted() {
+            // What was cut short says nothing of the master.
+            break;
+        }
+        false_acks += false_acks_of_step;
         session.progress.say(&step.to_string());
         let judgement = match (step.passed, step.generator_gave_out) {
             (true, _) => Judgement::Passed,
@@ -239,13 +276,21 @@ pub fn search(
         session.settle(PATIENCE)?;
     }
     let interrupted = session.is_interrupted();
-    let truth = match session.check()? {
-        Checked::Truth(truth) => Some(truth),
-        _ => None,
-    };
+    let checked = session.check()?;
     session.end()?;
     session.progress.close();
-    Ok(config.answer(&search, steps, truth, interrupted))
+    let mut answer = config.answer(&search, steps);
+    (answer.false_acks, answer.interrupted) = (false_acks, interrupted);
+    match checked {
+        Checked::Truth(truth) => answer.truth = Some(truth),
+        Checked::Unanswered(error) => {
+            answer.unchecked_exit = Some(error.exit());
+            answer.unchecked = Some(error.to_string());
+        }
+        Checked::Interrupted => answer.unchecked = Some("it was interrupted".to_owned()),
+        Checked::NotAsked => {}
+    }
+    Ok(answer)
 }
 
 impl CapacityConfig {
@@ -276,7 +321,8 @@ impl CapacityConfig {
         (work, Until::Over(GRACE))
     }
 
-    fn step(&self, session: &mut Session<'_>, offered: u32) -> Result<Step, LoadError> {
+    /// One step, and the acks in it of what was never sent.
+    fn step(&self, session: &mut Session<'_>, offered: u32) -> Result<(Step, u64), LoadError> {
         let (work, until) = self.work(offered);
         let storm = self.question == Question::Reconnects;
         let last = (WARM_UP + self.step).as_secs();
@@ -287,7 +333,8 @@ impl CapacityConfig {
         let before = session.look();
         let phase = session.work(&work, parts, until)?;
         let after = session.look();
-        Ok(self.judge(session, offered, &phase, before.as_ref(), after.as_ref()))
+        let false_acks = phase.record.whole().false_acks;
+        Ok((self.judge(session, offered, &phase, &before, &after), false_acks))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates are judged to a percent")]
@@ -296,24 +343,22 @@ impl CapacityConfig {
         session: &Session<'_>,
         offered: u32,
         phase: &Phase,
-        before: Option<&Sample>,
-        after: Option<&Sample>,
+        before: &Sample,
+        after: &Sample,
     ) -> Step {
         let timed = self.question.timed();
         let measured = &phase.record.measured().latencies;
         let latency = measured.quantiles(timed);
         let storm = self.question == Question::Reconnects;
-        let seconds = phase.record.rows().iter().filter(|row| row.part == Part::Measured).count();
+        let seconds = phase.record.measured_seconds();
         let carried =
             if storm { latency.count as f64 } else { latency.count as f64 / seconds.max(1) as f64 };
         let run = RunConfig { bound: Some(self.bound), ..self.run.clone() };
-        let (punctuality, constraint) = outcome::health(&run, session, phase, before, after);
+        let (punctuality, constraint) =
+            outcome::health(&run, session, phase, Some(before), Some(after));
         let at_quantile = measured.histogram(timed).value_at_quantile(self.bound.quantile);
-        let waits =
-            |sample: Option<&Sample>| sample.and_then(|s| s.said).map(|said| said.inbox_records);
-        let memory = |sample: Option<&Sample>| {
-            sample.and_then(|s| s.process.as_ref()).map(|process| process.anonymous_bytes)
-        };
+        let waits = |sample: &Sample| sample.said.map(|said| said.inbox_records);
+        let memory = |sample: &Sample| sample.process.as_ref().map(|p| p.anonymous_bytes);
         let grew = |of: (Option<u64>, Option<u64>)| match of {
             (Some(before), Some(after)) => after.saturating_sub(before),
             _ => 0,
@@ -350,13 +395,7 @@ impl CapacityConfig {
         }
     }
 
-    fn answer(
-        &self,
-        search: &Search,
-        steps: Vec<Step>,
-        truth: Option<Truth>,
-        interrupted: bool,
-    ) -> Answer {
+    fn answer(&self, search: &Search, steps: Vec<Step>) -> Answer {
         let carried = search.answer();
         let failed = steps.iter().filter(|step| !step.passed && step.offered > carried);
         let constraint =
@@ -369,14 +408,17 @@ impl CapacityConfig {
             bound: self.bound.to_string(),
             carried,
             between: search.between(),
-            at_least: search.generator_gave_out(),
+            limit: search.limit(),
             confirmed: search.confirmed(),
             clients_at_interval: (self.question != Question::Reconnects)
                 .then_some((clients, self.interval.as_secs())),
             constraint: constraint.or_else(|| last.and_then(|step| step.constraint.clone())),
             steps,
-            truth,
-            interrupted,
+            truth: None,
+            unchecked: None,
+            unchecked_exit: None,
+            false_acks: 0,
+            interrupted: false,
         }
     }
 }
@@ -405,13 +447,16 @@ mod tests {
             question: Question::Reports,
             bound: "p99 ≤ 1.00s".into(),
             carried: 12_500,
-            between: (12_100, 13_000),
-            at_least: false,
+            between: (12_100, Some(13_000)),
+            limit: Limit::Master,
             confirmed: 3,
             clients_at_interval: Some((22_500_000, 1800)),
             constraint: None,
             steps: Vec::new(),
             truth: Some(Truth::default()),
+            unchecked: None,
+            unchecked_exit: None,
+            false_acks: 0,
             interrupted: false,
         }
     }
@@ -423,7 +468,7 @@ mod tests {
             "This master carries 12,500 durable reports/s on this machine (between 12,100 and 13,000) \
              with p99 ≤ 1.00s, enough for 22,500,000 clients of which each sends one every 30 min."
         );
-        let least = Answer { at_least: true, ..answer() }.to_string();
+        let least = Answer { limit: Limit::Generator, ..answer() }.to_string();
         assert!(
             least.contains("carries at least 12,500")
                 && least.ends_with("the generator gave out first."),
@@ -438,5 +483,18 @@ mod tests {
         assert_eq!(answer.exit(), Exit::Violated);
         assert!(answer.to_string().starts_with("VIOLATED"));
         assert_eq!(Answer { carried: 0, truth: None, ..answer }.exit(), Exit::Missed);
+    }
+
+    #[test]
+    fn what_was_not_compared_or_acked_wrongly_is_no_success() {
+        let unchecked = Answer {
+            truth: None,
+            unchecked: Some("the master is not running".into()),
+            unchecked_exit: Some(Exit::Unreachable),
+            ..answer()
+        };
+        assert_eq!(unchecked.exit(), Exit::Unreachable);
+        assert!(unchecked.to_string().ends_with("were not compared: the master is not running."));
+        assert_eq!(Answer { false_acks: 1, ..answer() }.exit(), Exit::Violated);
     }
 }

@@ -1,9 +1,25 @@
 //! Doubling, then halving the gap, then confirming: how a capacity is found among noise.
 
+use serde::{Deserialize, Serialize};
+
 /// The gap between what passed and what failed is closed to this part of what passed.
 const PRECISION: f64 = 0.05;
 /// The answer is confirmed so often.
 pub(super) const CONFIRMATIONS: usize = 3;
+
+/// What ended a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// The master: more was offered, and it did not carry it.
+    Master,
+    /// The generator, which could not offer more.
+    Generator,
+    /// More was not there to be offered.
+    Offered,
+    /// The time for the search was over, or somebody interrupted it.
+    Time,
+}
 
 /// How a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,18 +104,23 @@ impl Search {
         self.passed.unwrap_or(0)
     }
 
-    /// The least and the most that may be the truth.
-    pub(super) fn between(&self) -> (u32, u32) {
-        let carried = self.answer();
-        (below(carried).min(carried), self.failed.unwrap_or(carried).max(carried))
+    /// The least that may be the truth, and the most if anything was not carried.
+    pub(super) fn between(&self) -> (u32, Option<u32>) {
+        (below(self.answer()), self.failed)
     }
 
     pub(super) fn confirmed(&self) -> usize {
         self.confirmed
     }
 
-    pub(super) fn generator_gave_out(&self) -> bool {
-        self.gave_out
+    /// What the answer is bounded by.
+    pub(super) fn limit(&self) -> Limit {
+        match self.failed {
+            _ if self.confirmed < CONFIRMATIONS => Limit::Time,
+            None => Limit::Offered,
+            Some(_) if self.gave_out => Limit::Generator,
+            Some(_) => Limit::Master,
+        }
     }
 }
 
@@ -142,16 +163,17 @@ mod tests {
                 f64::from(found) >= f64::from(limit) * 0.95 - 1.0,
                 "{found} of {limit}: {steps:?}"
             );
-            assert!(search.between().0 <= limit && search.between().1 >= limit, "{search:?}");
-            assert_eq!(search.confirmed(), 3);
-            assert!(!search.generator_gave_out());
+            let (low, high) = search.between();
+            assert!(low <= limit && high.unwrap() >= limit, "{search:?}");
+            assert_eq!((search.confirmed(), search.limit()), (3, Limit::Master));
         }
     }
 
     #[test]
     fn what_cannot_be_offered_beyond_is_the_answer() {
         let (search, steps) = offered(1000, 5000, up_to(u32::MAX));
-        assert_eq!((search.answer(), search.between()), (5000, (4750, 5000)));
+        assert_eq!((search.answer(), search.between()), (5000, (4750, None)));
+        assert_eq!(search.limit(), Limit::Offered);
         assert_eq!(steps, [1000, 2000, 4000, 5000, 5000, 5000, 5000]);
     }
 
@@ -161,7 +183,14 @@ mod tests {
             if load <= 8000 { Judgement::Passed } else { Judgement::GaveOut }
         });
         assert_eq!(search.answer(), 8000);
-        assert!(search.generator_gave_out());
+        assert_eq!(search.limit(), Limit::Generator);
+    }
+
+    #[test]
+    fn a_search_that_was_cut_short_says_so() {
+        let mut search = Search::new(1000, 5000);
+        search.judge(1000, Judgement::Passed);
+        assert_eq!((search.answer(), search.limit()), (1000, Limit::Time));
     }
 
     #[test]

@@ -10,8 +10,9 @@ use std::io;
 /// The kernel refuses.
 #[allow(unsafe_code)]
 pub(super) fn unshare() -> io::Result<()> {
-    // SAFETY: the call touches no memory of ours. No descriptor that is opened from here on
-    // leaves this thread: its reactor is made, used and dropped in it, and channels carry none.
+    // SAFETY: the call touches no memory of ours. Descriptors opened before it stay valid here
+    // under the same numbers; this thread closes its own copies only (its `Signals`), and the
+    // others' copies end with the thread. None that is opened from here on leaves this thread.
     if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
         return Ok(());
     }

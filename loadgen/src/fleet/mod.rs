@@ -198,6 +198,8 @@ impl Fleet {
             fleet.orders.push(order);
             fleet.threads.push(thread);
         }
+        // With it gone, the channel ends with the last worker.
+        drop(sender);
         fleet.ports = vec![0; fleet.orders.len()];
         for _ in 0..config.workers {
             match fleet.events.recv() {

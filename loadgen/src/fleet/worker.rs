@@ -195,3 +195,12 @@ impl Worker {
         self.tell(Happening::Second(Box::new(second)));
     }
 }
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Other workers keep the channel open: nobody would miss this one.
+        if std::thread::panicking() {
+            self.tell(Happening::Failed(LoadError::WorkerDied));
+        }
+    }
+}

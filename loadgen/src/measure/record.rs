@@ -154,6 +154,12 @@ impl Record {
         &self.rows
     }
 
+    /// Seconds of the part that is judged.
+    #[must_use]
+    pub fn measured_seconds(&self) -> u64 {
+        self.rows.iter().filter(|row| row.part == Part::Measured).count() as u64
+    }
+
     /// All that was counted.
     #[must_use]
     pub fn whole(&self) -> &Tally {

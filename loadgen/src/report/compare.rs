@@ -77,7 +77,7 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Change> {
         for (name, a, b) in [("p50", a.p50_us, b.p50_us), ("p99", a.p99_us, b.p99_us)] {
             changes.push(change(format!("{what}, {name} (us)"), a as f64, b as f64, noise, false));
         }
-        let rate = |report: &Report, count: u64| count as f64 / report.elapsed_s.max(0.001);
+        let rate = |report: &Report, count: u64| count as f64 / report.measured_s.max(0.001);
         let (a, b) = (rate(before, a.count), rate(after, b.count));
         changes.push(change(format!("{what}, a second"), a, b, noise, true));
     }

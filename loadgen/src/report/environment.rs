@@ -66,7 +66,7 @@ impl Environment {
                 .collect(),
             descriptors_max: line("/proc/self/limits", "Max open files"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: std::env::args().collect(),
+            command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         }
     }
 }

@@ -175,6 +175,8 @@ pub struct Report {
     pub started_ms: u64,
     /// How long it took until the goal was reached or given up, seconds.
     pub elapsed_s: f64,
+    /// How much of that is judged, seconds.
+    pub measured_s: f64,
     /// Decides the order of the slots.
     pub seed: u64,
     /// What latencies had to keep to, if anything.
@@ -208,10 +210,6 @@ pub struct Report {
     /// The machine and the command line.
     pub environment: Environment,
 }
-
-/// The files that a run leaves behind.
-pub const FILES: [&str; 5] =
-    ["report.json", "seconds.csv", "latency.hlog", "junit.xml", "report.html"];
 
 impl Report {
     /// Writes all files but the interval log, which is written while the run goes on.
@@ -314,7 +312,7 @@ impl Report {
             ">service p99",
         ]);
         for (what, q) in &self.latencies {
-            let rate = q.count as f64 / self.elapsed_s.max(0.001);
+            let rate = q.count as f64 / self.measured_s.max(0.001);
             let mut row = vec![Cell::from(what), Cell::from(q.count), format!("{rate:.1}").into()];
             let shown = [q.p50_us, q.p90_us, q.p99_us, q.p999_us, q.max_us, q.service_p99_us];
             row.extend(shown.map(|us| duration_us(us).into()));

@@ -20,6 +20,7 @@ fn report() -> Report {
         master_version: "0.1.0".into(),
         started_ms: 1_700_000_000_000,
         elapsed_s: 6.0,
+        measured_s: 6.0,
         seed: 1,
         bound: None,
         clients: Clients {

@@ -70,6 +70,7 @@ impl Judge<'_> {
             master_version: session.target.version.clone(),
             started_ms: phase.began.wall.0,
             elapsed_s: phase.elapsed.as_secs_f64(),
+            measured_s: self.measured().as_secs_f64(),
             seed: self.config.seed,
             bound: self.config.bound.map(|bound| bound.to_string()),
             clients: Clients {
@@ -114,6 +115,15 @@ impl Judge<'_> {
             master_kills: session.kills(),
             environment: Environment::read(),
             percentiles: measured.by_percentile(),
+        }
+    }
+
+    /// The time that is judged: all of it, or the whole seconds between its warm-up and its end.
+    fn measured(&self) -> Duration {
+        let is_whole = self.config.warm_up.is_zero() && self.config.cool_down.is_zero();
+        match is_whole {
+            true => self.phase.elapsed,
+            false => Duration::from_secs(self.phase.record.measured_seconds()),
         }
     }
 

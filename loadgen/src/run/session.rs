@@ -21,6 +21,7 @@ use engine::reactor::Signals;
 use engine::time::{Instant, Now};
 use master::descriptors;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -113,7 +114,7 @@ pub struct Session<'a> {
 /// stall the loops.
 #[must_use]
 pub fn workers_here(clients: u32, asked: Option<u32>) -> (u32, usize) {
-    let granted = descriptors::reserve(2 * clients as usize + descriptors::BESIDE_CONNECTIONS);
+    let granted = descriptors::reserve(4 * clients as usize + descriptors::BESIDE_CONNECTIONS);
     let usable = granted.saturating_sub(descriptors::BESIDE_CONNECTIONS).max(2);
     (asked.unwrap_or_else(|| workers_for(clients, usable)).clamp(1, clients.max(1)), usable)
 }
@@ -133,7 +134,7 @@ impl<'a> Session<'a> {
         // Before anything else: the table of descriptors grows without a stall only now.
         let clients = config.clients;
         let (workers, descriptors) = workers_here(clients, config.workers);
-        let (addr, control, own) = match &config.master {
+        let (addr, control, mut own) = match &config.master {
             MasterChoice::Running { addr, foreign_allowed, control, .. } => {
                 Target::examine(*addr, *foreign_allowed, &config.workload)?;
                 (*addr, control.clone(), None)
@@ -164,7 +165,7 @@ impl<'a> Session<'a> {
         if let Some(path) = &config.hosts_table {
             let written = identities.write_hosts_table(path, ports);
             written.map_err(|error| LoadError::HostsTable { path: path.clone(), error })?;
-        } else if let Some(own) = &own {
+        } else if let Some(own) = &mut own {
             own.serve(&identities, ports)?;
         }
         let target = Target::ask(addr)?;
@@ -211,11 +212,6 @@ impl<'a> Session<'a> {
         self.fleet.workers()
     }
 
-    /// The master that it started itself.
-    pub fn own(&mut self) -> Option<&mut OwnMaster> {
-        self.own.as_mut()
-    }
-
     /// Whether somebody wants it to end.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
@@ -229,8 +225,9 @@ impl<'a> Session<'a> {
     }
 
     /// Looks at the master, now.
-    pub fn look(&self) -> Option<Sample> {
-        Some(observer::look(&self.observer.subject(), self.clock))
+    #[must_use]
+    pub fn look(&self) -> Sample {
+        observer::look(&self.observer.subject(), self.clock)
     }
 
     /// Waits until the master's inbox is empty, but not for long.
@@ -464,13 +461,16 @@ fn open_log(dir: &Path, clock: SystemClock) -> Result<IntervalLog, LoadError> {
 }
 
 /// The clients of each worker, and the port on which they are dialled back.
+///
+/// # Errors
+/// There are not so many ports from the first on.
 pub fn worker_ports(
     clients: u32,
     workers: u32,
     first: u16,
-) -> impl Iterator<Item = (std::ops::Range<u32>, u16)> {
-    (0..workers).map(move |worker| {
-        let port = first.saturating_add(u16::try_from(worker).unwrap_or(u16::MAX));
-        (share(clients, workers, worker), port)
-    })
+) -> Result<Vec<(Range<u32>, u16)>, LoadError> {
+    let port = |worker| {
+        u16::try_from(u32::from(first) + worker).map_err(|_| LoadError::Ports { first, workers })
+    };
+    (0..workers).map(|worker| Ok((share(clients, workers, worker), port(worker)?))).collect()
 }

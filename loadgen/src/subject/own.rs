@@ -7,14 +7,14 @@ use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
-use master::control::{Published, PublishedArgs, ask, verb};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// How long it may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ pub struct OwnConfig {
 /// A master that runs as a process of its own.
 #[derive(Debug)]
 pub struct OwnMaster {
-    dir: PathBuf,
+    dir: TempDir,
     program: PathBuf,
     addr: SocketAddr,
     child: Option<Child>,
@@ -53,40 +53,43 @@ impl OwnMaster {
             Some(program) => program.clone(),
             None => beside("drover")?,
         };
-        let dir = config.parent.join(format!("drover-loadgen-{}", std::process::id()));
-        if dir.exists() {
-            fs::remove_dir_all(&dir)
-                .map_err(|error| failed("cannot clear its directory", error))?;
-        }
+        let dir = tempfile::Builder::new().prefix("drover-loadgen-").tempdir_in(&config.parent);
+        let dir = dir.map_err(|error| {
+            failed(&format!("cannot make a directory in {}", config.parent.display()), error)
+        })?;
         // Any port at first; the one that the kernel gives is kept when it starts again.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let mut own = Self { dir, program, addr, child: None };
-        init(&InitArgs { dir: own.dir.clone(), site: Some("load".into()) })
+        init(&InitArgs { dir: own.dir.path().to_owned(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
         own.write("hosts", "")?;
         own.configure()?;
         own.run()?;
-        let log = fs::read_to_string(own.dir.join("log")).unwrap_or_default();
+        let log = fs::read_to_string(own.dir.path().join("log")).unwrap_or_default();
         own.addr = listening_on(&log).ok_or_else(|| failed("where does it listen", &log))?;
         own.configure()?;
         Ok(own)
     }
 
-    /// Tells it where the clients are, and publishes for all of them.
+    /// Tells it where the clients are, publishes for all of them, and starts it anew: at its
+    /// start a master dials only hosts that it has heard before, so nobody gets anything before
+    /// the load begins.
     ///
     /// # Errors
     /// What was in the way.
     pub fn serve(
-        &self,
+        &mut self,
         identities: &Identities,
         ports: impl IntoIterator<Item = (Range<u32>, u16)>,
     ) -> Result<(), LoadError> {
-        let table = self.dir.join("hosts");
+        let table = self.dir.path().join("hosts");
         identities
             .write_hosts_table(&table, ports)
             .map_err(|error| LoadError::HostsTable { path: table, error })?;
-        self.publish()
+        self.publish()?;
+        self.kill().map_err(LoadError::Loop)?;
+        self.run()
     }
 
     fn configure(&self) -> Result<(), LoadError> {
@@ -98,24 +101,17 @@ impl OwnMaster {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), LoadError> {
-        let path = self.dir.join(name);
+        let path = self.dir.path().join(name);
         fs::write(&path, text)
             .map_err(|error| failed(&format!("cannot write {}", path.display()), error))
     }
 
-    /// Publishes the site once more, as a revision of its own.
-    ///
-    /// # Errors
-    /// It does not compile, or cannot be written.
-    pub fn publish(&self) -> Result<(), LoadError> {
-        let path = |name: &str| self.dir.join(name);
+    fn publish(&self) -> Result<(), LoadError> {
+        let path = |name: &str| self.dir.path().join(name);
         let mut args = PublishArgs::new(path("site"), path("state"), path("keys/signing.key"));
         args.force = true;
         let published = publish(&args, engine::clock::wall(), &mut |_| {});
-        let published = published.map_err(|error| failed("drover publish", error))?;
-        let args = PublishedArgs { revision: published.revision };
-        ask::<Published>(&self.control(), verb::PUBLISHED, &args)?;
-        Ok(())
+        published.map(drop).map_err(|error| failed("drover publish", error))
     }
 
     /// Starts the process, and waits until it answers.
@@ -123,11 +119,12 @@ impl OwnMaster {
     /// # Errors
     /// It cannot be started, or ends at once.
     pub fn run(&mut self) -> Result<(), LoadError> {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.dir.join("log"));
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.map_err(|error| failed("cannot write its log", error))?;
         let child = Command::new(&self.program)
             .args(["master", "--config"])
-            .arg(self.dir.join("master.toml"))
+            .arg(self.dir.path().join("master.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -137,11 +134,11 @@ impl OwnMaster {
         let clock = SystemClock::start();
         let until = clock.now().at + PATIENCE;
         loop {
-            if truth::status(&self.dir.join("control.sock")).is_ok() {
+            if truth::status(&self.dir.path().join("control.sock")).is_ok() {
                 return Ok(());
             }
             if let Ok(Some(status)) = child.try_wait() {
-                let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("it said nothing");
                 return Err(failed(&format!("the master ended with {status}"), last));
             }
@@ -161,13 +158,7 @@ impl OwnMaster {
     /// Its control socket.
     #[must_use]
     pub fn control(&self) -> PathBuf {
-        self.dir.join("control.sock")
-    }
-
-    /// Where everything of it lies.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
+        self.dir.path().join("control.sock")
     }
 
     /// Its process.
@@ -191,7 +182,6 @@ impl Drop for OwnMaster {
     fn drop(&mut self) {
         // What it holds is thrown away, so nothing is lost by a hard end.
         let _ = self.kill();
-        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
