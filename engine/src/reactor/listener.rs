@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// After this, accepting is tried again even if no connection has ended.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Commands of this machine that are accepted beyond `connections_max`.
+const CONTROL_RESERVE: usize = 16;
 /// Between two log lines about the same trouble.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -30,7 +32,16 @@ pub(super) struct Listening<L> {
 pub(super) struct Accepting {
     /// It pauses until then, or until a connection ends.
     pub(super) paused_until: Option<Instant>,
+    /// Commands are not accepted either while it pauses.
+    for_all: bool,
     logged: Option<Instant>,
+}
+
+impl Accepting {
+    /// A crowd of peers must not keep the operator out, who would look what is going on.
+    fn admits(&self, role: Listener) -> bool {
+        self.paused_until.is_none() || (role == Listener::Control && !self.for_all)
+    }
 }
 
 impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
@@ -68,7 +79,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
 
     /// Whether there is something to accept now.
     pub(super) fn may_accept(&self) -> bool {
-        self.accepting.paused_until.is_none() && self.listeners.iter().any(|l| l.ready)
+        self.listeners.iter().any(|l| l.ready && self.accepting.admits(l.role))
     }
 
     /// Accepts what has come, at most `events_max` connections.
@@ -80,18 +91,21 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             if !self.may_accept() {
                 return;
             }
-            if self.conns.len() >= self.limits.connections_max {
-                self.pause_accepting(now, "connections_max is reached");
-                return;
-            }
             // The one after the last served comes first, so that none starves another.
             let count = self.listeners.len();
             let first = self.listener_next;
-            let Some(index) =
-                (0..count).map(|i| (first + i) % count).find(|i| self.listeners[*i].ready)
-            else {
+            let Some(index) = (0..count).map(|i| (first + i) % count).find(|i| {
+                let listening = &self.listeners[*i];
+                listening.ready && self.accepting.admits(listening.role)
+            }) else {
                 return;
             };
+            let role = self.listeners[index].role;
+            let beside = if role == Listener::Control { CONTROL_RESERVE } else { 0 };
+            if self.conns.len() >= self.limits.connections_max + beside {
+                self.pause_accepting(role, now, "connections_max is reached");
+                continue;
+            }
             self.listener_next = index + 1;
             self.accept_one(index, now);
         }
@@ -107,7 +121,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 return;
             }
             Err(e) if reason::exhausted(&e) => {
-                self.pause_accepting(now, &e.to_string());
+                self.pause_accepting(role, now, &e.to_string());
                 return;
             }
             // It concerns that one connection alone: aborted before it was taken, and the like.
@@ -124,7 +138,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         if let Err(e) = self.poller.register(&mut stream, token(id)) {
             self.metrics.accept_errors.bump();
             self.poller.close(stream);
-            self.pause_accepting(now, &e.to_string());
+            self.pause_accepting(role, now, &e.to_string());
             return;
         }
         let local = self.poller.local_addr(&stream);
@@ -137,7 +151,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.drain_outputs(now);
     }
 
-    fn pause_accepting(&mut self, now: Now, why: &str) {
+    fn pause_accepting(&mut self, role: Listener, now: Now, why: &str) {
+        self.accepting.for_all = role == Listener::Control;
         self.accepting.paused_until = Some(now.at + PAUSE);
         self.metrics.accept_pauses.bump();
         self.log_accepting(now, &format!("accepting pauses: {why}"));

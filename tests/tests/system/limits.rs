@@ -35,6 +35,8 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     let elapsed = began.elapsed().as_secs();
     assert!(used < 30, "{used} ticks of CPU time in 3 s");
     assert!(lines as u64 <= elapsed + 2, "{lines} lines in {elapsed} s");
+    // The operator is not kept out by it.
+    assert!(cluster.json(&["status"])["connections"].as_u64().unwrap() >= 40);
     drop(crowd);
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);

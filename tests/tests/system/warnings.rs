@@ -67,10 +67,7 @@ fn s1_53_a_damaged_record_of_a_stopped_masters_inbox_blocks_nothing() {
     master.wait_line(&format!("record {DAMAGED} goes to the quarantine"));
     let status = cluster.until(&["status"], |status| status["inbox_records"] == 0);
     assert_eq!(status["counters"]["quarantined"], 1, "{status}");
-    assert!(
-        warnings(&status).contains("1 damaged record of the inbox was set aside"),
-        "{status}"
-    );
+    assert!(warnings(&status).contains("1 damaged record of the inbox was set aside"), "{status}");
     let whole = (1..=REPORTS).filter(|seq| *seq != DAMAGED);
     let whole: BTreeSet<_> = whole.map(|seq| id_of(&sender.name, sender.epoch, seq)).collect();
     let stored = cluster.ids();
