@@ -112,8 +112,13 @@ Exit status 4: some hosts were not reached, or refused; 1: none has taken it.")]
     #[command(after_help = "\
 Examples:
   drover status
+  drover status --counters    what was counted since the start, too
   drover status --json | jq '.warnings[]'")]
-    Status,
+    Status {
+        /// Show the counters too
+        #[arg(long)]
+        counters: bool,
+    },
     /// Show the hosts: last seen, revision, last run, last error
     #[command(after_help = "\
 Examples:
@@ -258,7 +263,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         }
         Command::Master { log } => master::run(context, log),
         Command::Push { selector } => push::run(context, &selector, out),
-        Command::Status => status::run(context, now, out),
+        Command::Status { counters } => status::run(context, counters, now, out),
         Command::Hosts { silent } => hosts::run(context, silent, now, out),
         Command::Reports { host, failed, limit, since } => {
             let since_ms = since.map(|since| {

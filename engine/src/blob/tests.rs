@@ -233,11 +233,12 @@ impl World {
 
     fn run(&mut self) {
         for _ in 0..2_000_000 {
-            if !self.step() {
+            // Asking for output may have made a command after those were looked at.
+            if !self.step() && !self.step() {
                 match self.fetcher.next_timeout() {
                     Some(at) => self.now.at = self.now.at.max(at),
                     None if self.fetcher.is_done() && self.conn.is_none() => return,
-                    None => panic!("stuck: {:?}", self.fetcher),
+                    None => panic!("stuck: {:?} {:?}", self.fetcher, self.server),
                 }
             }
         }

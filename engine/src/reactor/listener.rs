@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// After this, accepting is tried again even if no connection has ended.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Commands of this machine that are accepted beyond `connections_max`.
+const CONTROL_RESERVE: usize = 16;
 /// Between two log lines about connections that were lost.
 const LOST_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two that say that accepting pauses, which does not end by itself.
@@ -34,6 +36,15 @@ pub(super) struct Accepting {
     pub(super) paused_until: Option<Instant>,
     lost_logged: Option<Instant>,
     pause_logged: Option<Instant>,
+    /// Commands are not accepted either while it pauses.
+    for_all: bool,
+}
+
+impl Accepting {
+    /// A crowd of peers must not keep the operator out, who would look what is going on.
+    fn admits(&self, role: Listener) -> bool {
+        self.paused_until.is_none() || (role == Listener::Control && !self.for_all)
+    }
 }
 
 impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
@@ -71,7 +82,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
 
     /// Whether there is something to accept now.
     pub(super) fn may_accept(&self) -> bool {
-        self.accepting.paused_until.is_none() && self.listeners.iter().any(|l| l.ready)
+        self.listeners.iter().any(|l| l.ready && self.accepting.admits(l.role))
     }
 
     /// Accepts what has come, at most `events_max` connections.
@@ -83,21 +94,25 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             if !self.may_accept() {
                 return;
             }
-            if self.conns.len() >= self.limits.connections_max {
-                self.pause_accepting(
-                    now,
-                    "as many are open as connections_max allows; `ss -tn` shows by whom",
-                );
-                return;
-            }
             // The one after the last served comes first, so that none starves another.
             let count = self.listeners.len();
             let first = self.listener_next;
-            let Some(index) =
-                (0..count).map(|i| (first + i) % count).find(|i| self.listeners[*i].ready)
-            else {
+            let Some(index) = (0..count).map(|i| (first + i) % count).find(|i| {
+                let listening = &self.listeners[*i];
+                listening.ready && self.accepting.admits(listening.role)
+            }) else {
                 return;
             };
+            let role = self.listeners[index].role;
+            let beside = if role == Listener::Control { CONTROL_RESERVE } else { 0 };
+            if self.conns.len() >= self.limits.connections_max + beside {
+                self.pause_accepting(
+                    role,
+                    now,
+                    "as many are open as connections_max allows; `ss -tn` shows by whom",
+                );
+                continue;
+            }
             self.listener_next = index + 1;
             self.accept_one(index, now);
         }
@@ -114,6 +129,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             }
             Err(e) if reason::exhausted(&e) => {
                 self.pause_accepting(
+                    role,
                     now,
                     &format!("{e}; raise LimitNOFILE, or lower connections_max"),
                 );
@@ -132,7 +148,11 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         if let Err(e) = self.poller.register(&mut stream, token(id)) {
             self.metrics.accept_errors.bump();
             self.poller.close(stream);
-            self.pause_accepting(now, &format!("{e}; raise LimitNOFILE, or lower connections_max"));
+            self.pause_accepting(
+                role,
+                now,
+                &format!("{e}; raise LimitNOFILE, or lower connections_max"),
+            );
             return;
         }
         let local = self.poller.local_addr(&stream);
@@ -145,7 +165,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.drain_outputs(now);
     }
 
-    fn pause_accepting(&mut self, now: Now, why: &str) {
+    fn pause_accepting(&mut self, role: Listener, now: Now, why: &str) {
+        self.accepting.for_all = role == Listener::Control;
         self.accepting.paused_until = Some(now.at + PAUSE);
         self.metrics.accept_pauses.bump();
         if is_log_due(&mut self.accepting.pause_logged, PAUSE_LOG_INTERVAL, now.at) {

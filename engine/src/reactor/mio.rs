@@ -149,9 +149,9 @@ fn remove_stale_socket(path: &Path) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
-    let in_use = |why: &str| {
-        let text = format!("{} {why}", path.display());
-        Err(io::Error::new(io::ErrorKind::AddrInUse, text))
+    let in_use = |why: &'static str| {
+        // The caller says which path it is.
+        Err(io::Error::new(io::ErrorKind::AddrInUse, why))
     };
     if !found.file_type().is_socket() {
         return in_use("exists and is no socket; remove it, or configure another path");

@@ -3,7 +3,7 @@
 use super::{Context, Exit, Failure, print_json};
 use crate::control::{HostRow, HostsArgs, HostsPage, verb};
 use crate::daemon::CLOCK_SKEW_MAX_MS;
-use crate::table::words::{ago, span};
+use crate::table::words::{ago, plural, span};
 use crate::table::{Cell, Paint, Table, Tone};
 use engine::time::WallMs;
 use std::io::Write;
@@ -78,5 +78,6 @@ pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
         ]);
     }
     let silent = hosts.iter().filter(|h| h.silent).count();
-    format!("{}{} hosts, {silent} silent\n", table.render(paint), hosts.len())
+    let count = plural(hosts.len() as u64, "host", "hosts");
+    format!("{}{count}, {silent} silent\n", table.render(paint))
 }

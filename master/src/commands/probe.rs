@@ -29,6 +29,9 @@ pub fn render(host: &str, probed: &Probed, paint: Paint) -> String {
         table.row([Cell::from(&step.name), verdict, Cell::from(&step.detail)]);
     }
     let end = match probed.steps.iter().find(|step| !step.ok) {
+        Some(step) if step.name == "revision" => {
+            format!("{host} can be reached, and does not hold what is published: see `revision`\n")
+        }
         Some(step) => format!("{host} cannot be reached: `{}` failed\n", step.name),
         None => format!("{host} can be reached\n"),
     };

@@ -135,6 +135,16 @@ pub enum PublishError {
         /// Bytes that fit.
         size_max: usize,
     },
+    /// Every host would leave at once.
+    #[error(
+        "the inventory has no host any more, and had {lines} in revision {revision}: hosts.yaml may have been emptied by mistake; `drover publish --force` publishes it all the same"
+    )]
+    Emptied {
+        /// How many it had.
+        lines: String,
+        /// When.
+        revision: u64,
+    },
     /// The counter is at its end.
     #[error("there is no revision after {0}")]
     Revision(u64),
@@ -275,6 +285,14 @@ fn prepare(
         let (expected, found) = (compiled.site, old.site.clone());
         return Err(PublishError::OtherSite { expected, found });
     }
+    if let Some(old) = &before.release
+        && compiled.lines.is_empty()
+        && !old.lines.is_empty()
+        && !args.force
+    {
+        let lines = plural(old.lines.len() as u64, "line", "lines");
+        return Err(PublishError::Emptied { lines, revision: old.revision });
+    }
     let next = before.revision_max.checked_add(1).ok_or(PublishError::Revision(u64::MAX))?;
     let lifetime_ms = u64::try_from(compiled.assignment_lifetime.as_millis()).unwrap_or(u64::MAX);
     let result = PublishResult {
@@ -379,7 +397,8 @@ impl PublishResult {
     pub fn to_text(&self) -> String {
         let mut out = String::new();
         let (site, revision) = (&self.site, self.revision);
-        let read = format!("{} files, {}", self.read.files, bytes_text(self.read.bytes));
+        let files = plural(self.read.files, "file", "files");
+        let read = format!("{files} below files/ and templates/, {}", bytes_text(self.read.bytes));
         let _ = match self.outcome {
             Outcome::Unchanged => writeln!(
                 out,
@@ -390,10 +409,10 @@ impl PublishResult {
             }
             Outcome::Published => writeln!(
                 out,
-                "published revision {revision} of site {site}: {read}, {} new; {} line(s) of the inventory, {} distinct catalog(s)",
+                "published revision {revision} of site {site}: {read} read, {} new; {} of the inventory, {}",
                 bytes_text(self.bytes_new),
-                self.lines,
-                self.sets
+                plural(self.lines as u64, "line", "lines"),
+                plural(self.sets as u64, "distinct catalog", "distinct catalogs")
             ),
         };
         if self.outcome != Outcome::Unchanged {

@@ -4,7 +4,7 @@ use super::{Context, Exit, Failure, print_json};
 use crate::control::{
     IdsArgs, IdsPage, ReportArgs, ReportDetail, ReportRow, ReportsArgs, ReportsPage, verb,
 };
-use crate::table::words::{duration_us, printable, utc};
+use crate::table::words::{duration_us, plural, printable, utc};
 use crate::table::{Cell, Paint, Table, Tone};
 use std::fmt::Write as _;
 use std::io::Write;
@@ -74,6 +74,7 @@ pub fn render_list(reports: &[ReportRow], paint: Paint) -> String {
         ">CHANGED",
         ">FAILED",
         ">SKIPPED",
+        ">INTERRUPTED",
         "NOTE",
     ]);
     for run in reports {
@@ -88,12 +89,14 @@ pub fn render_list(reports: &[ReportRow], paint: Paint) -> String {
             duration_us(run.duration_us).into(),
             run.checked.into(),
             count(run.changed, Tone::Good),
-            count(run.failed + run.interrupted, Tone::Bad),
+            count(run.failed, Tone::Bad),
             count(run.skipped, Tone::Warn),
+            count(run.interrupted, Tone::Bad),
             Cell::from(&run.note),
         ]);
     }
-    format!("{}{} reports\n", table.render(paint), reports.len())
+    let count = plural(reports.len() as u64, "report", "reports");
+    format!("{}{count}\n", table.render(paint))
 }
 
 /// One run for people.

@@ -7,23 +7,28 @@ use crate::table::{Paint, Table, Tone};
 use engine::time::WallMs;
 use std::io::Write;
 
-/// Prints how the daemon is.
+/// Prints how the daemon is; its counters too if they are asked for, and always as JSON.
 ///
 /// # Errors
 /// No answer from the daemon.
-pub fn run(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    counters: bool,
+    now: WallMs,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
     let status: Status = context.ask(verb::STATUS, &NoArgs {})?;
     if context.json {
         print_json(out, &status)?;
     } else {
-        out.write_all(render(&status, now, context.paint).as_bytes())?;
+        out.write_all(render(&status, counters, now, context.paint).as_bytes())?;
     }
     Ok(Exit::Done)
 }
 
-/// A status for people.
+/// A status for people: first what to look at.
 #[must_use]
-pub fn render(status: &Status, now: WallMs, paint: Paint) -> String {
+pub fn render(status: &Status, counters: bool, now: WallMs, paint: Paint) -> String {
     let mut table = Table::new(&["MASTER", ""]);
     let mut line = |key: &str, value: String| table.row([key.into(), value.into()]);
     line("name", status.name.clone());
@@ -61,13 +66,13 @@ pub fn render(status: &Status, now: WallMs, paint: Paint) -> String {
     );
     line("connections", status.connections.to_string());
     line("loop lag p99", duration_us(status.loop_lag_p99_us));
-    for (name, count) in &status.counters {
+    for (name, count) in status.counters.iter().filter(|_| counters) {
         line(name, count.to_string());
     }
-    let mut text = table.render(paint);
+    let mut text = String::new();
     for warning in &status.warnings {
         text += &paint.paint(Tone::Warn, &format!("warning: {}", printable(warning)));
         text.push('\n');
     }
-    text
+    text + &table.render(paint)
 }

@@ -99,6 +99,12 @@ pub fn start(
     }
     let inbox_epoch = Epoch(state.epoch);
 
+    if !results_path(&config.state_dir).exists() {
+        log::info!(
+            "there is no result store {}: an empty one is made",
+            results_path(&config.state_dir).display()
+        );
+    }
     let sink =
         SqliteSink::open(&results_path(&config.state_dir), inbox_epoch, SinkOptions::default())
             .map_err(|error| Failure::new(error, Exit::Failed))?;
@@ -184,12 +190,13 @@ pub fn start(
         let signals = Signals::install().map_err(failed("signals"))?;
         reactor.watch(Box::new(signals)).map_err(failed("signals"))?;
     }
-    reactor
-        .listen_unix(&config.control_socket)
-        .map_err(failed(format_args!("the control socket {}", config.control_socket.display())))?;
+    // The port first: where it is taken, no socket's file is left behind.
     let addr = reactor
         .listen(Listener::Peers, config.listen)
         .map_err(|error| listen_failure(&config, &error))?;
+    reactor
+        .listen_unix(&config.control_socket)
+        .map_err(failed(format_args!("the control socket {}", config.control_socket.display())))?;
     listening(addr);
     reactor.run().map_err(failed("the event queue"))?;
     log::info!("stopped");

@@ -214,11 +214,14 @@ fn reports(db: &Connection, args: &ReportsArgs) -> rusqlite::Result<Vec<ReportRo
     let mut sql = report_columns("substr(note, 1, 200)");
     sql += " WHERE arrived_ms >= :since";
     if args.failed {
-        sql += " AND failed + interrupted > 0";
+        sql += " AND (failed + interrupted > 0 OR (checked = 0 AND note <> ''))";
     }
-    // One host's runs stand in the order of its own numbers, all others in that of arrival.
+    // One host's runs stand in the order of its own clock and numbers, all others in that of
+    // arrival.
     sql += match args.host {
-        Some(_) => " AND hosts.name = :host ORDER BY reports.stream DESC, seq DESC",
+        Some(_) => {
+            " AND hosts.name = :host ORDER BY started_ms DESC, reports.stream DESC, seq DESC"
+        }
         None => " AND :host IS NULL ORDER BY reports.id DESC",
     };
     sql += " LIMIT :limit";

@@ -47,15 +47,25 @@ impl<'a> Incoming<'a> {
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
-        if said.is_empty() {
+        if self.is_refusal() {
+            "nothing applied".to_owned()
+        } else if said.is_empty() {
             format!("{} checked", self.report.checked.to_native())
         } else {
             said.join(", ")
         }
     }
 
+    /// Whether it tells why nothing could be applied, such as an assignment that was refused.
+    fn is_refusal(&self) -> bool {
+        self.report.checked.to_native() == 0 && !self.report.note.is_empty()
+    }
+
     /// The first failure, in words; empty if there is none.
     pub(super) fn first_error(&self) -> String {
+        if self.is_refusal() {
+            return self.report.note.as_str().to_owned();
+        }
         let failed = |o: u8| matches!(o, outcome::FAILED | outcome::INTERRUPTED);
         self.report.results.iter().find(|r| failed(r.outcome)).map_or_else(String::new, |r| {
             let what = if r.error.is_empty() { outcome::name(r.outcome) } else { r.error.as_str() };

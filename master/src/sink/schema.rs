@@ -32,8 +32,6 @@ CREATE TABLE hosts (
     poll_error TEXT NOT NULL DEFAULT '',
     run_error TEXT NOT NULL DEFAULT '',
     last_result TEXT,
-    last_stream INTEGER,            -- the newest report's place, so that a late one
-    last_seq INTEGER,               -- does not stand for the host
     clock_skew_ms INTEGER,
     address TEXT,
     gone INTEGER NOT NULL DEFAULT 0

@@ -233,8 +233,10 @@ fn insert(
             &result.output[..],
         ])?;
     }
-    // A report speaks for its host only if no newer one has: they may arrive out of order
-    // after a change of parent. It was applied to the end unless it was cut off.
+    // A report speaks for its host if it is the newest of its incarnation: they may arrive out
+    // of order after a change of parent. Between incarnations the one that reported last
+    // counts: an earlier state directory may have come back. It was applied to the end unless
+    // it was cut off.
     let complete = tally.interrupted == 0 && report.checked.to_native() > 0;
     tx.prepare_cached(
         "UPDATE hosts SET first_seen_ms = coalesce(first_seen_ms, ?2),
@@ -242,9 +244,9 @@ fn insert(
     )?
     .execute([host, arrived])?;
     tx.prepare_cached(
-        "UPDATE hosts SET last_stream = ?2, last_seq = ?3, last_result = ?4, run_error = ?5,
+        "UPDATE hosts SET last_result = ?4, run_error = ?5,
              applied = max(coalesce(applied, 0), coalesce(?6, applied, 0))
-         WHERE id = ?1 AND (last_stream IS NULL OR (last_stream, last_seq) < (?2, ?3))",
+         WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM reports WHERE stream = ?2 AND seq > ?3)",
     )?
     .execute(params![
         host,

@@ -251,6 +251,21 @@ fn reports_are_found_by_host_failure_and_time() {
 }
 
 #[test]
+fn an_earlier_incarnation_that_comes_back_speaks_for_its_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&dir.path().join("results.sqlite"));
+    let (good, bad) = (report(vec![]), report(vec![result("exec check", outcome::FAILED, "no")]));
+    let last = |sink: &mut SqliteSink| hosts(sink, 0, false).hosts[0].last_result.clone();
+    sink.append(&[record(0, origin("web1", 4, 1), &good)]).unwrap();
+    sink.append(&[record(1, origin("web1", 5, 1), &good)]).unwrap();
+    sink.append(&[record(2, origin("web1", 4, 3), &bad)]).unwrap();
+    assert_eq!(last(&mut sink).as_deref(), Some("1 failed"));
+    // Out of order within its incarnation: it is not the newest.
+    sink.append(&[record(3, origin("web1", 4, 2), &good)]).unwrap();
+    assert_eq!(last(&mut sink).as_deref(), Some("1 failed"));
+}
+
+#[test]
 fn s2_25_silent_hosts_are_listed_with_their_last_words() {
     let dir = tempfile::tempdir().unwrap();
     let mut sink = open(&dir.path().join("results.sqlite"));

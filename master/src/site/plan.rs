@@ -122,7 +122,7 @@ fn check_name(declaration: &Declaration, name: &Node) -> Result<String, String> 
         .ok_or_else(|| format!("the name of `{}` is a text, not {}", kind.name, name.noun()))?;
     if kind.is_path {
         check_path(text).map_err(|message| format!("`{}`: {message}", kind.name))?;
-        if text == "/" && kind.name != "directory" {
+        if text == "/" {
             return Err(format!("`/` can be no `{}`", kind.name));
         }
     } else if text.trim().is_empty() || text.contains(['\0', '\n']) {
@@ -211,12 +211,14 @@ fn file(planned: &mut Planned, fields: &mut Fields<'_>) {
             }
         }
         (false, true) => {
-            let node = fields.node("content");
-            // `content:` with nothing behind it is an empty file.
-            planned.content = match node {
-                Some(node) if node.is_null() => Content::Inline(String::new()),
-                _ => fields.text("content").map_or(Content::None, |(_, t)| Content::Inline(t)),
-            };
+            // With nothing behind it, most likely something was forgotten.
+            if fields.node("content").is_some_and(|node| node.is_null()) {
+                let place = fields.place("content").unwrap_or(&planned.place).clone();
+                let message = "`content` is empty: write `content: \"\"` for an empty file";
+                fields.mistakes.add(&place, message);
+            } else if let Some((_, text)) = fields.text("content") {
+                planned.content = Content::Inline(text);
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     let (used, lines) = (ticks(&master) - before, master.count_lines("accepting pauses: "));
     assert!(used < 30, "{used} ticks of CPU time in 3 s");
     assert_eq!(lines, 1, "it is told once");
+    // The operator is not kept out by it.
+    assert!(cluster.json(&["status"])["connections"].as_u64().unwrap() >= 40);
     drop(crowd);
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);

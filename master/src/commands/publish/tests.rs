@@ -322,3 +322,14 @@ fn a_tree_of_many_files_is_published_and_not_copied_twice() {
     assert_eq!(result.blobs_new, 4);
     assert_eq!(result.changes.files.changed, ["policies/web/files/t", "policies/web/files/t/0/0"]);
 }
+
+#[test]
+fn an_inventory_that_was_emptied_is_not_published_by_mistake() {
+    let fixture = Fixture::new();
+    fixture.publish();
+    fixture.write("site/hosts.yaml", "hosts: []\n");
+    let error = fixture.fails(&fixture.args()).to_string();
+    assert!(error.starts_with("the inventory has no host any more, and had "), "{error}");
+    let forced = publish(&PublishArgs { force: true, ..fixture.args() }, NOW, &mut |_| {}).unwrap();
+    assert_eq!((forced.outcome, forced.lines), (Outcome::Published, 0));
+}

@@ -101,6 +101,12 @@ fn mistakes_in_a_resource() {
             "`directory`: write /etc/x instead of /etc//x/: a path has one spelling here",
         ),
         ("- absent: /\n", 2, "`/` can be no `absent`"),
+        ("- directory: /\n", 2, "`/` can be no `directory`"),
+        (
+            "- file: /a\n  content:\n",
+            3,
+            "`content` is empty: write `content: \"\"` for an empty file",
+        ),
         (
             "- file: /a\n",
             2,
