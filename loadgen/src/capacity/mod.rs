@@ -31,6 +31,8 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const INBOX_GROWTH: f64 = 0.5;
 /// Memory grows if a step adds more than this to what the master had, bytes.
 const MEMORY_GROWTH: u64 = 64 << 20;
+/// A load that the generator itself could not offer is offered so often before that is its end.
+const TRIES_MAX: u32 = 3;
 /// How long the clients may take to bind at the beginning, and the inbox to empty after a step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -259,13 +261,24 @@ pub fn search(
         {
             break;
         }
-        let (step, false_acks_of_step) = config.step(&mut session, offered)?;
-        if session.is_interrupted() {
-            // What was cut short says nothing of the master.
-            break;
-        }
-        false_acks += false_acks_of_step;
-        session.progress.say(&step.to_string());
+        let mut tries = 1;
+        let step = loop {
+            let (step, false_acks_of_step) = config.step(&mut session, offered)?;
+            false_acks += false_acks_of_step;
+            if session.is_interrupted() {
+                // What was cut short says nothing of the master.
+                break None;
+            }
+            session.progress.say(&step.to_string());
+            session.settle(PATIENCE)?;
+            // A moment in which the machine did something else is no end of the generator.
+            if !step.generator_gave_out || tries == TRIES_MAX {
+                break Some(step);
+            }
+            steps.push(step);
+            tries += 1;
+        };
+        let Some(step) = step else { break };
         let judgement = match (step.passed, step.generator_gave_out) {
             (true, _) => Judgement::Passed,
             (false, true) => Judgement::GaveOut,
@@ -273,7 +286,6 @@ pub fn search(
         };
         search.judge(offered, judgement);
         steps.push(step);
-        session.settle(PATIENCE)?;
     }
     let interrupted = session.is_interrupted();
     let checked = session.check()?;
