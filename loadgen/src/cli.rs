@@ -31,6 +31,8 @@ const CAPACITY_CLIENTS: u32 = 5000;
 /// A step of the quick search, and what all of it may take.
 const QUICK_STEP: Duration = Duration::from_secs(2);
 const QUICK_BUDGET: Duration = Duration::from_secs(60);
+/// What its first step offers.
+const QUICK_FIRST: u32 = 4000;
 /// Where clients are dialled back by default: beside a real client of this machine.
 const PORT: u16 = CLIENT_PORT + 1;
 
@@ -404,7 +406,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 },
                 bound: *slo,
                 step: if *quick { QUICK_STEP } else { *step },
-                first: 1000,
+                first: if *quick { QUICK_FIRST } else { 1000 },
                 budget: if *quick { QUICK_BUDGET } else { Duration::from_secs(3600) },
                 interval: *interval,
             };

@@ -32,7 +32,7 @@ const INBOX_GROWTH: f64 = 0.5;
 /// Memory grows if a step adds more than this to what the master had, bytes.
 const MEMORY_GROWTH: u64 = 64 << 20;
 /// A load that the generator itself could not offer is offered so often before that is its end.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 2;
 /// How long the clients may take to bind at the beginning, and the inbox to empty after a step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
