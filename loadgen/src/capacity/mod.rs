@@ -192,8 +192,11 @@ impl fmt::Display for Answer {
             )?;
         }
         match (self.limit, &self.constraint) {
-            (Limit::Master, Some(constraint)) => {
-                write!(f, "; what gives out first is {constraint}.")?
+            (Limit::Master, Some(constraint)) if constraint.binds() => {
+                write!(f, "; what gives out first is {constraint}.")?;
+            }
+            (Limit::Master, Some(Constraint { resource, why, .. })) => {
+                write!(f, "; no resource was used up, the most used was {resource} ({why}).")?;
             }
             (Limit::Master, None) => f.write_str(".")?,
             (Limit::Generator, _) => f.write_str("; the generator gave out first.")?,
