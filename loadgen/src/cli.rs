@@ -1,13 +1,15 @@
 //! The command line of `loadgen`.
 
+mod workload;
+
 use crate::capacity::{self, CapacityConfig, Question};
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::doctor;
 use crate::error::{Exit, LoadError};
 use crate::progress::Progress;
 use crate::report::{Report, compare};
-use crate::run::session::{worker_ports, workers_here};
-use crate::run::{self, Bound, MasterChoice, RunConfig, Workload};
+use crate::run::load::{worker_ports, workers_here};
+use crate::run::{self, Bound, LoadConfig, MasterChoice};
 use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand};
 use engine::config::parse_duration;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use workload::Workload;
 
 /// Where a master listens by default.
 const MASTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), MASTER_PORT);
@@ -46,6 +49,8 @@ Examples:
   loadgen hosts --clients 10000 --hosts-table hosts.lg   the table for master.toml, first
   loadgen storm --clients 10000                          all connect at once
   loadgen steady --clients 10000 --interval 30s --for 2m
+  loadgen cold-start --clients 10000 --own-master        the master restarts, and all with it
+  loadgen run evening.toml --own-master                  phases of your own
 
 Each client has a name (lg-00001.load.test, …) and an address 127.a.b.c of its own; the master
 must have the names in its inventory and the addresses in its hosts table.
@@ -61,46 +66,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Every client polls once an interval, at fixed slots that wait for no answer
-    #[command(after_help = "\
-Examples:
-  loadgen steady --clients 10000 --interval 60s --for 5m
-  loadgen steady --clients 10000 --expect-revision 2 --until-all
-  loadgen steady --clients 1000 --interval 5s --reports-per-poll 3 \\
-      --journal acked.txt --control /srv/drover/control.sock
-
-Latency counts from the slot at which a request should have begun.")]
-    Steady {
-        #[command(flatten)]
-        common: Common,
-        /// Each client polls so often
-        #[arg(long, default_value = "60s", value_parser = positive_duration)]
-        interval: Duration,
-        /// Polls go on for so long
-        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = positive_duration, conflicts_with = "until_all")]
-        duration: Duration,
-        /// Every client is to hold this revision, or a later one, and to have reported it
-        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-        expect_revision: Option<u64>,
-        /// End as soon as every client does
-        #[arg(long, requires = "expect_revision")]
-        until_all: bool,
-        /// Reports at each poll, beside the one for each new manifest
-        #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
-        reports_per_poll: u32,
-    },
-    /// All clients connect at once: each binds, polls, gets its manifest and reports
-    #[command(after_help = "\
-Examples:
-  loadgen storm --clients 10000
-  loadgen storm --clients 10000 --within 5s --json > storm.json")]
-    Storm {
-        #[command(flatten)]
-        common: Common,
-        /// Spread the connects over so long
-        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
-        within: Duration,
-    },
+    #[command(flatten)]
+    Workload(Box<Workload>),
     /// Search for what a master carries, and say it in one sentence
     #[command(after_help = "\
 Examples:
@@ -117,7 +84,7 @@ with what is stored at the end. It starts a master of its own, which ends with i
         #[command(flatten)]
         names: Names,
         #[command(flatten)]
-        own: Own,
+        own: OwnArgs,
         /// What is asked
         #[arg(long, value_enum, default_value = "reports")]
         question: AskedFor,
@@ -229,63 +196,7 @@ struct Names {
 }
 
 #[derive(Debug, Args)]
-struct Common {
-    #[command(flatten)]
-    names: Names,
-    /// The master
-    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER)]
-    master: SocketAddr,
-    /// The master's process: see what it takes of the machine
-    #[arg(long, value_name = "PID")]
-    master_pid: Option<u32>,
-    /// Start a master of its own, with keys, site and inbox in a directory of its own
-    #[arg(long, conflicts_with_all = ["master", "master_pid", "control", "hosts_table", "i_own_this_master"])]
-    own_master: bool,
-    #[command(flatten)]
-    own: Own,
-    /// Allow a master on another machine, which this load may bring down
-    #[arg(long)]
-    i_own_this_master: bool,
-    /// Write the table `name address:port` before anything starts
-    #[arg(long, value_name = "FILE")]
-    hosts_table: Option<PathBuf>,
-    /// Note every acked report here as it is acked
-    #[arg(long, value_name = "FILE")]
-    journal: Option<PathBuf>,
-    /// The master's control socket: compare acked with stored at the end
-    #[arg(long, value_name = "SOCKET")]
-    control: Option<PathBuf>,
-    /// How long clients may take to reach the goal
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
-    timeout: Duration,
-    /// Deliveries under way at once [default: half of the descriptors]
-    #[arg(long, value_name = "N")]
-    deliveries_max: Option<usize>,
-    /// What latencies must keep to: p99=1s, p99.9=5s, max=10s
-    #[arg(long, value_name = "BOUND", value_parser = Bound::parse)]
-    slo: Option<Bound>,
-    /// What is measured so long after the start is not judged
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
-    warm_up: Duration,
-    /// What is measured so long before the end of the load is not judged
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = parse_duration)]
-    cool_down: Duration,
-    /// Leave the report here: report.json, seconds.csv, latency.hlog, junit.xml, report.html
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Kill a master of its own with SIGKILL so often, and start it again at once
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, requires = "own_master")]
-    kill_master: Option<Duration>,
-    /// Decides the order of the clients' slots
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Print JSON for programs
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct Own {
+struct OwnArgs {
     /// Where a master of its own keeps its files: the disk on which its syncs are measured
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     own_dir: PathBuf,
@@ -294,41 +205,9 @@ struct Own {
     drover: Option<PathBuf>,
 }
 
-impl Own {
+impl OwnArgs {
     fn config(&self) -> OwnConfig {
         OwnConfig { parent: self.own_dir.clone(), program: self.drover.clone() }
-    }
-}
-
-impl Common {
-    fn config(&self, workload: Workload) -> RunConfig {
-        RunConfig {
-            workload,
-            clients: self.names.clients.unwrap_or(CLIENTS),
-            workers: self.names.workers,
-            master: if self.own_master {
-                MasterChoice::Own(self.own.config())
-            } else {
-                MasterChoice::Running {
-                    addr: self.master,
-                    foreign_allowed: self.i_own_this_master,
-                    control: self.control.clone(),
-                    pid: self.master_pid,
-                }
-            },
-            port: self.names.port,
-            suffix: self.names.suffix.clone(),
-            hosts_table: self.hosts_table.clone(),
-            journal: self.journal.clone(),
-            out: self.out.clone(),
-            timeout: self.timeout,
-            deliveries_max: self.deliveries_max,
-            kill_master_every: self.kill_master,
-            seed: self.seed,
-            bound: self.slo,
-            warm_up: self.warm_up,
-            cool_down: self.cool_down,
-        }
     }
 }
 
@@ -357,30 +236,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn execute(command: &Command) -> Result<Exit, LoadError> {
     match command {
-        Command::Steady {
-            common,
-            interval,
-            duration,
-            expect_revision,
-            until_all,
-            reports_per_poll,
-        } => {
-            let workload = Workload::Steady {
-                interval: *interval,
-                duration: (!until_all).then_some(*duration),
-                revision: *expect_revision,
-                reports_per_poll: *reports_per_poll,
-            };
-            load(common, workload)
-        }
+        Command::Workload(workload) => workload.run(),
         Command::Capacity { names, own, question, slo, step, quick, interval, seed, json } => {
-            let run = RunConfig {
-                workload: Workload::Steady {
-                    interval: *interval,
-                    duration: None,
-                    revision: None,
-                    reports_per_poll: 0,
-                },
+            let load = LoadConfig {
                 clients: names.clients.unwrap_or(CAPACITY_CLIENTS),
                 workers: names.workers,
                 master: MasterChoice::Own(own.config()),
@@ -389,16 +247,11 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 hosts_table: None,
                 journal: None,
                 out: None,
-                timeout: Duration::from_secs(60),
                 deliveries_max: None,
-                kill_master_every: None,
                 seed: *seed,
-                bound: Some(*slo),
-                warm_up: Duration::ZERO,
-                cool_down: Duration::ZERO,
             };
             let config = CapacityConfig {
-                run,
+                load,
                 question: match question {
                     AskedFor::Reports => Question::Reports,
                     AskedFor::Polls => Question::Polls,
@@ -421,7 +274,6 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             }
             Ok(answer.exit())
         }
-        Command::Storm { common, within } => load(common, Workload::Storm { within: *within }),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
             let clients = names.clients.unwrap_or(CLIENTS);
@@ -467,19 +319,6 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             Ok(if truth.holds() { Exit::Reached } else { Exit::Violated })
         }
     }
-}
-
-fn load(common: &Common, workload: Workload) -> Result<Exit, LoadError> {
-    let signals = Signals::install()?;
-    let mut progress = Progress::to_stderr();
-    let config = common.config(workload);
-    let report = run::run(&config, &AtomicBool::new(false), Some(signals), &mut progress)?;
-    if common.json {
-        print_json(&report)?;
-    } else {
-        io::stdout().write_all(report.render(Paint::for_stdout()).as_bytes())?;
-    }
-    Ok(report.outcome.exit())
 }
 
 fn print_json(value: &impl serde::Serialize) -> io::Result<()> {

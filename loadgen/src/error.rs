@@ -47,8 +47,19 @@ pub enum LoadError {
     )]
     NoDialBack {
         /// What was asked for.
+        what: String,
+    },
+    /// It can be done to a master of our own only.
+    #[error(
+        "{what} is done only to a master that loadgen starts itself: add --own-master, or leave it out"
+    )]
+    NeedsOwnMaster {
+        /// What was asked for.
         what: &'static str,
     },
+    /// The scenario cannot be read.
+    #[error("{0}")]
+    Scenario(String),
     /// There is nothing to wait for.
     #[error(
         "the master has no release yet, so no client would get a manifest; run `drover publish` first"
@@ -140,6 +151,8 @@ impl LoadError {
             Self::ForeignTarget { .. }
             | Self::NoDialBack { .. }
             | Self::NothingPublished
+            | Self::NeedsOwnMaster { .. }
+            | Self::Scenario(_)
             | Self::Suffix(_)
             | Self::Report(_)
             | Self::Ports { .. }

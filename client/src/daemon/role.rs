@@ -10,9 +10,7 @@ use engine::ids::{BlobHash, ConnId, HostName, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role, Trouble};
 use engine::reactor::Metrics;
-use engine::release::{
-    Assignment, AssignmentError, ManifestBlob, NAME_CATALOG, NAME_MANIFEST, TrustedKeys, decode,
-};
+use engine::release::{Assignment, AssignmentError, ManifestBlob, TrustedKeys, decode};
 use engine::time::Instant;
 use engine::wire::message::{
     Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger,
@@ -203,7 +201,7 @@ impl ClientRole {
                     log::warn!("{UNCHECKED}");
                 }
                 self.behind = false;
-                let blob = manifest_blob(&assignment);
+                let blob = Blob::manifest_of(&assignment);
                 let signed = message.assignment.to_vec();
                 self.incoming =
                     Some(Incoming { assignment, signed, manifest: None, missing: HashSet::new() });
@@ -286,7 +284,7 @@ impl ClientRole {
         if let Some(incoming) = &mut self.incoming
             && incoming.assignment.manifest_hash() == hash
         {
-            let wanted: Vec<Blob> = blobs_of(&manifest).collect();
+            let wanted: Vec<Blob> = Blob::all_of(&manifest).collect();
             incoming.missing = wanted.iter().map(|blob| blob.hash).collect();
             incoming.manifest = Some(manifest);
             cx.fetch(wanted);
@@ -294,7 +292,9 @@ impl ClientRole {
         } else if !self.broken.is_empty() {
             let broken = &self.broken;
             cx.fetch(
-                blobs_of(&manifest).filter(|blob| broken.contains(&blob.hash)).collect::<Vec<_>>(),
+                Blob::all_of(&manifest)
+                    .filter(|blob| broken.contains(&blob.hash))
+                    .collect::<Vec<_>>(),
             );
         }
     }
@@ -317,7 +317,7 @@ impl ClientRole {
         self.held = Some(assignment);
         self.last_error.clear();
         let mut keep: Vec<BlobHash> =
-            blobs_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
+            Blob::all_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
         keep.sort_unstable();
         keep.dedup();
         self.keep = Some((revision, keep));
@@ -445,25 +445,6 @@ impl ClientRole {
     }
 }
 
-fn manifest_blob(assignment: &Assignment) -> Blob {
-    Blob {
-        name: NAME_MANIFEST.to_vec(),
-        hash: assignment.manifest_hash(),
-        size: assignment.manifest_size,
-    }
-}
-
-fn blobs_of(manifest: &ManifestBlob) -> impl Iterator<Item = Blob> + '_ {
-    let catalog = Blob {
-        name: NAME_CATALOG.to_vec(),
-        hash: BlobHash(manifest.catalog),
-        size: manifest.catalog_size,
-    };
-    let files = manifest.files.iter();
-    let files = files.map(|f| Blob { name: f.name.clone(), hash: BlobHash(f.hash), size: f.size });
-    std::iter::once(catalog).chain(files)
-}
-
 impl Role for ClientRole {
     type Mail = RoleMail;
     type Effect = Effect;
@@ -571,7 +552,7 @@ impl Role for ClientRole {
             }
             NodeEvent::Blob(BlobEvent::Missing { hash }) => {
                 let held = self.held.as_ref().filter(|held| held.manifest_hash() == hash);
-                if let Some(blob) = held.map(manifest_blob) {
+                if let Some(blob) = held.map(Blob::manifest_of) {
                     self.broken.insert(hash);
                     cx.fetch([blob]);
                 }

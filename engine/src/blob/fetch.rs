@@ -7,6 +7,7 @@
 use super::{BlobCommand, BlobEvent, piece_len};
 use crate::ids::BlobHash;
 use crate::limits::CHUNK_SIZE_MAX;
+use crate::release::{Assignment, ManifestBlob, NAME_CATALOG, NAME_MANIFEST};
 use crate::time::{Instant, Now};
 use crate::wire::message::{FetchRefused, FetchReq};
 use crate::wire::{Frame, FrameBuf, Kind, WireError, access};
@@ -55,6 +56,31 @@ pub struct Blob {
     pub hash: BlobHash,
     /// Its size; where two names give one hash two sizes, the first is taken.
     pub size: u64,
+}
+
+impl Blob {
+    /// The manifest of an assignment.
+    #[must_use]
+    pub fn manifest_of(assignment: &Assignment) -> Self {
+        Self {
+            name: NAME_MANIFEST.to_vec(),
+            hash: assignment.manifest_hash(),
+            size: assignment.manifest_size,
+        }
+    }
+
+    /// The catalog and the files of a manifest.
+    pub fn all_of(manifest: &ManifestBlob) -> impl Iterator<Item = Self> + '_ {
+        let catalog = Self {
+            name: NAME_CATALOG.to_vec(),
+            hash: BlobHash(manifest.catalog),
+            size: manifest.catalog_size,
+        };
+        let files = manifest.files.iter();
+        let files =
+            files.map(|f| Self { name: f.name.clone(), hash: BlobHash(f.hash), size: f.size });
+        std::iter::once(catalog).chain(files)
+    }
 }
 
 /// What a fetcher tells its node.

@@ -10,13 +10,22 @@ pub struct Backoff {
     floor: Duration,
     ceiling: Duration,
     failures: u32,
+    /// Whether a wait is drawn anew each time.
+    jitter: bool,
 }
 
 impl Backoff {
     /// No failure yet.
     #[must_use]
     pub const fn new(floor: Duration, ceiling: Duration) -> Self {
-        Self { floor, ceiling, failures: 0 }
+        Self { floor, ceiling, failures: 0, jitter: true }
+    }
+
+    /// Always the same wait, for everybody alike: what a crowd must not do, for a load generator
+    /// that shows what happens if it does.
+    #[must_use]
+    pub const fn none(wait: Duration) -> Self {
+        Self { floor: wait, ceiling: wait, failures: 0, jitter: false }
     }
 
     /// Failures since the last success.
@@ -30,7 +39,7 @@ impl Backoff {
     pub fn failed(&mut self, rng: &mut fastrand::Rng) -> Duration {
         let whole = self.floor.saturating_mul(1 << self.failures.min(20)).min(self.ceiling);
         self.failures = self.failures.saturating_add(1);
-        whole.mul_f64(0.5 + 0.5 * rng.f64())
+        if self.jitter { whole.mul_f64(0.5 + 0.5 * rng.f64()) } else { whole }
     }
 
     /// A success.

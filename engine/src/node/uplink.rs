@@ -128,6 +128,11 @@ impl Uplink {
         }
     }
 
+    /// Waits like this after a failed delivery, and not as clients do.
+    pub fn set_backoff(&mut self, backoff: Backoff) {
+        self.backoff = backoff;
+    }
+
     /// Which parent it delivers to, and whether that one has answered.
     #[must_use]
     pub fn binding(&self) -> Binding {

@@ -3,11 +3,10 @@
 
 mod search;
 
-use crate::clients::work::{Goal, Work};
+use crate::clients::work::{Goal, Pace, Reports, Work};
 use crate::error::{Exit, LoadError};
-use crate::measure::{Parts, Quantiles, Timed};
-use crate::run::config::Bound;
-use crate::run::{Checked, Phase, RunConfig, Session, Until, outcome};
+use crate::measure::{Quantiles, Timed};
+use crate::run::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario, judge};
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use engine::reactor::Signals;
@@ -71,7 +70,7 @@ impl Question {
 #[derive(Debug, Clone, PartialEq)]
 pub struct CapacityConfig {
     /// The clients and the master.
-    pub run: RunConfig,
+    pub load: LoadConfig,
     /// What is asked.
     pub question: Question,
     /// What latencies must keep to; all reconnects must be over within its limit.
@@ -247,33 +246,33 @@ pub fn search(
     signals: Option<Signals>,
     progress: &mut crate::progress::Progress,
 ) -> Result<Answer, LoadError> {
-    let mut session = Session::prepare(&config.run, stop, signals, progress)?;
-    let begun = session.now();
     let bind = Work { goal: Goal::Settled, ..Work::storm(Duration::from_secs(1), PATIENCE) };
-    let none = Parts { warm_up: 0, cool_down_at: None };
-    session.work(&bind, none, Until::Done(PATIENCE))?;
-    session.settle(PATIENCE)?;
+    let bind = PhaseConfig::done("bind", bind, PATIENCE);
+    let scenario = Scenario { name: "capacity".to_owned(), phases: vec![bind] };
+    let mut load = Load::prepare(&config.load, &scenario, stop, signals, progress)?;
+    let begun = load.now();
+    load.run(&scenario.phases[0])?;
+    load.settle(PATIENCE)?;
 
     let mut search = Search::new(config.first, config.most());
     let mut steps: Vec<Step> = Vec::new();
     let mut false_acks = 0;
     while let Some(offered) = search.next() {
-        let spent = session.now().since(begun);
-        if session.is_interrupted()
-            || spent + config.step + GRACE > config.budget && !steps.is_empty()
+        let spent = load.now().since(begun);
+        if load.is_interrupted() || spent + config.step + GRACE > config.budget && !steps.is_empty()
         {
             break;
         }
         let mut tries = 1;
         let step = loop {
-            let (step, false_acks_of_step) = config.step(&mut session, offered)?;
+            let (step, false_acks_of_step) = config.step(&mut load, offered)?;
             false_acks += false_acks_of_step;
-            if session.is_interrupted() {
+            if load.is_interrupted() {
                 // What was cut short says nothing of the master.
                 break None;
             }
-            session.progress.say(&step.to_string());
-            session.settle(PATIENCE)?;
+            load.progress.say(&step.to_string());
+            load.settle(PATIENCE)?;
             // A moment in which the machine did something else is no end of the generator.
             if !step.generator_gave_out || tries == TRIES_MAX {
                 break Some(step);
@@ -290,10 +289,10 @@ pub fn search(
         search.judge(offered, judgement);
         steps.push(step);
     }
-    let interrupted = session.is_interrupted();
-    let checked = session.check()?;
-    session.end()?;
-    session.progress.close();
+    let interrupted = load.is_interrupted();
+    let checked = load.check()?;
+    load.end()?;
+    load.progress.close();
     let mut answer = config.answer(&search, steps);
     (answer.false_acks, answer.interrupted) = (false_acks, interrupted);
     match checked {
@@ -312,50 +311,55 @@ impl CapacityConfig {
     /// More than this cannot be offered.
     fn most(&self) -> u32 {
         match self.question {
-            Question::Reconnects => self.run.clients,
+            Question::Reconnects => self.load.clients,
             Question::Reports | Question::Polls => u32::MAX / 4,
         }
     }
 
-    fn work(&self, offered: u32) -> (Work, Until) {
+    fn phase(&self, offered: u32) -> PhaseConfig {
         if self.question == Question::Reconnects {
+            let limit = self.bound.limit;
             let work = Work {
                 active: Some(offered),
                 goal: Goal::Settled,
-                ..Work::storm(Duration::ZERO, self.bound.limit)
+                ..Work::storm(Duration::ZERO, limit)
             };
-            return (work, Until::Done(self.bound.limit + GRACE));
+            return PhaseConfig {
+                bound: Some(self.bound),
+                ..PhaseConfig::done("reconnects", work, limit + GRACE)
+            };
         }
-        let interval = Duration::from_secs(u64::from(self.run.clients)) / offered.max(1);
-        let is_reports = self.question == Question::Reports;
-        let work = Work {
-            polls: !is_reports,
-            reports: u32::from(is_reports),
-            ..Work::steady(interval, WARM_UP + self.step)
+        let length = WARM_UP + self.step;
+        let pace = Pace::every(Duration::from_secs(u64::from(self.load.clients)) / offered.max(1));
+        let (name, work) = match self.question {
+            Question::Reports => {
+                ("reports", Work { reports: Some(Reports::at(pace)), ..Work::idle(length) })
+            }
+            _ => ("polls", Work { polls: Some(pace), ..Work::idle(length) }),
         };
-        (work, Until::Over(GRACE))
+        PhaseConfig {
+            bound: Some(self.bound),
+            warm_up: WARM_UP,
+            // What is acked after the last slot is no second of the load.
+            cool_down: Some(Duration::ZERO),
+            ..PhaseConfig::over(name, work, GRACE)
+        }
     }
 
     /// One step, and the acks in it of what was never sent.
-    fn step(&self, session: &mut Session<'_>, offered: u32) -> Result<(Step, u64), LoadError> {
-        let (work, until) = self.work(offered);
-        let storm = self.question == Question::Reconnects;
-        let last = (WARM_UP + self.step).as_secs();
-        let parts = Parts {
-            warm_up: if storm { 0 } else { WARM_UP.as_secs() },
-            cool_down_at: (!storm).then_some(last),
-        };
-        let before = session.look();
-        let phase = session.work(&work, parts, until)?;
-        let after = session.look();
+    fn step(&self, load: &mut Load<'_>, offered: u32) -> Result<(Step, u64), LoadError> {
+        let config = self.phase(offered);
+        let before = load.look();
+        let phase = load.run(&config)?;
+        let after = load.look();
         let false_acks = phase.record.whole().false_acks;
-        Ok((self.judge(session, offered, &phase, &before, &after), false_acks))
+        Ok((self.judge(&config, offered, &phase, &before, &after), false_acks))
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates are judged to a percent")]
     fn judge(
         &self,
-        session: &Session<'_>,
+        config: &PhaseConfig,
         offered: u32,
         phase: &Phase,
         before: &Sample,
@@ -368,9 +372,8 @@ impl CapacityConfig {
         let seconds = phase.record.measured_seconds();
         let carried =
             if storm { latency.count as f64 } else { latency.count as f64 / seconds.max(1) as f64 };
-        let run = RunConfig { bound: Some(self.bound), ..self.run.clone() };
-        let (punctuality, constraint) =
-            outcome::health(&run, session, phase, Some(before), Some(after));
+        let punctuality = judge::punctuality(config.bound, config.until.patience(), phase);
+        let constraint = judge::constraint(phase, &punctuality, Some(before), Some(after));
         let at_quantile = measured.histogram(timed).value_at_quantile(self.bound.quantile);
         let waits = |sample: &Sample| sample.said.map(|said| said.inbox_records);
         let memory = |sample: &Sample| sample.process.as_ref().map(|p| p.anonymous_bytes);

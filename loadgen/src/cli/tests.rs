@@ -17,9 +17,12 @@ fn the_command_line_is_sound_and_every_command_has_an_example() {
 #[test]
 fn steady_ends_after_a_time_or_with_the_goal() {
     let workload = |args: &[&str]| match parse(args).unwrap().command {
-        Command::Steady { duration, until_all, expect_revision, .. } => {
-            (duration, until_all, expect_revision)
-        }
+        Command::Workload(workload) => match *workload {
+            Workload::Steady { duration, until_all, expect_revision, .. } => {
+                (duration, until_all, expect_revision)
+            }
+            other => panic!("{other:?}"),
+        },
         other => panic!("{other:?}"),
     };
     let minute = Duration::from_secs(60);

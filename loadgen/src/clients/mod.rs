@@ -2,6 +2,7 @@
 //! carries thousands of them behind one reactor.
 
 pub mod address;
+mod cache;
 pub mod role;
 pub mod schedule;
 pub mod swarm;

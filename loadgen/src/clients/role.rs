@@ -1,17 +1,19 @@
 //! What a simulated client does: it polls at its slots, takes the manifests that are dialled
-//! back to it, and reports; everything below that is the real client's node.
+//! back to it, fetches their files if it is to, and reports; everything below that is the real
+//! client's node.
 
 use super::schedule::Slots;
-use super::work::{Goal, Work};
+use super::work::{Goal, Reports, Work};
 use crate::measure::{Timed, Took};
-use engine::ids::{ConnId, Epoch, HostName};
+use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
+use engine::ids::{BlobHash, ConnId, Epoch, HostName};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role};
-use engine::release::{Assignment, SignedAssignment, decode};
+use engine::release::{Assignment, ManifestBlob, SignedAssignment, decode};
 use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{Manifest, Poll, Report, ResourceResult, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, Lane, NackReason, access};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +25,34 @@ const RESOURCES_CHECKED: u32 = 100;
 /// What all clients of a run do alike, for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// What is due at each slot.
+    /// What is due when.
     pub work: Work,
     /// When it began: what was published before is no push of this while.
     pub began: WallMs,
+    /// Nothing is due then, or later.
+    pub until: Instant,
+}
+
+/// A client's own part of a plan.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Whether it takes part at all.
+    pub takes_part: bool,
+    /// When its process starts anew, if it does.
+    pub restart: Option<Instant>,
+    /// Its polls.
+    pub polls: Slots,
+    /// Its reports.
+    pub reports: Slots,
+}
+
+impl Share {
+    /// When it first has something to do.
+    #[must_use]
+    pub fn first(&self, until: Instant) -> Option<Instant> {
+        let due = self.polls.peek(until).into_iter().chain(self.reports.peek(until)).min();
+        self.restart.or(due)
+    }
 }
 
 /// What happened to one client, for the run's statistics.
@@ -53,6 +79,8 @@ pub enum Observation {
     Repeated,
     /// A report could not be queued: the master has taken none for long.
     OutboxFull,
+    /// A blob was not served, or arrived damaged.
+    FetchFailed(&'static str),
 }
 
 /// How far a client has come.
@@ -119,11 +147,23 @@ impl Awaited {
     }
 }
 
+/// A manifest whose files are being fetched.
+#[derive(Debug, Clone)]
+struct Incoming {
+    revision: u64,
+    manifest: BlobHash,
+    /// Since when.
+    since: Instant,
+    /// What is missing of its files; `None` while the manifest itself is.
+    missing: Option<HashSet<BlobHash>>,
+}
+
 /// A simulated client.
 #[derive(Debug, Clone)]
 pub struct LoadRole {
     plan: Arc<Plan>,
-    slots: Slots,
+    poll_slots: Slots,
+    report_slots: Slots,
     held: u64,
     /// The newest revision about which a report is durable.
     reported: u64,
@@ -131,6 +171,7 @@ pub struct LoadRole {
     unbound_since: Option<Instant>,
     /// The poll whose answer is to be the first manifest: its slot, and when it was sent.
     asked: Option<(Instant, Now)>,
+    incoming: Option<Box<Incoming>>,
     polls: Awaited,
     reports: Awaited,
     bound: bool,
@@ -146,11 +187,13 @@ impl LoadRole {
     pub fn new(plan: Arc<Plan>) -> Self {
         Self {
             plan,
-            slots: Slots::default(),
+            poll_slots: Slots::default(),
+            report_slots: Slots::default(),
             held: 0,
             reported: 0,
             unbound_since: None,
             asked: None,
+            incoming: None,
             polls: Awaited::default(),
             reports: Awaited::default(),
             bound: false,
@@ -159,21 +202,39 @@ impl LoadRole {
         }
     }
 
-    /// From now on it does this, at these slots. A client that starts again has no parent; one
-    /// without slots takes no part.
-    pub fn begin(&mut self, plan: Arc<Plan>, slots: Slots) {
+    /// From now on it does its share of this.
+    pub fn begin(&mut self, plan: Arc<Plan>, share: &Share) {
         // One that takes no part has nothing to reach.
-        self.idle = slots.peek().is_none();
-        if !self.idle && (plan.work.restarted || !self.bound) {
-            self.bound = false;
-            self.unbound_since = slots.peek();
-            // Polls lie in memory: the restart has lost them.
-            self.polls = Awaited::default();
-        }
+        self.idle = !share.takes_part;
         self.poll_acked = false;
         self.asked = None;
+        self.poll_slots = share.polls;
+        self.report_slots = share.reports;
         self.plan = plan;
-        self.slots = slots;
+    }
+
+    /// Its process ends, and starts again at this time.
+    pub fn restart(&mut self, at: Instant) {
+        self.bound = false;
+        self.unbound_since = Some(at);
+        // What lies in memory is lost.
+        self.polls = Awaited::default();
+        self.asked = None;
+        self.incoming = None;
+        let work = &self.plan.work;
+        let slots = [
+            (&mut self.poll_slots, work.polls),
+            (&mut self.report_slots, work.reports.map(|reports| reports.pace)),
+        ];
+        for (slots, pace) in slots {
+            pace.iter().for_each(|pace| slots.skip(at, pace));
+        }
+        // One that comes back after its last slot polls no more.
+        self.poll_acked |= self.poll_slots.peek(self.plan.until).is_none();
+        // What waits on its disk cannot be sent before: the time away is not the master's.
+        for sent in &mut self.reports.sent {
+            (sent.due, sent.begun) = (sent.due.max(at), sent.begun.max(at));
+        }
     }
 
     /// How far it has come.
@@ -185,14 +246,19 @@ impl LoadRole {
             }
             Goal::Revision(revision) => (self.held >= revision, self.reported >= revision),
         };
-        let started = self.bound && (self.poll_acked || !self.plan.work.polls);
+        let started = self.bound && (self.poll_acked || self.plan.work.polls.is_none());
         Standing { bound: self.bound, holds, done: self.idle || (done && started) }
     }
 
-    /// Messages that it has sent and that are not acked.
+    /// Messages that it has sent and that are not acked, and 1 more if its slots are not over.
     #[must_use]
     pub fn awaited(&self) -> usize {
-        self.polls.sent.len() + self.reports.sent.len()
+        self.polls.sent.len() + self.reports.sent.len() + usize::from(self.next_slot().is_some())
+    }
+
+    fn next_slot(&self) -> Option<Instant> {
+        let until = self.plan.until;
+        self.poll_slots.peek(until).into_iter().chain(self.report_slots.peek(until)).min()
     }
 
     fn poll(&self, wall: WallMs) -> Poll {
@@ -205,28 +271,31 @@ impl LoadRole {
         }
     }
 
-    fn on_slot(&mut self, due: Instant, cx: &mut Cx<'_>) {
+    fn on_poll_due(&mut self, due: Instant, cx: &mut Cx<'_>) {
         let begun = cx.now.at;
         cx.effect(Observation::Took(Timed::Slip, Took::from_due(begun.since(due))));
-        if self.plan.work.polls {
-            let poll = self.poll(cx.now.wall);
-            if let Ok(origin) = cx.push_up(&poll) {
-                cx.effect(Observation::Polled);
-                let sent = Sent { seq: origin.seq, due, begun, revision: self.held };
-                self.polls.push(origin.epoch, sent);
-            }
-            if self.held == 0 {
-                self.asked.get_or_insert((due, cx.now));
-            }
+        let poll = self.poll(cx.now.wall);
+        if let Ok(origin) = cx.push_up(&poll) {
+            cx.effect(Observation::Polled);
+            let sent = Sent { seq: origin.seq, due, begun, revision: self.held };
+            self.polls.push(origin.epoch, sent);
         }
-        for _ in 0..self.plan.work.reports {
+        if self.held == 0 {
+            self.asked.get_or_insert((due, cx.now));
+        }
+    }
+
+    fn on_report_due(&mut self, due: Instant, burst: u32, cx: &mut Cx<'_>) {
+        cx.effect(Observation::Took(Timed::Slip, Took::from_due(cx.now.at.since(due))));
+        for _ in 0..burst {
             self.report(trigger::INTERVAL, due, cx);
         }
     }
 
     fn report(&mut self, trigger: u8, due: Instant, cx: &mut Cx<'_>) {
-        let failed = cx.rng().u16(..1000) < self.plan.work.failed_permille;
-        let body = report(self.held, trigger, failed, self.plan.work.report_bytes, cx.now.wall);
+        let reports = self.plan.work.reports.unwrap_or_default();
+        let failed = cx.rng().u16(..1000) < reports.failed_permille;
+        let body = report(self.held, trigger, failed, reports.bytes, cx.now.wall);
         match cx.push_up(&body) {
             Ok(origin) => {
                 cx.effect(Observation::Reported);
@@ -241,7 +310,8 @@ impl LoadRole {
         let Some(assignment) = read_assignment(frame) else {
             return Handled::Refused(NackReason::Damaged);
         };
-        if assignment.revision <= self.held {
+        let incoming = self.incoming.as_ref().map_or(0, |incoming| incoming.revision);
+        if assignment.revision <= self.held.max(incoming) {
             cx.effect(Observation::Repeated);
             return Handled::Taken;
         }
@@ -260,9 +330,65 @@ impl LoadRole {
             // A master that has just started brings it before anybody has asked.
             _ => cx.effect(Observation::Unasked),
         }
-        self.held = assignment.revision;
-        self.report(trigger::ASSIGNMENT, cx.now.at, cx);
+        if self.plan.work.fetch {
+            let manifest = Blob::manifest_of(&assignment);
+            self.incoming = Some(Box::new(Incoming {
+                revision: assignment.revision,
+                manifest: manifest.hash,
+                since: cx.now.at,
+                missing: None,
+            }));
+            cx.fetch([manifest]);
+        } else {
+            self.hold(assignment.revision, cx);
+        }
         Handled::Taken
+    }
+
+    fn hold(&mut self, revision: u64, cx: &mut Cx<'_>) {
+        self.held = revision;
+        self.report(trigger::ASSIGNMENT, cx.now.at, cx);
+    }
+
+    fn on_fetched(&mut self, event: FetchEvent, cx: &mut Cx<'_>) {
+        let (hash, failure) = match event {
+            FetchEvent::Stored { hash } => (hash, None),
+            FetchEvent::Refused { hash } => (hash, Some("refused")),
+            FetchEvent::Broken { hash, .. } => (hash, Some("damaged")),
+            FetchEvent::Connect | FetchEvent::Hangup => return,
+        };
+        let Some(incoming) = &mut self.incoming else { return };
+        if let Some(why) = failure {
+            self.incoming = None;
+            cx.effect(Observation::FetchFailed(why));
+        } else if let Some(missing) = &mut incoming.missing {
+            missing.remove(&hash);
+            self.hold_if_whole(cx);
+        } else if hash == incoming.manifest {
+            cx.blob(BlobCommand::Load { hash, size_max: u64::MAX });
+        }
+    }
+
+    fn on_manifest_loaded(&mut self, hash: BlobHash, bytes: &[u8], cx: &mut Cx<'_>) {
+        let incoming = self.incoming.as_mut().filter(|incoming| incoming.manifest == hash);
+        let Some(incoming) = incoming.filter(|incoming| incoming.missing.is_none()) else { return };
+        let Some(manifest) = decode::<ManifestBlob>(bytes) else {
+            self.incoming = None;
+            cx.effect(Observation::FetchFailed("damaged"));
+            return;
+        };
+        let wanted: Vec<Blob> = Blob::all_of(&manifest).collect();
+        incoming.missing = Some(wanted.iter().map(|blob| blob.hash).collect());
+        cx.fetch(wanted);
+    }
+
+    fn hold_if_whole(&mut self, cx: &mut Cx<'_>) {
+        let is_whole =
+            |incoming: &mut Box<Incoming>| incoming.missing.as_ref().is_some_and(HashSet::is_empty);
+        let Some(incoming) = self.incoming.take_if(is_whole) else { return };
+        let took = Took::from_due(cx.now.at.since(incoming.since));
+        cx.effect(Observation::Took(Timed::Fetch, took));
+        self.hold(incoming.revision, cx);
     }
 
     fn on_acked(&mut self, lane: Lane, epoch: Epoch, seq: u64, cx: &mut Cx<'_>) {
@@ -374,18 +500,31 @@ impl Role for LoadRole {
             }
             NodeEvent::Unbound(_) => self.on_unbound(cx),
             NodeEvent::Acked { lane, epoch, seq } => self.on_acked(lane, epoch, seq, cx),
+            NodeEvent::Fetched(event) => self.on_fetched(event, cx),
+            NodeEvent::Blob(BlobEvent::Loaded { hash, bytes }) => {
+                self.on_manifest_loaded(hash, &bytes, cx);
+            }
             _ => {}
         }
     }
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
-        while let Some(due) = self.slots.take_due(cx.now.at) {
-            self.on_slot(due, cx);
+        let plan = Arc::clone(&self.plan);
+        if let Some(pace) = &plan.work.polls {
+            while let Some(due) = self.poll_slots.take_due(cx.now.at, pace, plan.until) {
+                self.on_poll_due(due, cx);
+            }
+        }
+        if let Some(reports) = &plan.work.reports {
+            let Reports { pace, burst, .. } = reports;
+            while let Some(due) = self.report_slots.take_due(cx.now.at, pace, plan.until) {
+                self.on_report_due(due, *burst, cx);
+            }
         }
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.slots.peek()
+        self.next_slot()
     }
 
     fn is_finished(&self) -> bool {

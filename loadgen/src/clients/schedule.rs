@@ -1,80 +1,89 @@
 //! When each client starts what: an open-loop schedule, fixed by a seed before the run begins.
 //! It never waits for an answer, so a master that stalls cannot make the load wait with it.
 
+use super::work::Pace;
 use engine::time::Instant;
 use engine::wheel::TICK;
 use std::time::Duration;
 
-/// The first start of every client, spread evenly over a window.
+/// The place of every client in a window: in an order that the seed shuffles, so neighbours in
+/// the inventory do not start next to one another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spread {
-    /// Place of each client in the window.
     places: Vec<u32>,
     /// Clients with a lower place take part.
     active: u32,
-    window: Duration,
 }
 
 impl Spread {
-    /// Spreads clients over a window in an order that the seed shuffles: neighbours in the
-    /// inventory do not start next to one another.
+    /// Shuffles the clients; `active` of them take part.
     ///
     /// # Panics
     /// Never: there are fewer clients than numbers.
     #[must_use]
-    pub fn new(clients: u32, active: Option<u32>, window: Duration, seed: u64) -> Self {
+    pub fn new(clients: u32, active: Option<u32>, seed: u64) -> Self {
         let mut places: Vec<u32> = (0..clients).collect();
         fastrand::Rng::with_seed(seed).shuffle(&mut places);
-        Self { places, active: active.unwrap_or(clients).min(clients), window }
+        Self { places, active: active.unwrap_or(clients).min(clients) }
     }
 
-    /// A client's slots: the first in the window that begins at `start`, the others an
-    /// interval apart, none at or after `until`.
+    /// Whether a client takes part.
     #[must_use]
-    pub fn slots(
-        &self,
-        client: u32,
-        start: Instant,
-        interval: Option<Duration>,
-        until: Instant,
-    ) -> Slots {
-        if self.places[client as usize] >= self.active {
-            return Slots::default();
-        }
+    pub fn takes_part(&self, client: u32) -> bool {
+        self.places[client as usize] < self.active
+    }
+
+    /// When a client's turn comes in the window that begins at `start`; all turns are equally
+    /// far apart.
+    #[must_use]
+    pub fn turn(&self, client: u32, start: Instant, window: Duration) -> Instant {
         let clients = u128::from(self.active.max(1));
-        let place = u128::from(self.places[client as usize]);
-        let offset = self.window.as_nanos() * place / clients;
-        let offset = Duration::from_nanos(u64::try_from(offset).unwrap_or(u64::MAX));
-        Slots { first: start + offset, interval, until, next: 0 }
+        let offset = window.as_nanos() * u128::from(self.places[client as usize]) / clients;
+        start + Duration::from_nanos(u64::try_from(offset).unwrap_or(u64::MAX))
     }
 }
 
-/// The slots of one client: none, one, or one every interval.
+/// The slots of one client: none, one, or one every interval. Its pace and its end are those of
+/// all clients, and are kept once for all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slots {
-    first: Instant,
-    interval: Option<Duration>,
-    until: Instant,
-    next: u32,
+    next: Option<Instant>,
 }
 
 impl Slots {
-    /// The next slot; `None` after the last one.
+    /// The first slot is this one.
     #[must_use]
-    pub fn peek(&self) -> Option<Instant> {
-        let later = match self.interval {
-            _ if self.next == 0 => Duration::ZERO,
-            Some(interval) => interval.saturating_mul(self.next),
-            None => return None,
-        };
-        Some(self.first + later).filter(|slot| *slot < self.until).map(on_tick)
+    pub fn from(first: Instant) -> Self {
+        Self { next: Some(first) }
+    }
+
+    /// The next slot, if it lies before the end.
+    #[must_use]
+    pub fn peek(&self, until: Instant) -> Option<Instant> {
+        self.next.filter(|slot| *slot < until).map(on_tick)
     }
 
     /// Takes the next slot if its time has come, however long ago that was.
-    pub fn take_due(&mut self, now: Instant) -> Option<Instant> {
-        let slot = self.peek().filter(|slot| *slot <= now)?;
-        self.next += 1;
+    pub fn take_due(&mut self, now: Instant, pace: &Pace, until: Instant) -> Option<Instant> {
+        let slot = self.peek(until).filter(|slot| *slot <= now)?;
+        self.advance(pace);
         Some(slot)
+    }
+
+    /// Leaves out all slots before this time.
+    pub fn skip(&mut self, before: Instant, pace: &Pace) {
+        while self.next.is_some_and(|slot| on_tick(slot) < before) {
+            self.advance(pace);
+        }
+    }
+
+    fn advance(&mut self, pace: &Pace) {
+        self.next = self.next.zip(pace.interval).map(|(slot, interval)| {
+            // A slot is its own seed: no generator of random numbers is kept for it. No two
+            // clients of a window share one.
+            let drawn = || -(1.0 - fastrand::Rng::with_seed(slot.0).f64()).ln();
+            slot + if pace.random { interval.mul_f64(drawn()) } else { interval }
+        });
     }
 }
 
@@ -91,11 +100,13 @@ mod tests {
     use std::collections::HashSet;
 
     const INTERVAL: Duration = Duration::from_secs(60);
+    const START: Instant = Instant(0);
     const END: Instant = Instant(600_000_000_000);
 
     fn firsts(seed: u64) -> Vec<Instant> {
-        let spread = Spread::new(1000, None, INTERVAL, seed);
-        (0..1000).map(|i| spread.slots(i, Instant(0), None, END).peek().unwrap()).collect()
+        let spread = Spread::new(1000, None, seed);
+        let first = |i| Slots::from(spread.turn(i, START, INTERVAL)).peek(END).unwrap();
+        (0..1000).map(first).collect()
     }
 
     #[test]
@@ -112,39 +123,63 @@ mod tests {
         let gaps = firsts.windows(2).map(|pair| pair[1].since(pair[0]));
         let even = Duration::from_millis(60);
         assert!(gaps.into_iter().all(|gap| gap >= even - TICK && gap <= even + TICK));
-        assert!(firsts[999] < Instant(0) + INTERVAL);
+        assert!(firsts[999] < START + INTERVAL);
     }
 
     #[test]
     fn a_late_generator_makes_up_for_every_slot() {
-        let spread = Spread::new(1, None, INTERVAL, 1);
-        let mut slots = spread.slots(0, Instant(0), Some(INTERVAL), END);
-        let now = Instant(0) + INTERVAL * 3;
+        let pace = Pace::every(INTERVAL);
+        let mut slots = Slots::from(START);
+        let now = START + INTERVAL * 3;
         let mut taken = Vec::new();
-        while let Some(slot) = slots.take_due(now) {
-            taken.push(slot.since(Instant(0)).as_secs());
+        while let Some(slot) = slots.take_due(now, &pace, END) {
+            taken.push(slot.since(START).as_secs());
         }
         assert_eq!(taken, [0, 60, 120, 180]);
-        assert_eq!(slots.peek(), Some(Instant(0) + INTERVAL * 4));
-        while slots.take_due(END).is_some() {}
-        assert_eq!(slots.next, 10, "the end itself is no slot");
+        assert_eq!(slots.peek(END), Some(START + INTERVAL * 4));
+        let left = std::iter::from_fn(|| slots.take_due(END, &pace, END)).count();
+        assert_eq!(left, 6, "the end itself is no slot");
     }
 
     #[test]
     fn a_part_of_the_clients_has_all_of_the_window() {
-        let spread = Spread::new(1000, Some(10), INTERVAL, 7);
-        let firsts = (0..1000).filter_map(|i| spread.slots(i, Instant(0), None, END).peek());
-        let mut firsts: Vec<_> = firsts.collect();
+        let spread = Spread::new(1000, Some(10), 7);
+        let active = (0..1000).filter(|i| spread.takes_part(*i));
+        let mut firsts: Vec<_> = active.map(|i| spread.turn(i, START, INTERVAL)).collect();
         firsts.sort();
         assert_eq!(firsts.len(), 10);
         assert!(firsts.windows(2).all(|pair| pair[1].since(pair[0]) >= INTERVAL / 10 - TICK));
     }
 
     #[test]
-    fn a_storm_has_one_slot_each() {
-        let spread = Spread::new(2, None, Duration::ZERO, 1);
-        let mut slots = spread.slots(1, Instant(16_000_000), None, END);
-        assert_eq!(slots.take_due(Instant(16_000_000)), Some(Instant(16_000_000)));
-        assert_eq!(slots.peek(), None);
+    fn what_is_due_once_has_one_slot() {
+        let start = Instant(16_000_000);
+        let mut slots = Slots::from(start);
+        assert_eq!(slots.take_due(start, &Pace::once(Duration::ZERO), END), Some(start));
+        assert_eq!(slots.peek(END), None);
+    }
+
+    #[test]
+    fn slots_that_are_left_out_do_not_move_the_others() {
+        let pace = Pace::every(INTERVAL);
+        let mut slots = Slots::from(START);
+        slots.skip(START + Duration::from_secs(90), &pace);
+        assert_eq!(slots.peek(END), Some(START + INTERVAL * 2));
+    }
+
+    /// Of a Poisson process the intervals' standard deviation is their mean.
+    #[test]
+    fn random_slots_are_a_poisson_process() {
+        let pace = Pace { random: true, ..Pace::every(Duration::from_secs(10)) };
+        let until = Instant(u64::MAX);
+        let mut slots = Slots::from(Instant(12_345));
+        let times: Vec<f64> = (0..20_001)
+            .map(|_| slots.take_due(until, &pace, until).unwrap().since(START).as_secs_f64())
+            .collect();
+        let gaps: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let mean = gaps.iter().sum::<f64>() / 20_000.0;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / 20_000.0;
+        assert!((mean - 10.0).abs() < 0.3, "{mean}");
+        assert!((variance.sqrt() - 10.0).abs() < 0.5, "{}", variance.sqrt());
     }
 }

@@ -7,14 +7,16 @@
 mod conns;
 
 use super::address::{Identities, address, index_of};
-use super::role::{LoadRole, Observation, Plan, Standing, VERSION};
-use super::schedule::Spread;
-use super::work::Work;
+use super::cache::Cache;
+use super::role::{LoadRole, Observation, Plan, Share, Standing, VERSION};
+use super::schedule::{Slots, Spread};
+use super::work::{Churn, Work};
 use crate::measure::{Standings, Tally};
 use conns::{Conns, Opened};
+use engine::blob::{FetchSettings, Fetcher};
 use engine::ids::{ConnId, DialId, Epoch, HostName};
 use engine::node::io::{CloseReason, Host, Input, Mail, Output, Request, Verdict};
-use engine::node::{MasterAddr, Node, Parts, Uplink};
+use engine::node::{Backoff, Fetching, MasterAddr, Node, Parts, Uplink};
 use engine::queue::memory::MemoryStore;
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::time::{Instant, Now, WallMs};
@@ -32,6 +34,8 @@ const OUTBOX_BYTES_MAX: u64 = 256 * 1024;
 
 /// A client that takes no part dials after this: in ten years.
 const NEVER: Duration = Duration::from_secs(315_360_000);
+/// How soon a client without back-off tries again.
+const INSISTENCE: Duration = Duration::from_millis(100);
 
 /// What a swarm is made from.
 #[derive(Debug, Clone)]
@@ -84,6 +88,11 @@ pub struct Swarm {
     conns: Conns,
     wheel: Wheel<u32>,
     expired: Vec<u32>,
+    /// What all clients do now.
+    plan: Arc<Plan>,
+    cache: Cache,
+    /// When the next client leaves, and how far apart they do.
+    next_leave: Option<(Instant, Duration)>,
     /// Dials that wait until a delivery ends.
     waiting: VecDeque<Output<Observation>>,
     deliveries: usize,
@@ -103,7 +112,12 @@ impl Swarm {
             durable_bytes_max: OUTBOX_BYTES_MAX,
             ..OutboxConfig::default()
         });
+        let idle =
+            Arc::new(Plan { work: Work::idle(Duration::ZERO), began: now.wall, until: now.at });
         let mut swarm = Self {
+            plan: Arc::clone(&idle),
+            cache: Cache::default(),
+            next_leave: None,
             clients: Vec::with_capacity(config.clients.len()),
             conns: Conns::default(),
             wheel: Wheel::new(now.at),
@@ -120,7 +134,6 @@ impl Swarm {
             outbox,
             config,
         };
-        let idle = Arc::new(Plan { work: Work::default(), began: now.wall });
         for index in swarm.config.clients.clone() {
             let store = MemoryStore::new(swarm.rng.u64(..));
             let role = LoadRole::new(Arc::clone(&idle));
@@ -134,34 +147,86 @@ impl Swarm {
     /// From now on all clients do this; the first slots lie behind `start`.
     pub fn begin(&mut self, work: &Work, start: Instant, now: Now) {
         let Range { start: first, .. } = self.config.clients;
-        let spread =
-            Spread::new(self.config.clients_all, work.active, work.window, self.config.seed);
+        let spread = Spread::new(self.config.clients_all, work.active, self.config.seed);
         let lead = u64::try_from(start.since(now.at).as_millis()).unwrap_or(u64::MAX);
         let began = WallMs(now.wall.0.saturating_add(lead));
-        let plan = Arc::new(Plan { work: work.clone(), began });
+        let until = start + work.length;
+        self.plan = Arc::new(Plan { work: work.clone(), began, until });
+        self.next_leave = work.churn.and_then(|churn| {
+            let interval = leave_interval(churn, self.clients.len())?;
+            Some((start + interval, interval))
+        });
         let mut ended = vec![false; self.clients.len()];
         for (place, ended) in ended.iter_mut().enumerate() {
             let index = first + u32::try_from(place).unwrap_or(u32::MAX);
-            let slots = spread.slots(index, start, work.interval, start + work.length);
+            let takes_part = spread.takes_part(index);
+            let turn = |window| spread.turn(index, start, window);
+            let slots =
+                |window: Option<Duration>| window.map(turn).map(Slots::from).unwrap_or_default();
+            let share = match takes_part {
+                true => Share {
+                    takes_part,
+                    restart: work.restart.map(turn),
+                    polls: slots(work.polls.map(|pace| pace.window)),
+                    reports: slots(work.reports.map(|reports| reports.pace.window)),
+                },
+                false => Share::default(),
+            };
             let client = &mut self.clients[place];
             let mut role = client.node.role().clone();
-            role.begin(Arc::clone(&plan), slots);
-            if slots.peek().is_some() && (work.restarted || !client.standing.bound) {
-                *ended = true;
-                // What it had sent and was not acked lies in its store, as on a real one's disk.
-                let mut store = std::mem::replace(&mut client.store, MemoryStore::new(0));
-                store.crash();
-                let node = self.node(index, &store, role, slots.peek(), now);
-                let client = &mut self.clients[place];
-                client.life = (client.life + 1) % LIVES;
-                (client.store, client.node) = (store, node);
-            } else {
-                client.node.with_role(now, |r, _| *r = role);
+            role.begin(Arc::clone(&self.plan), &share);
+            let unbound = takes_part && !client.standing.bound;
+            match share.restart.or(share.first(until).filter(|_| unbound)) {
+                Some(at) => {
+                    *ended = true;
+                    self.restart(place, role, at, now);
+                }
+                None => {
+                    let fetching = work.fetch.then(|| fetching(&self.config, index, &mut self.rng));
+                    client.node.with_role(now, |r, cx| {
+                        *r = role;
+                        cx.node.fetching = fetching;
+                    });
+                }
             }
         }
         self.end_connections(|place| ended[place]);
         for place in 0..self.clients.len() {
             self.advance(first + u32::try_from(place).unwrap_or(u32::MAX), now);
+        }
+    }
+
+    /// A client's process ends, and starts again at a time. What it had sent and was not acked
+    /// lies in its store, as on a real one's disk.
+    fn restart(&mut self, place: usize, mut role: LoadRole, at: Instant, now: Now) {
+        role.restart(at);
+        let index = self.config.clients.start + u32::try_from(place).unwrap_or(u32::MAX);
+        let mut store = std::mem::replace(&mut self.clients[place].store, MemoryStore::new(0));
+        store.crash();
+        let node = self.node(index, &store, role, Some(at), now);
+        let client = &mut self.clients[place];
+        client.life = (client.life + 1) % LIVES;
+        (client.store, client.node) = (store, node);
+    }
+
+    /// A client leaves if it is time to: without a word, and comes back later.
+    fn churn(&mut self, now: Now) {
+        while let (Some((at, interval)), Some(churn)) = (self.next_leave, self.plan.work.churn)
+            && at <= now.at
+        {
+            self.next_leave =
+                Some((at + interval, interval)).filter(|(at, _)| *at < self.plan.until);
+            let place = self.rng.usize(..self.clients.len());
+            let client = &self.clients[place];
+            if !client.standing.bound {
+                // It is away already.
+                continue;
+            }
+            let role = client.node.role().clone();
+            self.restart(place, role, now.at + churn.away, now);
+            self.tally.leaves += 1;
+            self.end_connections(|other| other == place);
+            self.advance(self.config.clients.start + u32::try_from(place).unwrap_or(u32::MAX), now);
         }
     }
 
@@ -191,13 +256,18 @@ impl Swarm {
         let memory_epoch = Epoch(self.rng.u64(..));
         let outbox =
             Outbox::restore(name.clone(), &store.state(), Arc::clone(&self.outbox), memory_epoch);
-        let from = self.config.own_addresses.then(|| IpAddr::V4(address(index)));
         let master = vec![MasterAddr::Fixed(self.config.master)];
-        let mut uplink = Uplink::new(master, from, VERSION, outbox);
+        let mut uplink = Uplink::new(master, source(&self.config, index), VERSION, outbox);
         if let Some(first) = first {
             uplink.hold_off(first.since(now.at), now);
         }
+        if !self.plan.work.backoff {
+            uplink.set_backoff(Backoff::none(INSISTENCE));
+        }
         let mut parts = Parts::new(name, self.rng.fork());
+        if self.plan.work.fetch {
+            parts.fetching = Some(fetching(&self.config, index, &mut self.rng));
+        }
         parts.uplink = Some(Box::new(uplink));
         Node::new(parts, role)
     }
@@ -243,7 +313,8 @@ impl Swarm {
         (self.deliveries, self.waiting.len())
     }
 
-    /// Messages that were sent on their way and not acked, over all clients.
+    /// Messages that were sent on their way and not acked, over all clients, and clients whose
+    /// slots are not over.
     #[must_use]
     pub fn awaited(&self) -> u64 {
         self.clients.iter().map(|client| client.node.role().awaited() as u64).sum()
@@ -294,8 +365,14 @@ impl Swarm {
                 Output::Request(Request::Role(observation)) => {
                     observe(&mut self.tally, &mut self.acked, index, observation);
                 }
-                // A client that does not fetch and has its master's address asks for neither
-                // names nor blobs, and is never told to stop.
+                Output::Request(Request::Blob(command)) => {
+                    let received = self.cache.received;
+                    let answer = self.cache.answer(command);
+                    self.tally.fetched_bytes += self.cache.received - received;
+                    client.node.handle_input(Input::Mail(Mail::Blob(answer)), now);
+                }
+                // A client that has its master's address asks for no names, and is never told
+                // to stop.
                 Output::Request(_) | Output::StopListening | Output::Exit => {}
                 other => self.out.push_back(other),
             }
@@ -398,7 +475,26 @@ fn observe(tally: &mut Tally, acked: &mut Vec<Acked>, client: u32, observation: 
         Observation::Unasked => tally.unasked_manifests += 1,
         Observation::Repeated => tally.repeated_manifests += 1,
         Observation::OutboxFull => tally.failed("report", "outbox full"),
+        Observation::FetchFailed(why) => tally.failed("fetch", why),
     }
+}
+
+/// What a client fetches with.
+fn fetching(config: &SwarmConfig, index: u32, rng: &mut fastrand::Rng) -> Box<Fetching> {
+    let fetcher = Fetcher::new(FetchSettings::default(), rng.fork());
+    Box::new(Fetching::new(fetcher, source(config, index)))
+}
+
+/// The address from which a client dials.
+fn source(config: &SwarmConfig, index: u32) -> Option<IpAddr> {
+    config.own_addresses.then(|| IpAddr::V4(address(index)))
+}
+
+/// How far apart clients leave; `None` if none does.
+fn leave_interval(churn: Churn, clients: usize) -> Option<Duration> {
+    let a_minute = u64::from(churn.permille) * clients as u64;
+    let ns = 60_000_000_000_000_u64.checked_div(a_minute)?;
+    Some(Duration::from_nanos(ns.max(1)))
 }
 
 fn nack_word(reason: NackReason) -> &'static str {
@@ -463,6 +559,7 @@ impl Host for Swarm {
     }
 
     fn handle_timeout(&mut self, now: Now) {
+        self.churn(now);
         // Taken first and looked at afterwards: a timer that is due again at once waits for
         // the next turn.
         let mut expired = std::mem::take(&mut self.expired);
@@ -480,7 +577,7 @@ impl Host for Swarm {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.wheel.next_expiry()
+        self.wheel.next_expiry().into_iter().chain(self.next_leave.map(|(at, _)| at)).min()
     }
 
     fn poll_output(&mut self) -> Option<Output<Observation>> {

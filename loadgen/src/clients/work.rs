@@ -1,4 +1,4 @@
-//! What all clients of a run do for a while.
+//! What all clients of a run do for a while: ingredients that can be put together.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -13,58 +13,118 @@ pub enum Goal {
     Revision(u64),
 }
 
-/// Slots, and what is due at each.
+impl Goal {
+    /// The revision that is to be held.
+    #[must_use]
+    pub fn revision(self) -> Option<u64> {
+        match self {
+            Self::Settled => None,
+            Self::Revision(revision) => Some(revision),
+        }
+    }
+}
+
+/// When something is due: first within a window, and again and again after that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// First times are spread evenly over this.
+    pub window: Duration,
+    /// It recurs so often; `None`: it is due once.
+    pub interval: Option<Duration>,
+    /// The interval is a mean only: each is drawn anew from the exponential distribution, so
+    /// that all clients together make a Poisson process.
+    pub random: bool,
+}
+
+impl Pace {
+    /// Once each, spread over a window.
+    #[must_use]
+    pub fn once(window: Duration) -> Self {
+        Self { window, interval: None, random: false }
+    }
+
+    /// Once an interval each, and evenly over all clients.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self { window: interval, interval: Some(interval), random: false }
+    }
+}
+
+/// Reports that are due beside the one for each new manifest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    /// When.
+    pub pace: Pace,
+    /// So many at once.
+    pub burst: u32,
+    /// Bytes that a resource's output adds to each.
+    pub bytes: u32,
+    /// Of 1,000 so many tell of a failed resource.
+    pub failed_permille: u16,
+}
+
+impl Reports {
+    /// Small ones that tell of success, one at a time.
+    #[must_use]
+    pub fn at(pace: Pace) -> Self {
+        Self { pace, burst: 1, bytes: 0, failed_permille: 0 }
+    }
+}
+
+/// Clients that leave without a word and come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Churn {
+    /// Of 1,000 clients so many leave in a minute.
+    pub permille: u32,
+    /// They come back, with what lay on their disks, after this.
+    pub away: Duration,
+}
+
+/// What is due when, and what is to be reached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Work {
     /// So many clients take part, evenly over all workers; `None`: all.
     pub active: Option<u32>,
-    /// First slots are spread over this.
-    pub window: Duration,
-    /// Slots recur so often; `None`: there is one each.
-    pub interval: Option<Duration>,
-    /// No slot lies so long after the start, or later.
+    /// Nothing is due so long after the start, or later.
     pub length: Duration,
-    /// Whether a poll is due at each slot.
-    pub polls: bool,
-    /// Reports that are due at each slot, beside the one for each new manifest.
-    pub reports: u32,
-    /// Bytes that a resource's output adds to each report.
-    pub report_bytes: u32,
-    /// Of 1,000 reports so many tell of a failed resource.
-    pub failed_permille: u16,
-    /// Whether every client has been started again: it knows no parent any more.
-    pub restarted: bool,
+    /// Every client is started anew, spread over this: it knows no parent any more.
+    pub restart: Option<Duration>,
+    /// Whether a client that cannot reach its master waits longer each time, and not as long as
+    /// all others, as a real one does; if not, it tries again ten times a second.
+    pub backoff: bool,
+    /// Polls.
+    pub polls: Option<Pace>,
+    /// Reports.
+    pub reports: Option<Reports>,
+    /// Whether a client fetches all files of a manifest before it holds it.
+    pub fetch: bool,
+    /// Clients that leave.
+    pub churn: Option<Churn>,
     /// What each client is to reach.
     pub goal: Goal,
 }
 
 impl Work {
-    /// All start at once, poll, get their manifest and report, once.
+    /// Nothing at all, for so long.
+    #[must_use]
+    pub fn idle(length: Duration) -> Self {
+        Self { length, backoff: true, ..Self::default() }
+    }
+
+    /// All start within a window, bind, poll, get their manifest and report, once.
     #[must_use]
     pub fn storm(window: Duration, length: Duration) -> Self {
         Self {
-            active: None,
-            window,
-            interval: None,
-            length,
-            polls: true,
-            reports: 0,
-            report_bytes: 0,
-            failed_permille: 0,
-            restarted: true,
+            restart: Some(window),
+            polls: Some(Pace::once(window)),
             goal: Goal::Revision(1),
+            ..Self::idle(length)
         }
     }
 
     /// Each polls once an interval.
     #[must_use]
     pub fn steady(interval: Duration, length: Duration) -> Self {
-        Self {
-            window: interval,
-            interval: Some(interval),
-            restarted: false,
-            goal: Goal::Settled,
-            ..Self::storm(interval, length)
-        }
+        Self { polls: Some(Pace::every(interval)), ..Self::idle(length) }
     }
 }

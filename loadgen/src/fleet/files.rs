@@ -9,7 +9,7 @@ use std::io;
 /// # Errors
 /// The kernel refuses.
 #[allow(unsafe_code)]
-pub(super) fn unshare() -> io::Result<()> {
+pub(crate) fn unshare() -> io::Result<()> {
     // SAFETY: the call touches no memory of ours. Descriptors opened before it stay valid here
     // under the same numbers; this thread closes its own copies only (its `Signals`), and the
     // others' copies end with the thread. None that is opened from here on leaves this thread.

@@ -7,6 +7,8 @@
 mod files;
 mod worker;
 
+pub(crate) use files::unshare as unshare_descriptors;
+
 use crate::clients::address::Identities;
 use crate::clients::swarm::{Acked, SwarmConfig};
 use crate::clients::work::Work;
@@ -123,6 +125,8 @@ pub enum Happening {
 /// How a worker stands.
 #[derive(Debug, Clone, Default)]
 pub struct Beat {
+    /// When this was so.
+    pub at: Instant,
     /// Its clients.
     pub standings: Standings,
     /// Since when all of them have reached their goal.
@@ -131,7 +135,7 @@ pub struct Beat {
     pub deliveries: u64,
     /// Deliveries that wait for a descriptor.
     pub waiting: u64,
-    /// Messages without their ack.
+    /// Messages without their ack, and clients whose slots are not over.
     pub awaited: u64,
     /// Reports that were acked.
     pub acked: Vec<Acked>,

@@ -168,6 +168,7 @@ impl Worker {
         let swarm = reactor.host_mut();
         let (deliveries, waiting) = swarm.deliveries();
         let beat = Beat {
+            at: now,
             standings: swarm.standings(),
             done_at: self.done_at,
             deliveries: deliveries as u64,

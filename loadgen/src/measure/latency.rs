@@ -24,6 +24,8 @@ pub enum Timed {
     /// From the publication of a release (by the wall clock of this machine) until a client
     /// that held an older one has been pushed its manifest.
     Push,
+    /// From a manifest's arrival until all its files have been fetched.
+    Fetch,
     /// From the moment at which a report was due until its ack, which says that it is durable.
     Report,
     /// From a slot until the generator got to it: its own lateness, contained in the others.
@@ -39,14 +41,22 @@ impl Timed {
             Self::Poll => "poll",
             Self::Assignment => "assignment",
             Self::Push => "push",
+            Self::Fetch => "fetch",
             Self::Report => "report",
             Self::Slip => "slip",
         }
     }
 
     /// All of them, in the order of the report.
-    pub const ALL: [Timed; 6] =
-        [Self::Bind, Self::Poll, Self::Assignment, Self::Push, Self::Report, Self::Slip];
+    pub const ALL: [Timed; 7] = [
+        Self::Bind,
+        Self::Poll,
+        Self::Assignment,
+        Self::Push,
+        Self::Fetch,
+        Self::Report,
+        Self::Slip,
+    ];
 }
 
 impl fmt::Display for Timed {
@@ -56,6 +66,7 @@ impl fmt::Display for Timed {
             Self::Poll => "poll → ack",
             Self::Assignment => "poll → manifest",
             Self::Push => "publish → manifest",
+            Self::Fetch => "manifest → files",
             Self::Report => "report → durable",
             Self::Slip => "own lateness",
         })

@@ -1,4 +1,4 @@
-//! What a run has measured: second by second, and over its parts.
+//! What a phase of a run has measured: second by second, and over its parts.
 
 use super::latency::{Quantiles, Timed};
 use super::tally::{Standings, Tally};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The parts of a run.
+/// The parts of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -18,12 +18,12 @@ pub enum Part {
     CoolDown,
 }
 
-/// Where the parts of a run begin and end, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where the parts of a phase begin and end, in whole seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Seconds before the measured part.
     pub warm_up: u64,
-    /// The second at which the measured part ends, if it does before the run.
+    /// The second at which the measured part ends, if it does before the phase.
     pub cool_down_at: Option<u64>,
 }
 
@@ -44,9 +44,11 @@ impl Parts {
 /// One second of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Its number, from 0.
+    /// Its number, from 0 at the beginning of the run.
     pub second: u64,
-    /// Its part of the run.
+    /// Its phase.
+    pub phase: String,
+    /// Its part of the phase.
     pub part: Part,
     /// Polls that were sent on their way.
     pub polls: u64,
@@ -76,9 +78,12 @@ struct Open {
     cpu_busiest_us: u64,
 }
 
-/// Everything that was measured in a run.
+/// Everything that was measured in a phase.
 #[derive(Debug)]
 pub struct Record {
+    phase: String,
+    /// The phase begins in this second of the run.
+    first: u64,
     parts: Parts,
     workers: usize,
     open: BTreeMap<u64, Open>,
@@ -93,8 +98,10 @@ const LATE_MAX: u64 = 3;
 impl Record {
     /// Nothing measured yet.
     #[must_use]
-    pub fn new(parts: Parts, workers: usize) -> Self {
+    pub fn new(phase: &str, first: u64, parts: Parts, workers: usize) -> Self {
         Self {
+            phase: phase.to_owned(),
+            first,
             parts,
             workers,
             open: BTreeMap::new(),
@@ -108,7 +115,8 @@ impl Record {
     pub fn add(&mut self, end: Duration, tally: &Tally, connections: u64, cpu_us: u64) {
         // It tells a little after the second that it tells of; the last one may be a part.
         let second = end.saturating_sub(Duration::from_millis(500)).as_secs();
-        let second = self.rows.last().map_or(second, |row| second.max(row.second + 1));
+        let next = self.rows.last().map_or(0, |row| row.second + 1 - self.first);
+        let second = second.max(next);
         let open = self.open.entry(second).or_default();
         open.workers += 1;
         open.tally.merge(tally);
@@ -132,7 +140,8 @@ impl Record {
             }
             let timed = Timed::ALL.into_iter().filter(|what| open.tally.latencies.count(*what) > 0);
             let row = Row {
-                second,
+                second: self.first + second,
+                phase: self.phase.clone(),
                 part,
                 polls: open.tally.polls,
                 reports: open.tally.reports,
@@ -188,7 +197,7 @@ mod tests {
 
     #[test]
     fn seconds_of_all_workers_are_one_row_each() {
-        let mut record = Record::new(Parts { warm_up: 1, cool_down_at: Some(3) }, 2);
+        let mut record = Record::new("load", 100, Parts { warm_up: 1, cool_down_at: Some(3) }, 2);
         let mut seen = Vec::new();
         for second in 1..=4u32 {
             for worker in 0..2 {
@@ -204,7 +213,7 @@ mod tests {
         use Part::{CoolDown, Measured, WarmUp};
         assert_eq!(
             seen,
-            [(0, WarmUp, 20), (1, Measured, 20), (2, Measured, 20), (3, CoolDown, 20)]
+            [(100, WarmUp, 20), (101, Measured, 20), (102, Measured, 20), (103, CoolDown, 20)]
         );
         assert_eq!((record.whole().polls, record.measured().polls), (80, 40));
         let measured = record.measured().latencies.quantiles(Timed::Poll);
@@ -215,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_sleeps_delays_no_row_for_long_and_loses_nothing() {
-        let mut record = Record::new(Parts { warm_up: 0, cool_down_at: None }, 2);
+        let mut record = Record::new("load", 0, Parts::default(), 2);
         for second in 1..=10u32 {
             record.add(second * 1000 * MS, &tally(1, MS), 0, 0);
             record.close(Standings::default(), false, |_, _| {});

@@ -22,6 +22,10 @@ pub struct Tally {
     pub unasked_manifests: u64,
     /// Manifests that came although their revision was held.
     pub repeated_manifests: u64,
+    /// Clients that left.
+    pub leaves: u64,
+    /// Bytes of files that were fetched.
+    pub fetched_bytes: u64,
     /// Messages that were acked although they had never been sent.
     pub false_acks: u64,
     /// What failed, and how often.
@@ -69,6 +73,8 @@ impl Tally {
         self.reports += other.reports;
         self.unasked_manifests += other.unasked_manifests;
         self.repeated_manifests += other.repeated_manifests;
+        self.leaves += other.leaves;
+        self.fetched_bytes += other.fetched_bytes;
         self.false_acks += other.false_acks;
         for (kind, count) in &other.failures {
             *self.failures.entry(*kind).or_default() += count;

@@ -1,7 +1,7 @@
 //! What got better or worse between two runs, beyond what each run's own seconds vary.
 
-use super::Report;
-use crate::measure::{Part, Timed};
+use super::{PhaseReport, Report};
+use crate::measure::{Part, Row, Timed};
 use master::table::words::duration_us;
 use master::table::{Cell, Paint, Table};
 use serde::Serialize;
@@ -47,49 +47,64 @@ pub fn cautions(before: &Report, after: &Report) -> Vec<String> {
             found.push(format!("{what} differs: {a} and {b}"));
         }
     };
-    differ("the workload", &before.workload, &after.workload);
-    differ(
-        "the number of clients",
-        &before.clients.all.to_string(),
-        &after.clients.all.to_string(),
-    );
+    differ("the scenario", &before.scenario, &after.scenario);
+    differ("the number of clients", &before.clients.to_string(), &after.clients.to_string());
     differ("the kernel", &before.environment.kernel, &after.environment.kernel);
     differ("the machine", &before.environment.processors, &after.environment.processors);
     for (name, report) in [("the first", before), ("the second", after)] {
-        if !report.punctuality.valid {
-            found.push(format!("{name} run is invalid: its figures do not count"));
+        if let Some(phase) = report.judged().find(|phase| !phase.punctuality.valid) {
+            let phase = &phase.name;
+            found.push(format!(
+                "{name} run is invalid in the phase {phase}: its figures do not count"
+            ));
         }
     }
     found
 }
 
-/// Compares two runs of one workload.
+/// Compares two runs of one scenario, phase by phase.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
 pub fn compare(before: &Report, after: &Report) -> Vec<Change> {
     let mut changes = Vec::new();
-    for what in Timed::ALL.into_iter().filter(|what| *what != Timed::Slip) {
-        let (Some(a), Some(b)) = (before.latencies.get(&what), after.latencies.get(&what)) else {
-            continue;
-        };
-        let noise = spread(before, |row| Some(row.latencies.get(&what)?.p99_us as f64))
-            .max(spread(after, |row| Some(row.latencies.get(&what)?.p99_us as f64)));
-        for (name, a, b) in [("p50", a.p50_us, b.p50_us), ("p99", a.p99_us, b.p99_us)] {
-            changes.push(change(format!("{what}, {name} (us)"), a as f64, b as f64, noise, false));
+    let is_named = before.judged().count() > 1;
+    for a in before.judged() {
+        let b = after.judged().find(|phase| phase.name == a.name);
+        let prefix = if is_named { format!("{}: ", a.name) } else { String::new() };
+        for mut change in b.map(|b| compare_phase((before, a), (after, b))).unwrap_or_default() {
+            change.what.insert_str(0, &prefix);
+            changes.push(change);
         }
-        let rate = |report: &Report, count: u64| count as f64 / report.measured_s.max(0.001);
-        let (a, b) = (rate(before, a.count), rate(after, b.count));
-        changes.push(change(format!("{what}, a second"), a, b, noise, true));
     }
     let cpu = |report: &Report| report.generator.cpu_s;
     changes.push(change("generator CPU (s)".into(), cpu(before), cpu(after), NOISE_MIN, false));
     changes
 }
 
-/// How far a figure varies over a run's own seconds: half the distance between the quartiles, as
+#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
+fn compare_phase(before: (&Report, &PhaseReport), after: (&Report, &PhaseReport)) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for what in Timed::ALL.into_iter().filter(|what| *what != Timed::Slip) {
+        let found = |(_, phase): (&Report, &PhaseReport)| phase.latencies.get(&what).copied();
+        let (Some(a), Some(b)) = (found(before), found(after)) else { continue };
+        let p99 = |row: &Row| Some(row.latencies.get(&what)?.p99_us as f64);
+        let noise = spread(before, p99).max(spread(after, p99));
+        for (name, a, b) in [("p50", a.p50_us, b.p50_us), ("p99", a.p99_us, b.p99_us)] {
+            changes.push(change(format!("{what}, {name} (us)"), a as f64, b as f64, noise, false));
+        }
+        let rate = |(_, phase): (&Report, &PhaseReport), count: u64| {
+            count as f64 / phase.measured_s.max(0.001)
+        };
+        let (a, b) = (rate(before, a.count), rate(after, b.count));
+        changes.push(change(format!("{what}, a second"), a, b, noise, true));
+    }
+    changes
+}
+
+/// How far a figure varies over a phase's own seconds: half the distance between the quartiles, as
 /// a part of the median.
-fn spread(report: &Report, of: impl Fn(&crate::measure::Row) -> Option<f64>) -> f64 {
-    let rows = report.rows.iter().filter(|row| row.part == Part::Measured);
+fn spread((report, phase): (&Report, &PhaseReport), of: impl Fn(&Row) -> Option<f64>) -> f64 {
+    let rows = report.rows.iter();
+    let rows = rows.filter(|row| row.phase == phase.name && row.part == Part::Measured);
     let mut values: Vec<f64> = rows.filter_map(of).collect();
     values.sort_by(f64::total_cmp);
     let at = |quarter: usize| values.get(values.len() * quarter / 4).copied();

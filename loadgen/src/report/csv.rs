@@ -9,7 +9,7 @@ use std::fmt::Write;
 #[must_use]
 pub fn table(rows: &[Row], samples: &[Sample], start_ns: u64) -> String {
     let mut out = String::from(
-        "second,part,polls,reports,failures,bound,holding,done,connections,generator_cpu_us",
+        "second,phase,part,polls,reports,failures,bound,holding,done,connections,generator_cpu_us",
     );
     for what in Timed::ALL {
         let name = what.name();
@@ -23,8 +23,9 @@ pub fn table(rows: &[Row], samples: &[Sample], start_ns: u64) -> String {
         let part = serde_json::to_value(row.part).unwrap_or_default();
         let _ = write!(
             out,
-            "{},{},{},{},{},{},{},{},{},{}",
+            "{},{},{},{},{},{},{},{},{},{},{}",
             row.second,
+            row.phase,
             part.as_str().unwrap_or_default(),
             row.polls,
             row.reports,
@@ -78,6 +79,7 @@ mod tests {
     fn every_row_has_all_columns() {
         let row = |second| Row {
             second,
+            phase: "load".into(),
             part: Part::Measured,
             polls: 1,
             reports: 2,
@@ -91,9 +93,9 @@ mod tests {
         let sample = Sample { at_ns: 1_500_000_000, ..Sample::default() };
         let text = table(&[row(0), row(1)], &[sample], 0);
         let columns: Vec<_> = text.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(columns, [50, 50, 50]);
+        assert_eq!(columns, [56, 56, 56]);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].starts_with("0,measured,1,2,0,0,0,0,3,4,0,"), "{}", lines[1]);
+        assert!(lines[1].starts_with("0,load,measured,1,2,0,0,0,0,3,4,0,"), "{}", lines[1]);
         assert!(lines[1].ends_with(",,,,,,,,,"), "nothing was seen yet: {}", lines[1]);
         assert!(lines[2].ends_with(",0,0,0"), "{}", lines[2]);
     }

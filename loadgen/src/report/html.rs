@@ -3,9 +3,9 @@
 
 use super::junit::escape;
 use super::plot::{Plot, Series, Unit, seconds};
-use super::{Outcome, Report};
+use super::{Outcome, PhaseReport, Report};
 use crate::measure::{Row, Timed};
-use crate::subject::Sample;
+use crate::subject::{Constraint, Sample};
 use master::table::words::{duration_us, size};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ const STYLE: &str = include_str!("page.css");
 #[must_use]
 pub fn page(report: &Report) -> String {
     let mut out = String::new();
-    let title = format!("loadgen {}: {}", report.workload, report.outcome);
+    let title = format!("loadgen {}: {}", report.scenario, report.outcome);
     let tone = if report.outcome == Outcome::Reached { "good" } else { "bad" };
     let _ = write!(
         out,
@@ -25,13 +25,18 @@ pub fn page(report: &Report) -> String {
          <link rel=\"icon\" href=\"data:,\"><title>{}</title><style>\n{STYLE}</style></head><body>\n\
          <h1>loadgen {}</h1><span class=\"outcome {tone}\">{}</span>\n<p class=\"summary\">{}</p>\n",
         escape(&title),
-        escape(&report.workload),
+        escape(&report.scenario),
         report.outcome,
         escape(&report.summary),
     );
     facts(&mut out, report);
     out.push_str("<h2>How long things took</h2>\n<p class=\"dim\">From the moment at which each should have begun; the service time, from its real beginning, is shown and never judged.</p>\n");
-    latencies(&mut out, report);
+    for phase in report.judged() {
+        if report.phases.len() > 1 {
+            let _ = writeln!(out, "<h3>{}</h3>", escape(&phase.name));
+        }
+        latencies(&mut out, phase);
+    }
     out.push_str("<h2>Over time</h2>\n<div class=\"plots\">\n");
     for plot in plots(report).iter().filter(|plot| !plot.is_empty()) {
         out.push_str(&plot.svg());
@@ -46,20 +51,29 @@ fn facts(out: &mut String, report: &Report) {
     let truth = report.truth.as_ref().map_or("not checked".to_owned(), |truth| {
         format!("{} acked, {} lost, {} doubled", truth.acked, truth.lost, truth.doubled)
     });
-    let bound = report.constraint.as_ref().map_or("unknown".to_owned(), |constraint| {
-        if constraint.binds() { constraint.resource.to_string() } else { "nothing yet".into() }
-    });
-    let clients = &report.clients;
+    let seen: Vec<_> = report.judged().filter_map(|phase| phase.constraint.as_ref()).collect();
+    let bound = match seen.iter().find(|constraint| constraint.binds()) {
+        Some(constraint) => constraint.resource.to_string(),
+        None if seen.is_empty() => "unknown".to_owned(),
+        None => "nothing yet".to_owned(),
+    };
+    let done = report.phases.last().map_or(0, |phase| phase.clients.done);
+    let sum = |of: fn(&PhaseReport) -> u64| report.phases.iter().map(of).sum::<u64>();
+    let slip = report.judged().map(|phase| phase.punctuality.slip_p99_us).max().unwrap_or(0);
     let facts = [
-        ("clients done", format!("{} of {}", clients.done, clients.all)),
+        ("clients done", format!("{done} of {}", report.clients)),
         ("time", format!("{:.1} s", report.elapsed_s)),
         (
             "reports durable",
-            format!("{} of {}", report.messages.reports_acked, report.messages.reports),
+            format!(
+                "{} of {}",
+                sum(|phase| phase.messages.reports_acked),
+                sum(|phase| phase.messages.reports)
+            ),
         ),
         ("truth", truth),
         ("what gives out first", bound),
-        ("own lateness, p99", duration_us(report.punctuality.slip_p99_us)),
+        ("own lateness, p99", duration_us(slip)),
     ];
     out.push_str("<div class=\"facts\">");
     for (name, value) in facts {
@@ -68,7 +82,7 @@ fn facts(out: &mut String, report: &Report) {
     out.push_str("</div>\n");
 }
 
-fn latencies(out: &mut String, report: &Report) {
+fn latencies(out: &mut String, report: &PhaseReport) {
     out.push_str("<div class=\"table\"><table><tr><th>from → to</th><th>count</th><th>p50</th><th>p90</th><th>p99</th><th>p99.9</th><th>max</th><th>service p99</th></tr>\n");
     for (what, q) in &report.latencies {
         let _ = write!(out, "<tr><td>{what}</td><td>{}</td>", q.count);
@@ -89,13 +103,21 @@ fn plots(report: &Report) -> Vec<Plot> {
         name: name.to_owned(),
         points: rows.iter().map(|row| (row.second as f64, of(row))).collect(),
     };
-    let kinds = || report.latencies.keys().copied().filter(|what| *what != Timed::Slip);
+    let kinds: BTreeSet<Timed> =
+        report.judged().flat_map(|phase| phase.latencies.keys().copied()).collect();
+    let kinds = || kinds.iter().copied().filter(|what| *what != Timed::Slip);
+    let is_named = report.judged().count() > 1;
     let count = |row: &Row, what| row.latencies.get(&what).map_or(0.0, |q| q.count as f64);
     let p99 = |row: &Row, what| row.latencies.get(&what).map_or(0.0, |q| q.p99_us as f64);
     let nines = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"];
-    let by_percentile = report.percentiles.iter().map(|(what, points)| Series {
-        name: what.to_string(),
-        points: points.iter().map(|(q, us)| (-(1.0 - q).max(1e-6).log10(), *us as f64)).collect(),
+    let by_percentile = report.judged().flat_map(|phase| {
+        phase.percentiles.iter().map(move |(what, points)| Series {
+            name: if is_named { format!("{}: {what}", phase.name) } else { what.to_string() },
+            points: points
+                .iter()
+                .map(|(q, us)| (-(1.0 - q).max(1e-6).log10(), *us as f64))
+                .collect(),
+        })
     });
     let zero = rows.first().map_or(0, |_| report.start_ns);
     let seen = |samples: &[Sample], name: &str, of: &dyn Fn(&Sample) -> Option<f64>| Series {
@@ -185,10 +207,27 @@ fn lists(out: &mut String, report: &Report) {
         }
         out.push_str("</dl>\n");
     };
-    list(
-        "What failed on the way",
-        report.failures.iter().map(|(k, n)| (k.clone(), n.to_string())).collect(),
-    );
+    let asked = report.checks.iter().map(|check| {
+        let what = match &check.phase {
+            Some(phase) if report.phases.len() > 1 => format!("{phase}: {}", check.what),
+            _ => check.what.clone(),
+        };
+        let found = if check.holds() { "holds".to_owned() } else { check.detail.clone() };
+        (what, found)
+    });
+    list("What was asked", asked.collect());
+    let failures = report.phases.iter().flat_map(|phase| {
+        phase.failures.iter().map(|(k, n)| (format!("{}: {k}", phase.name), n.to_string()))
+    });
+    list("What failed on the way", failures.collect());
+    let peers = report.phases.iter().flat_map(|phase| phase.peers.iter()).map(|peers| {
+        let found = format!(
+            "{} connections, {} refused, {} ended by the master, {} acks, {} refusals",
+            peers.connected, peers.refused, peers.ended_by_master, peers.acks, peers.nacks
+        );
+        (format!("{} {}", peers.peers, peers.badness), found)
+    });
+    list("Bad peers", peers.collect());
     let generator = &report.generator;
     let mut own = vec![
         ("workers".to_owned(), generator.workers.to_string()),
@@ -202,9 +241,12 @@ fn lists(out: &mut String, report: &Report) {
             ),
         ),
         ("longest turn".to_owned(), duration_us(generator.loop_lag_max_us)),
-        ("lateness".to_owned(), report.punctuality.to_string()),
     ];
-    own.extend(report.constraint.iter().map(|c| ("bound by".to_owned(), c.to_string())));
+    for phase in report.judged() {
+        own.push((format!("lateness in {}", phase.name), phase.punctuality.to_string()));
+        let bound_by = |c: &Constraint| (format!("{} bound by", phase.name), c.to_string());
+        own.extend(phase.constraint.iter().map(bound_by));
+    }
     list("The generator", own);
     let e = &report.environment;
     let mut entries = vec![

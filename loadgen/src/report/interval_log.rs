@@ -1,5 +1,6 @@
 //! An interval log as HdrHistogram's own tools read it: a compressed histogram for each kind of
-//! message and second, latencies in microseconds, tagged with the kind.
+//! message and second, latencies in microseconds, tagged with the phase and the kind:
+//! `reports.poll`.
 
 use crate::measure::{Row, Tally, Timed};
 use hdrhistogram::serialization::V2DeflateSerializer;
@@ -66,7 +67,7 @@ impl IntervalLog {
                     histogram,
                     Duration::from_secs(row.second),
                     Duration::from_secs(1),
-                    Tag::new(what.name()),
+                    Tag::new(&format!("{}.{}", row.phase, what.name())),
                 )
                 .map_err(|error| io::Error::other(format!("{error:?}")))?;
             let line = text.trim_ascii_end().rsplit(|byte| *byte == b'\n').next();
@@ -103,6 +104,7 @@ mod tests {
             (0..100).for_each(|_| tally.latencies.record(Timed::Report, took));
             let row = Row {
                 second,
+                phase: "load".into(),
                 part: Part::Measured,
                 polls: 0,
                 reports: 100,
@@ -120,7 +122,7 @@ mod tests {
         let mut found = Vec::new();
         for entry in IntervalLogIterator::new(&text) {
             if let LogEntry::Interval(interval) = entry.unwrap() {
-                assert_eq!(interval.tag(), Tag::new("report"));
+                assert_eq!(interval.tag(), Tag::new("load.report"));
                 found.push((interval.start_timestamp().as_secs(), interval.max()));
             }
         }

@@ -1,58 +1,39 @@
 //! JUnit's XML, for continuous integration: one case for each thing that is judged.
 
-use super::{Outcome, Report};
+use super::Report;
 use std::fmt::Write;
 
 /// The document.
 #[must_use]
 pub fn document(report: &Report) -> String {
-    let cases = [
-        (
-            "every client reaches the goal",
-            report.clients.done < report.clients.all,
-            format!("{} of {} clients are done", report.clients.done, report.clients.all),
-        ),
-        (
-            "latencies keep to the bound",
-            report.outcome == Outcome::Missed && report.clients.done == report.clients.all,
-            report.summary.clone(),
-        ),
-        (
-            "every acked report is stored once and in order",
-            report.outcome == Outcome::Violated,
-            report.truth.as_ref().map_or_else(|| report.summary.clone(), ToString::to_string),
-        ),
-        ("the generator is punctual", !report.punctuality.valid, report.punctuality.to_string()),
-        (
-            "the master stays reachable",
-            report.outcome == Outcome::Unreachable,
-            report.summary.clone(),
-        ),
-    ];
-    let failures = cases.iter().filter(|(_, failed, _)| *failed).count();
-    let workload = escape(&report.workload);
+    let cases = &report.checks;
+    let failures = cases.iter().filter(|check| !check.holds()).count();
+    let scenario = escape(&report.scenario);
     let time = format!("{:.3}", report.elapsed_s);
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     let _ = writeln!(
         out,
         "<testsuites name=\"loadgen\" tests=\"{n}\" failures=\"{failures}\" errors=\"0\" time=\"{time}\">\n  \
-         <testsuite name=\"{workload}\" tests=\"{n}\" failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{time}\">",
+         <testsuite name=\"{scenario}\" tests=\"{n}\" failures=\"{failures}\" errors=\"0\" skipped=\"0\" time=\"{time}\">",
         n = cases.len(),
     );
-    for (name, failed, why) in &cases {
+    for check in cases {
+        let phase = check.phase.as_ref().map_or(String::new(), |phase| format!(".{phase}"));
         let _ = write!(
             out,
-            "    <testcase classname=\"loadgen.{workload}\" name=\"{}\" time=\"{time}\"",
-            escape(name)
+            "    <testcase classname=\"loadgen.{scenario}{}\" name=\"{}\" time=\"{time}\"",
+            escape(&phase),
+            escape(&check.what)
         );
-        if *failed {
-            let why = escape(why);
+        if check.holds() {
+            out.push_str("/>\n");
+        } else {
+            let why = escape(&check.detail);
             let _ = writeln!(
                 out,
-                ">\n      <failure message=\"{why}\" type=\"missed\">{why}</failure>\n    </testcase>"
+                ">\n      <failure message=\"{why}\" type=\"{}\">{why}</failure>\n    </testcase>",
+                escape(&check.outcome.to_string())
             );
-        } else {
-            out.push_str("/>\n");
         }
     }
     out.push_str("  </testsuite>\n</testsuites>\n");

@@ -10,20 +10,21 @@ pub mod plot;
 
 use crate::error::Exit;
 use crate::measure::{Quantiles, Row, Timed};
+use crate::peers::PeerCounts;
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use environment::Environment;
 use master::table::words::{duration_us, size};
 use master::table::{Cell, Paint, Table, Tone};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,22 +73,62 @@ impl Outcome {
     }
 }
 
-/// The clients of a run, and how far they came.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// One thing that was asked of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The phase that it is about, if it is about one.
+    pub phase: Option<String>,
+    /// What was asked.
+    pub what: String,
+    /// [`Outcome::Reached`] if it holds; else how the run ended for that.
+    pub outcome: Outcome,
+    /// What was found, if it does not hold.
+    pub detail: String,
+}
+
+impl Check {
+    /// Whether it holds.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.outcome == Outcome::Reached
+    }
+
+    /// How a run ended of which this was asked, and why: nothing counts beside a report that was
+    /// lost, and no figure of a generator that was late. `None`: all of it holds.
+    #[must_use]
+    pub fn sum_up(checks: &[Self]) -> Option<(Outcome, String)> {
+        const ORDER: [Outcome; 5] = [
+            Outcome::Violated,
+            Outcome::Interrupted,
+            Outcome::Unreachable,
+            Outcome::Invalid,
+            Outcome::Missed,
+        ];
+        let first = ORDER
+            .into_iter()
+            .find_map(|outcome| checks.iter().find(|check| check.outcome == outcome))?;
+        let several = checks.iter().filter_map(|check| check.phase.as_ref());
+        let several = several.collect::<BTreeSet<_>>().len() > 1;
+        let detail = match &first.phase {
+            Some(phase) if several => format!("{}, in the phase {phase}", first.detail),
+            _ => first.detail.clone(),
+        };
+        Some((first.outcome, detail))
+    }
+}
+
+/// How far the clients came in a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clients {
-    /// All.
-    pub all: u64,
     /// Bound at least once.
     pub bound: u64,
     /// Hold the release.
     pub holding: u64,
     /// Have reached the goal.
     pub done: u64,
-    /// The first of those that have not.
-    pub unfinished_first: Vec<String>,
 }
 
-/// Messages of a run.
+/// Messages of a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
     /// Polls sent on their way.
@@ -102,6 +143,10 @@ pub struct Messages {
     pub reports: u64,
     /// Reports acked.
     pub reports_acked: u64,
+    /// Bytes of files that were fetched.
+    pub fetched_bytes: u64,
+    /// Clients that left, to come back later.
+    pub leaves: u64,
 }
 
 /// The generator itself.
@@ -154,31 +199,19 @@ impl fmt::Display for Punctuality {
     }
 }
 
-/// A run, as it ended.
+/// A phase of a run, as it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// [`SCHEMA`].
-    pub schema: u32,
-    /// This program's version.
-    pub version: String,
-    /// `steady` or `storm`.
-    pub workload: String,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The same in words.
-    pub summary: String,
-    /// The master's address.
-    pub master: String,
-    /// The master's version.
-    pub master_version: String,
-    /// When it began, milliseconds since 1970.
-    pub started_ms: u64,
+pub struct PhaseReport {
+    /// Its name.
+    pub name: String,
+    /// Whether its figures are what the run is about; if not, it prepares the others.
+    pub judged: bool,
+    /// When its slots began, seconds from the beginning of the run.
+    pub start_s: f64,
     /// How long it took until the goal was reached or given up, seconds.
     pub elapsed_s: f64,
     /// How much of that is judged, seconds.
     pub measured_s: f64,
-    /// Decides the order of the slots.
-    pub seed: u64,
     /// What latencies had to keep to, if anything.
     pub bound: Option<String>,
     /// The clients.
@@ -187,18 +220,53 @@ pub struct Report {
     pub messages: Messages,
     /// How long things took in the part that is judged, from their intended start.
     pub latencies: BTreeMap<Timed, Quantiles>,
+    /// The same, by percentile: share of the messages, microseconds.
+    pub percentiles: BTreeMap<Timed, Vec<(f64, u64)>>,
     /// What failed, by place and reason; a failure that was got over is one too.
     pub failures: BTreeMap<String, u64>,
-    /// Acked against stored; `None` if it was not checked.
-    pub truth: Option<Truth>,
-    /// The latencies of what is judged, by percentile: share of the messages, microseconds.
-    pub percentiles: BTreeMap<Timed, Vec<(f64, u64)>>,
+    /// What became of the bad peers.
+    pub peers: Vec<PeerCounts>,
     /// Whether the figures count.
     pub punctuality: Punctuality,
-    /// The generator itself.
-    pub generator: Generator,
     /// Which resource gave out, or would; `None` if the master could not be seen.
     pub constraint: Option<Constraint>,
+}
+
+/// A run, as it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// This program's version.
+    pub version: String,
+    /// `steady`, `storm`, …, or the name that the scenario's file gives.
+    pub scenario: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The same in words.
+    pub summary: String,
+    /// All that was asked of it.
+    pub checks: Vec<Check>,
+    /// The master's address.
+    pub master: String,
+    /// The master's version.
+    pub master_version: String,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// From the first phase's start to the last one's end, seconds.
+    pub elapsed_s: f64,
+    /// Decides the order of the slots.
+    pub seed: u64,
+    /// How many clients.
+    pub clients: u64,
+    /// The first of those that have not reached the last goal.
+    pub unfinished_first: Vec<String>,
+    /// Its phases, as far as it came.
+    pub phases: Vec<PhaseReport>,
+    /// Acked against stored; `None` if it was not checked.
+    pub truth: Option<Truth>,
+    /// The generator itself.
+    pub generator: Generator,
     /// How often the master was killed and started again.
     pub master_kills: u32,
     /// Second by second.
@@ -212,6 +280,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The phases that the run is about.
+    pub fn judged(&self) -> impl Iterator<Item = &PhaseReport> {
+        self.phases.iter().filter(|phase| phase.judged)
+    }
+
     /// Writes all files but the interval log, which is written while the run goes on.
     ///
     /// # Errors
@@ -246,22 +319,23 @@ impl Report {
         let mut out = String::new();
         let tone = if self.outcome == Outcome::Reached { Tone::Good } else { Tone::Bad };
         let _ = writeln!(out, "{}", paint.paint(tone, &self.summary));
-        let Clients { all, bound, holding, done, .. } = &self.clients;
-        let _ = writeln!(
-            out,
-            "\nclients   {all}: {bound} bound, {holding} hold the release, {done} done, in {:.1} s",
-            self.elapsed_s
-        );
-        for name in &self.clients.unfinished_first {
-            let _ = writeln!(out, "          not done: {name}");
+        // The summary has told the first of them.
+        for check in self.checks.iter().filter(|check| !check.holds()) {
+            if !self.summary.starts_with(&check.detail) {
+                let line = check.phase.iter().fold(check.detail.clone(), |detail, phase| {
+                    format!("{detail}, in the phase {phase}")
+                });
+                let _ = writeln!(out, "{}", paint.paint(Tone::Bad, &line));
+            }
         }
-        let m = &self.messages;
-        let _ = writeln!(
-            out,
-            "messages  {} of {} polls acked, {} manifests ({} repeated), {} of {} reports durable\n",
-            m.polls_acked, m.polls, m.manifests, m.manifests_repeated, m.reports_acked, m.reports
-        );
-        out.push_str(&self.latency_table(paint));
+        for name in &self.unfinished_first {
+            let _ = writeln!(out, "not done: {name}");
+        }
+        let told =
+            self.phases.iter().filter(|phase| phase.judged || phase.fell_short(self.clients));
+        for phase in told {
+            phase.render(&mut out, self.clients, self.phases.len() > 1, paint);
+        }
         out.push('\n');
         match &self.truth {
             Some(truth) => {
@@ -272,13 +346,6 @@ impl Report {
         }
         if self.master_kills > 0 {
             let _ = writeln!(out, "kills     the master was killed {} times", self.master_kills);
-        }
-        if self.failures.is_empty() {
-            out.push_str("failures  none\n");
-        }
-        for (kind, count) in &self.failures {
-            let _ =
-                writeln!(out, "failures  {}", paint.paint(Tone::Warn, &format!("{count} {kind}")));
         }
         let g = &self.generator;
         let _ = writeln!(
@@ -291,11 +358,77 @@ impl Report {
             g.descriptors,
             self.seed
         );
-        let _ = writeln!(out, "          {}", self.punctuality);
+        out
+    }
+}
+
+impl PhaseReport {
+    /// Whether some clients have not reached its goal.
+    fn fell_short(&self, clients: u64) -> bool {
+        self.clients.done < clients
+    }
+
+    fn render(&self, out: &mut String, clients: u64, is_named: bool, paint: Paint) {
+        let Clients { bound, holding, done } = self.clients;
+        if is_named {
+            let _ = write!(out, "\n{}", paint.paint(Tone::Head, &format!("phase {}", self.name)));
+        }
+        let _ = writeln!(
+            out,
+            "\nclients   {clients}: {bound} bound, {holding} hold the release, {done} done, in {:.1} s",
+            self.elapsed_s
+        );
+        let m = &self.messages;
+        let _ = writeln!(
+            out,
+            "messages  {} of {} polls acked, {} manifests ({} repeated), {} of {} reports durable",
+            m.polls_acked, m.polls, m.manifests, m.manifests_repeated, m.reports_acked, m.reports
+        );
+        if m.fetched_bytes > 0 {
+            let rate = m.fetched_bytes as f64 / self.elapsed_s.max(0.001);
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "shown with few digits"
+            )]
+            let rate = rate as u64;
+            let _ = writeln!(
+                out,
+                "files     {} fetched, {} a second",
+                size(m.fetched_bytes),
+                size(rate)
+            );
+        }
+        if m.leaves > 0 {
+            let _ = writeln!(out, "churn     {} clients left and came back", m.leaves);
+        }
+        out.push('\n');
+        out.push_str(&self.latency_table(paint));
+        out.push('\n');
+        if self.failures.is_empty() {
+            out.push_str("failures  none\n");
+        }
+        for (kind, count) in &self.failures {
+            let _ =
+                writeln!(out, "failures  {}", paint.paint(Tone::Warn, &format!("{count} {kind}")));
+        }
+        for peers in &self.peers {
+            let _ = writeln!(
+                out,
+                "bad peers {} {}: {} connections, {} refused, {} ended by the master, {} acks, {} refusals",
+                peers.peers,
+                peers.badness,
+                peers.connected,
+                peers.refused,
+                peers.ended_by_master,
+                peers.acks,
+                peers.nacks
+            );
+        }
+        let _ = writeln!(out, "own       {}", self.punctuality);
         if let Some(constraint) = &self.constraint {
             let _ = writeln!(out, "bound by  {constraint}");
         }
-        out
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates are shown with one digit")]

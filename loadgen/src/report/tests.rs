@@ -10,26 +10,14 @@ fn report() -> Report {
         max_us: 4_560_000,
         service_p99_us: 11_000,
     };
-    Report {
-        schema: SCHEMA,
-        version: "0.1.0".into(),
-        workload: "storm".into(),
-        outcome: Outcome::Reached,
-        summary: "all 10000 clients reported".into(),
-        master: "127.0.0.1:7400".into(),
-        master_version: "0.1.0".into(),
-        started_ms: 1_700_000_000_000,
+    let phase = PhaseReport {
+        name: "storm".into(),
+        judged: true,
+        start_s: 0.0,
         elapsed_s: 6.0,
         measured_s: 6.0,
-        seed: 1,
         bound: None,
-        clients: Clients {
-            all: 10_000,
-            bound: 10_000,
-            holding: 9_999,
-            done: 9_998,
-            unfinished_first: vec!["lg-00007.load.test".into()],
-        },
+        clients: Clients { bound: 10_000, holding: 9_999, done: 9_998 },
         messages: Messages {
             polls: 3,
             polls_acked: 2,
@@ -37,9 +25,40 @@ fn report() -> Report {
             manifests_repeated: 1,
             reports: 6,
             reports_acked: 5,
+            fetched_bytes: 0,
+            leaves: 0,
         },
         latencies: BTreeMap::from([(Timed::Poll, quantiles)]),
         failures: BTreeMap::from([("dial: refused".into(), 17)]),
+        peers: Vec::new(),
+        punctuality: Punctuality {
+            valid: true,
+            slip_p99_us: 3_000,
+            slip_max_us: 40_000,
+            p99_allowed_us: 600_000,
+            max_allowed_us: 60_000_000,
+        },
+        percentiles: BTreeMap::from([(
+            Timed::Poll,
+            vec![(0.5, 850), (0.99, 12_345), (1.0, 4_560_000)],
+        )]),
+        constraint: None,
+    };
+    Report {
+        schema: SCHEMA,
+        version: "0.1.0".into(),
+        scenario: "storm".into(),
+        outcome: Outcome::Reached,
+        summary: "all 10000 clients reported".into(),
+        checks: vec![check("every client reaches the goal", Outcome::Reached)],
+        master: "127.0.0.1:7400".into(),
+        master_version: "0.1.0".into(),
+        started_ms: 1_700_000_000_000,
+        elapsed_s: 6.0,
+        seed: 1,
+        clients: 10_000,
+        unfinished_first: vec!["lg-00007.load.test".into()],
+        phases: vec![phase],
         truth: Some(Truth {
             acked: 5,
             stored: 5,
@@ -50,23 +69,11 @@ fn report() -> Report {
             doubled_first: Vec::new(),
             disordered_first: Vec::new(),
         }),
-        punctuality: Punctuality {
-            valid: true,
-            slip_p99_us: 3_000,
-            slip_max_us: 40_000,
-            p99_allowed_us: 600_000,
-            max_allowed_us: 60_000_000,
-        },
         rows: Vec::new(),
         samples: Vec::new(),
         start_ns: 0,
         master_kills: 0,
         environment: Environment::default(),
-        percentiles: BTreeMap::from([(
-            Timed::Poll,
-            vec![(0.5, 850), (0.99, 12_345), (1.0, 4_560_000)],
-        )]),
-        constraint: None,
         generator: Generator {
             workers: 2,
             loop_lag_max_us: 45_000,
@@ -77,6 +84,24 @@ fn report() -> Report {
             loop_lag_p99_us: 900,
         },
     }
+}
+
+fn check(what: &str, outcome: Outcome) -> Check {
+    Check { phase: Some("storm".into()), what: what.into(), outcome, detail: format!("{outcome}!") }
+}
+
+#[test]
+fn the_worst_of_what_does_not_hold_is_the_outcome() {
+    let held = check("a", Outcome::Reached);
+    assert_eq!(Check::sum_up(std::slice::from_ref(&held)), None);
+    let checks = [
+        held,
+        check("b", Outcome::Missed),
+        check("c", Outcome::Violated),
+        check("d", Outcome::Invalid),
+    ];
+    assert_eq!(Check::sum_up(&checks), Some((Outcome::Violated, "VIOLATED!".into())));
+    assert_eq!(Check::sum_up(&checks[..2]), Some((Outcome::Missed, "missed!".into())));
 }
 
 #[test]
@@ -106,11 +131,11 @@ fn one_screen_says_it_all() {
 #[test]
 fn json_has_its_schema_and_plain_names() {
     let json = serde_json::to_value(report()).unwrap();
-    assert_eq!(json["schema"], 2);
+    assert_eq!(json["schema"], 3);
     assert_eq!(json["outcome"], "reached");
-    assert_eq!(json["latencies"]["poll"]["p99_us"], 12_345);
+    assert_eq!(json["phases"][0]["latencies"]["poll"]["p99_us"], 12_345);
     assert_eq!(json["truth"]["lost"], 1);
-    assert_eq!(json["failures"]["dial: refused"], 17);
+    assert_eq!(json["phases"][0]["failures"]["dial: refused"], 17);
 }
 
 #[test]
@@ -118,6 +143,8 @@ fn all_files_are_written_and_the_report_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut report = report();
     report.summary = "<b>\"5 & 6\"</b>\u{1}".into();
+    let missed = Check { detail: report.summary.clone(), ..check("more", Outcome::Missed) };
+    report.checks.push(missed);
     report.write_files(dir.path()).unwrap();
     let text = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
     let page = text("report.html");
@@ -130,13 +157,13 @@ fn all_files_are_written_and_the_report_is_read_back() {
     }
     assert!(page.contains("Latency by percentile") && page.contains("<polyline"));
     let xml = text("junit.xml");
-    assert_eq!(xml.matches("<testcase").count(), 5);
-    assert_eq!(xml.matches("<failure").count(), 1, "one client is not done: {xml}");
+    assert_eq!(xml.matches("<testcase").count(), 2);
+    assert_eq!(xml.matches("<failure").count(), 1, "{xml}");
     assert!(!xml.contains('\u{1}'));
     assert_eq!(Report::read(&dir.path().join("report.json")).unwrap(), report);
     fs::write(dir.path().join("other.json"), "{\"schema\": 1}").unwrap();
     let error = Report::read(&dir.path().join("other.json")).unwrap_err();
-    assert!(error.contains("no report of schema 2"), "{error}");
+    assert!(error.contains("no report of schema 3"), "{error}");
 }
 
 #[test]
@@ -144,19 +171,13 @@ fn two_equal_runs_are_the_same() {
     let changes = compare::compare(&report(), &report());
     assert!(changes.iter().all(|change| change.meaning == compare::Meaning::Same), "{changes:?}");
     assert_eq!(compare::cautions(&report(), &report()), [] as [String; 0]);
-    let slower = Report {
-        latencies: BTreeMap::from([(
-            Timed::Poll,
-            Quantiles { p99_us: 24_000, ..report().latencies[&Timed::Poll] },
-        )]),
-        workload: "steady".into(),
-        ..report()
-    };
+    let mut slower = Report { scenario: "steady".into(), ..report() };
+    slower.phases[0].latencies.get_mut(&Timed::Poll).unwrap().p99_us = 24_000;
     let changes = compare::compare(&report(), &slower);
     let worse: Vec<_> = changes.iter().filter(|c| c.meaning == compare::Meaning::Worse).collect();
     assert_eq!(worse.len(), 1);
     assert!(worse[0].what.ends_with("p99 (us)"), "{worse:?}");
-    assert!(compare::cautions(&report(), &slower)[0].contains("workload"));
+    assert!(compare::cautions(&report(), &slower)[0].contains("scenario"));
     let text = compare::render(&changes, Paint { colour: false });
     assert!(text.contains("WORSE") && text.contains("24.0ms"), "{text}");
 }

@@ -1,19 +1,17 @@
-//! What a run is asked to do.
+//! What is loaded, and by how many clients: what all phases of a run share.
 
-use crate::clients::work::{Goal, Work};
 use crate::subject::own::OwnConfig;
 use engine::config::parse_duration;
 use master::table::words::duration_us;
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A run.
+/// A master and its clients.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RunConfig {
-    /// What the clients do.
-    pub workload: Workload,
+pub struct LoadConfig {
     /// How many clients.
     pub clients: u32,
     /// How many workers share them; `None`: as many as their descriptors take.
@@ -31,22 +29,10 @@ pub struct RunConfig {
     pub journal: Option<PathBuf>,
     /// Where to leave the report as files.
     pub out: Option<PathBuf>,
-    /// How long clients may take to reach the goal, after the last slot or, where the run ends
-    /// with the goal, from the start.
-    pub timeout: Duration,
     /// Deliveries under way at once; `None` takes half of the descriptors.
     pub deliveries_max: Option<usize>,
-    /// A master of its own is killed so often, and started again at once.
-    pub kill_master_every: Option<Duration>,
     /// Decides the order of the slots.
     pub seed: u64,
-    /// What latencies must keep to; a run also counts only if the generator itself was much
-    /// more punctual than that.
-    pub bound: Option<Bound>,
-    /// What is measured this long after the start is not judged.
-    pub warm_up: Duration,
-    /// What is measured this long before the end of the slots, or later, is not judged.
-    pub cool_down: Duration,
 }
 
 /// The master that is loaded.
@@ -95,6 +81,13 @@ impl Bound {
     }
 }
 
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limit = duration_us(u64::try_from(self.limit.as_micros()).unwrap_or(u64::MAX));
@@ -103,60 +96,6 @@ impl fmt::Display for Bound {
         }
         let percent = (self.quantile * 1e6).round() / 1e4;
         write!(f, "p{percent} ≤ {limit}")
-    }
-}
-
-/// What the clients do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workload {
-    /// Each polls once an interval.
-    Steady {
-        /// The interval.
-        interval: Duration,
-        /// How long slots go on; `None`: until every client has reached the goal.
-        duration: Option<Duration>,
-        /// The revision that every client is to get and report.
-        revision: Option<u64>,
-        /// Reports at each poll.
-        reports_per_poll: u32,
-    },
-    /// All connect, bind, poll, get their manifest and report, once.
-    Storm {
-        /// The connects are spread over this.
-        within: Duration,
-    },
-}
-
-impl Workload {
-    /// Its name in reports.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Steady { .. } => "steady",
-            Self::Storm { .. } => "storm",
-        }
-    }
-
-    /// What the clients do; slots end after `timeout` where the goal ends the run.
-    #[must_use]
-    pub fn work(&self, timeout: Duration) -> Work {
-        match *self {
-            Self::Steady { interval, duration, revision, reports_per_poll } => Work {
-                reports: reports_per_poll,
-                goal: revision.map_or(Goal::Settled, Goal::Revision),
-                ..Work::steady(interval, duration.unwrap_or(timeout))
-            },
-            Self::Storm { within } => Work::storm(within, timeout),
-        }
-    }
-
-    /// How long slots go on; `None`: until every client has reached the goal.
-    #[must_use]
-    pub fn duration(&self) -> Option<Duration> {
-        match *self {
-            Self::Steady { duration, .. } => duration,
-            Self::Storm { .. } => None,
-        }
     }
 }
 

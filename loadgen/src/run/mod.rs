@@ -1,15 +1,18 @@
-//! One run from its beginning to its report: the load, what is checked afterwards, and the
-//! judgement.
+//! One run from its beginning to its report: the phases of its scenario, what is checked
+//! afterwards, and the judgement.
 
 pub mod config;
-pub(crate) mod outcome;
-pub mod session;
+pub mod file;
+pub(crate) mod judge;
+pub mod load;
+pub mod scenario;
 
-pub use config::{Bound, MasterChoice, RunConfig, Workload};
-pub use session::{Checked, Phase, Session, Until};
+pub use config::{Bound, LoadConfig, MasterChoice};
+pub use file::Script;
+pub use load::{Checked, Load, Phase};
+pub use scenario::{PhaseConfig, Scenario, Until};
 
 use crate::error::LoadError;
-use crate::measure::Parts;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::truth::{self, InboxWait, Ledger, Truth};
@@ -22,34 +25,37 @@ use std::time::Duration;
 /// Between two questions whether the master's inbox is empty.
 const INBOX_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs a workload. `stop` ends it early, as SIGINT does where `signals` are given.
+/// Runs a scenario. `stop` ends it early, as SIGINT does where `signals` are given. A phase in
+/// which not all clients reach their goal is the last one, if the next would build upon it.
 ///
 /// # Errors
 /// [`LoadError`] says why there is no report. A run that missed its goal has one.
 pub fn run(
-    config: &RunConfig,
+    config: &LoadConfig,
+    scenario: &Scenario,
     stop: &AtomicBool,
     signals: Option<Signals>,
     progress: &mut Progress,
 ) -> Result<Report, LoadError> {
-    let mut session = Session::prepare(config, stop, signals, progress)?;
-    let duration = config.workload.duration();
-    let parts = Parts {
-        warm_up: config.warm_up.as_secs(),
-        cool_down_at: duration
-            .filter(|_| !config.cool_down.is_zero())
-            .map(|all| all.saturating_sub(config.cool_down).as_secs()),
-    };
-    let until = match duration {
-        Some(_) => Until::Over(config.timeout),
-        None => Until::Done(config.timeout),
-    };
-    let phase = session.work(&config.workload.work(config.timeout), parts, until)?;
-    let checked = session.check()?;
-    session.end()?;
-    session.progress.close();
-    let report = outcome::report(config, &session, &phase, checked);
-    session.leave(&report)?;
+    let mut load = Load::prepare(config, scenario, stop, signals, progress)?;
+    let mut phases = Vec::new();
+    for phase_config in &scenario.phases {
+        if scenario.phases.len() > 1 {
+            load.progress.say(&format!("phase {}", phase_config.name));
+        }
+        let phase = load.run(phase_config)?;
+        let is_done = phase.standings.done >= load.clients();
+        let goes_on = !phase.interrupted && (is_done || phase_config.judged);
+        phases.push(phase);
+        if !goes_on {
+            break;
+        }
+    }
+    let checked = load.check()?;
+    load.end()?;
+    load.progress.close();
+    let report = judge::report(config, scenario, &load, &phases, checked);
+    load.leave(&report)?;
     Ok(report)
 }
 

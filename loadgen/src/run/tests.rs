@@ -1,5 +1,7 @@
+use super::scenario::Return;
 use super::*;
 use crate::clients::address::{DEFAULT_SUFFIX, Identities};
+use crate::clients::work::Pace;
 use crate::error::Exit;
 use crate::measure::Timed;
 use crate::report::Outcome;
@@ -14,9 +16,8 @@ use tempfile::TempDir;
 
 const S: Duration = Duration::from_secs(1);
 
-fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
-    RunConfig {
-        workload,
+fn config(clients: u32, master: SocketAddr) -> LoadConfig {
+    LoadConfig {
         clients,
         workers: None,
         master: running(master),
@@ -25,13 +26,8 @@ fn config(workload: Workload, clients: u32, master: SocketAddr) -> RunConfig {
         hosts_table: None,
         journal: None,
         out: None,
-        timeout: 20 * S,
         deliveries_max: None,
-        kill_master_every: None,
         seed: 1,
-        bound: None,
-        warm_up: Duration::ZERO,
-        cool_down: Duration::ZERO,
     }
 }
 
@@ -39,37 +35,37 @@ fn running(addr: SocketAddr) -> MasterChoice {
     MasterChoice::Running { addr, foreign_allowed: false, control: None, pid: None }
 }
 
-fn storm() -> Workload {
-    Workload::Storm { within: Duration::ZERO }
+fn storm() -> Scenario {
+    Scenario::storm(Return { within: Duration::ZERO, backoff: true, timeout: 20 * S })
 }
 
-fn steady(revision: Option<u64>) -> Workload {
-    let (interval, duration) = (S, Some(2 * S));
-    Workload::Steady { interval, duration, revision, reports_per_poll: 1 }
+fn steady(revision: Option<u64>) -> Scenario {
+    Scenario::steady(Pace::every(S), Some(2 * S), revision, 1, 20 * S)
 }
 
 fn quiet() -> Progress {
     Progress::new(Box::new(std::io::sink()), false)
 }
 
-fn start(config: &RunConfig) -> Result<Report, LoadError> {
-    run(config, &AtomicBool::new(false), None, &mut quiet())
+fn start(config: &LoadConfig, scenario: &Scenario) -> Result<Report, LoadError> {
+    run(config, scenario, &AtomicBool::new(false), None, &mut quiet())
 }
 
 #[test]
 fn foreign_targets_are_refused_without_the_flag() {
     for addr in ["192.0.2.1:7400", "[::1]:7400", "0.0.0.0:7400"] {
-        let mut config = config(storm(), 1, addr.parse().unwrap());
-        let error = start(&config).unwrap_err();
+        let mut config = config(1, addr.parse().unwrap());
+        let error = start(&config, &storm()).unwrap_err();
         assert!(matches!(error, LoadError::ForeignTarget { .. }), "{addr}: {error}");
         assert_eq!(error.exit(), Exit::Usage);
         // With it, only what needs no dial-back can be asked for.
         let addr = addr.parse().unwrap();
         config.master =
             MasterChoice::Running { addr, foreign_allowed: true, control: None, pid: None };
-        assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
-        config.workload = steady(Some(1));
-        assert!(matches!(start(&config), Err(LoadError::NoDialBack { .. })), "{addr}");
+        for scenario in [storm(), steady(Some(1))] {
+            let started = start(&config, &scenario);
+            assert!(matches!(started, Err(LoadError::NoDialBack { .. })), "{addr}");
+        }
     }
 }
 
@@ -78,7 +74,7 @@ fn a_master_that_is_not_there_is_said_so() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     drop(listener);
-    let error = start(&config(storm(), 1, addr)).unwrap_err();
+    let error = start(&config(1, addr), &storm()).unwrap_err();
     assert_eq!(error.exit(), Exit::Unreachable);
     assert!(error.to_string().contains("is the daemon running?"), "{error}");
 }
@@ -136,8 +132,8 @@ impl World {
         self.addr = receiver.recv_timeout(30 * S).expect("the master starts");
     }
 
-    fn config(&self, workload: Workload, clients: u32) -> RunConfig {
-        RunConfig {
+    fn config(&self, clients: u32) -> LoadConfig {
+        LoadConfig {
             port: self.port,
             master: MasterChoice::Running {
                 addr: self.addr,
@@ -146,7 +142,7 @@ impl World {
                 pid: Some(std::process::id()),
             },
             journal: Some(self.path("journal")),
-            ..config(workload, clients, self.addr)
+            ..config(clients, self.addr)
         }
     }
 }
@@ -163,9 +159,9 @@ fn a_storm_reaches_everybody_and_loses_nothing() {
     let mut world = World::new(200);
     world.publish();
     world.start_master();
-    let report = start(&world.config(storm(), 200)).unwrap();
+    let report = start(&world.config(200), &storm()).unwrap();
     assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
-    assert_eq!(report.latencies[&Timed::Assignment].count, 200);
+    assert_eq!(report.phases[0].latencies[&Timed::Assignment].count, 200);
     let truth = report.truth.unwrap();
     assert!(truth.holds());
     assert_eq!((truth.acked, truth.stored), (200, 200));
@@ -186,11 +182,17 @@ fn steady_clients_poll_and_report_at_their_slots() {
     let mut world = World::new(100);
     world.publish();
     world.start_master();
-    let report = start(&world.config(steady(Some(1)), 100)).unwrap();
+    let report = start(&world.config(100), &steady(Some(1))).unwrap();
     assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
     // Two intervals, a poll and a report in each, and one more report for the manifest.
-    assert_eq!((report.messages.polls, report.messages.polls_acked), (200, 200));
-    assert_eq!((report.messages.reports, report.messages.reports_acked), (300, 300));
+    assert_eq!(
+        (report.phases[0].messages.polls, report.phases[0].messages.polls_acked),
+        (200, 200)
+    );
+    assert_eq!(
+        (report.phases[0].messages.reports, report.phases[0].messages.reports_acked),
+        (300, 300)
+    );
     assert_eq!(report.truth.map(|truth| truth.stored), Some(300));
 }
 
@@ -198,7 +200,7 @@ fn steady_clients_poll_and_report_at_their_slots() {
 fn without_a_release_a_storm_says_what_to_do() {
     let mut world = World::new(1);
     world.start_master();
-    let error = start(&world.config(storm(), 1)).unwrap_err();
+    let error = start(&world.config(1), &storm()).unwrap_err();
     assert!(matches!(error, LoadError::NothingPublished), "{error}");
     assert!(error.to_string().contains("drover publish"));
 }
@@ -209,12 +211,11 @@ fn hosts_outside_the_inventory_miss_the_goal_and_it_says_why() {
     std::fs::write(world.path("site/hosts.yaml"), "hosts:\n  - host: 'web-*'\n").unwrap();
     world.publish();
     world.start_master();
-    let mut config = world.config(storm(), 3);
-    config.timeout = S;
-    let report = start(&config).unwrap();
+    let hurried = Scenario::storm(Return { within: Duration::ZERO, backoff: true, timeout: S });
+    let report = start(&world.config(3), &hurried).unwrap();
     assert_eq!(report.outcome, Outcome::Missed, "{report:#?}");
-    assert!(report.failures["nack: not in the inventory"] > 0, "{report:#?}");
-    assert_eq!(report.clients.unfinished_first[0], "lg-00001.load.test");
+    assert!(report.phases[0].failures["nack: not in the inventory"] > 0, "{report:#?}");
+    assert_eq!(report.unfinished_first[0], "lg-00001.load.test");
 }
 
 #[test]
@@ -223,8 +224,7 @@ fn an_interrupted_run_reports_how_far_it_came() {
     world.publish();
     world.start_master();
     let stop = AtomicBool::new(true);
-    let config = world.config(steady(None), 10);
-    let report = run(&config, &stop, None, &mut quiet()).unwrap();
+    let report = run(&world.config(10), &steady(None), &stop, None, &mut quiet()).unwrap();
     assert_eq!(report.outcome, Outcome::Interrupted);
     assert_eq!(report.outcome.exit() as u8, 130);
     assert_eq!(report.truth, None);
@@ -236,9 +236,9 @@ fn a_port_that_is_taken_is_named() {
     world.publish();
     world.start_master();
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
-    let mut config = world.config(storm(), 1);
+    let mut config = world.config(1);
     config.port = taken.local_addr().unwrap().port();
-    let error = start(&config).unwrap_err();
+    let error = start(&config, &storm()).unwrap_err();
     assert!(matches!(error, LoadError::Listen { .. }));
     assert!(error.to_string().contains("--port"), "{error}");
 }

@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be looked at.
 #[derive(Debug, Clone, Default)]
-pub struct Subject {
+pub struct Watched {
     /// The master's process, if it is on this machine and known.
     pub pid: Option<u32>,
     /// Its control socket.
@@ -73,7 +73,7 @@ pub struct Said {
 /// A thread that looks.
 #[derive(Debug)]
 pub struct Observer {
-    subject: Arc<Mutex<Subject>>,
+    watched: Arc<Mutex<Watched>>,
     samples: Receiver<Sample>,
     /// Dropped to end it.
     _running: Sender<()>,
@@ -85,15 +85,15 @@ impl Observer {
     ///
     /// # Errors
     /// No thread.
-    pub fn start(subject: Subject, clock: SystemClock) -> std::io::Result<Self> {
-        let subject = Arc::new(Mutex::new(subject));
+    pub fn start(watched: Watched, clock: SystemClock) -> std::io::Result<Self> {
+        let watched = Arc::new(Mutex::new(watched));
         let (sender, samples) = channel();
         let (running, ended) = channel::<()>();
-        let theirs = Arc::clone(&subject);
+        let theirs = Arc::clone(&watched);
         let thread = std::thread::Builder::new().name("observer".into()).spawn(move || {
             loop {
-                let subject = theirs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                if sender.send(look(&subject, clock)).is_err() {
+                let watched = theirs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if sender.send(look(&watched, clock)).is_err() {
                     return;
                 }
                 if ended.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout) {
@@ -101,18 +101,18 @@ impl Observer {
                 }
             }
         })?;
-        Ok(Self { subject, samples, _running: running, thread: Some(thread) })
+        Ok(Self { watched, samples, _running: running, thread: Some(thread) })
     }
 
     /// The master has another process now.
     pub fn look_at(&self, pid: Option<u32>) {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner).pid = pid;
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).pid = pid;
     }
 
     /// What it looks at.
     #[must_use]
-    pub fn subject(&self) -> Subject {
-        self.subject.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn watched(&self) -> Watched {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The looks since the last call.
@@ -133,9 +133,9 @@ impl Drop for Observer {
 
 /// Looks once.
 #[must_use]
-pub fn look(subject: &Subject, clock: SystemClock) -> Sample {
+pub fn look(watched: &Watched, clock: SystemClock) -> Sample {
     let begun = clock.now().at;
-    let status = subject.control.as_deref().and_then(|control| truth::status(control).ok());
+    let status = watched.control.as_deref().and_then(|control| truth::status(control).ok());
     let said = status.map(|status| {
         let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
         Said {
@@ -151,7 +151,7 @@ pub fn look(subject: &Subject, clock: SystemClock) -> Sample {
             answered_us: u64::try_from(clock.now().at.since(begun).as_micros()).unwrap_or(u64::MAX),
         }
     });
-    let process = subject.pid.and_then(Process::read);
+    let process = watched.pid.and_then(Process::read);
     Sample { at_ns: clock.now().at.0, process, tcp: Tcp::read(), said }
 }
 
@@ -162,8 +162,8 @@ mod tests {
     #[test]
     fn it_looks_at_once_and_ends_when_dropped() {
         let clock = SystemClock::start();
-        let subject = Subject { pid: Some(std::process::id()), control: None };
-        let observer = Observer::start(subject, clock).unwrap();
+        let watched = Watched { pid: Some(std::process::id()), control: None };
+        let observer = Observer::start(watched, clock).unwrap();
         let sample = observer.samples.recv().unwrap();
         assert!(sample.process.is_some() && sample.said.is_none(), "{sample:?}");
         observer.look_at(None);

@@ -7,8 +7,9 @@ use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
+use master::control::{Published, PublishedArgs, ask, verb};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ pub struct OwnConfig {
     /// The program; `None`: the `drover` beside this one.
     pub program: Option<PathBuf>,
 }
+
+/// The policy that distributes a payload.
+const PAYLOAD_YAML: &str = "resources:\n  - file: /opt/drover/payload\n    source: payload\n";
 
 /// A master that runs as a process of its own.
 #[derive(Debug)]
@@ -87,7 +91,7 @@ impl OwnMaster {
         identities
             .write_hosts_table(&table, ports)
             .map_err(|error| LoadError::HostsTable { path: table, error })?;
-        self.publish()?;
+        self.release()?;
         self.kill().map_err(LoadError::Loop)?;
         self.run()
     }
@@ -106,12 +110,46 @@ impl OwnMaster {
             .map_err(|error| failed(&format!("cannot write {}", path.display()), error))
     }
 
-    fn publish(&self) -> Result<(), LoadError> {
+    /// Writes a new release from its site, and returns its revision.
+    fn release(&self) -> Result<u64, LoadError> {
         let path = |name: &str| self.dir.path().join(name);
         let mut args = PublishArgs::new(path("site"), path("state"), path("keys/signing.key"));
         args.force = true;
         let published = publish(&args, engine::clock::wall(), &mut |_| {});
-        published.map(drop).map_err(|error| failed("drover publish", error))
+        Ok(published.map_err(|error| failed("drover publish", error))?.revision)
+    }
+
+    /// Publishes, with a file that nobody has seen if it is to have any bytes, and has the master
+    /// push it to all.
+    ///
+    /// # Errors
+    /// What was in the way.
+    pub fn publish(&self, bytes: u64) -> Result<(), LoadError> {
+        if bytes > 0 {
+            self.write_payload(bytes)?;
+            self.write("site/policies/base/policy.yaml", PAYLOAD_YAML)?;
+        }
+        let revision = self.release()?;
+        let args = PublishedArgs { revision };
+        let told = ask::<Published>(&self.control(), verb::PUBLISHED, &args);
+        told.map(drop).map_err(|error| failed("the master does not take the release", error))
+    }
+
+    fn write_payload(&self, bytes: u64) -> Result<(), LoadError> {
+        let path = self.dir.path().join("site/policies/base/files/payload");
+        let write = || {
+            let mut file = io::BufWriter::new(fs::File::create(&path)?);
+            let mut block = vec![0; 64 * 1024];
+            let mut left = bytes;
+            while left > 0 {
+                fastrand::fill(&mut block);
+                let part = usize::try_from(left).unwrap_or(usize::MAX).min(block.len());
+                file.write_all(&block[..part])?;
+                left -= part as u64;
+            }
+            file.flush()
+        };
+        write().map_err(|error| failed(&format!("cannot write {}", path.display()), error))
     }
 
     /// Starts the process, and waits until it answers.

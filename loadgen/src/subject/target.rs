@@ -1,7 +1,8 @@
 //! The master that a run loads: whether it may, and whether it is there.
 
+use crate::clients::work::Goal;
 use crate::error::LoadError;
-use crate::run::Workload;
+use crate::run::{PhaseConfig, Scenario};
 use engine::blocking::{BlockingError, Connection};
 use engine::wire::message::{StatusReq, StatusResp};
 use engine::wire::{FrameBuf, access};
@@ -32,22 +33,25 @@ impl Target {
     pub fn examine(
         addr: SocketAddr,
         foreign_allowed: bool,
-        workload: &Workload,
+        scenario: &Scenario,
     ) -> Result<Self, LoadError> {
+        let phases = &scenario.phases;
+        if let Some(what) = phases.iter().find_map(PhaseConfig::needs_own_master) {
+            return Err(LoadError::NeedsOwnMaster { what });
+        }
+        let waits = phases.iter().any(PhaseConfig::needs_dial_back);
         if !Self::is_here(addr) {
             if !foreign_allowed {
                 return Err(LoadError::ForeignTarget { master: addr });
             }
-            match workload {
-                Workload::Storm { .. } => return Err(LoadError::NoDialBack { what: "storm" }),
-                Workload::Steady { revision: Some(_), .. } => {
-                    return Err(LoadError::NoDialBack { what: "--expect-revision" });
-                }
-                Workload::Steady { revision: None, .. } => {}
+            if waits {
+                return Err(LoadError::NoDialBack { what: scenario.name.clone() });
             }
         }
         let target = Self::ask(addr)?;
-        if matches!(workload, Workload::Storm { .. }) && target.revision == 0 {
+        // A revision that is asked for by its number may be published later.
+        let needs_any = |phase: &PhaseConfig| phase.work.goal == Goal::Revision(1);
+        if target.revision == 0 && phases.iter().any(needs_any) {
             return Err(LoadError::NothingPublished);
         }
         Ok(target)

@@ -2,13 +2,18 @@ mod bench;
 
 use super::*;
 use crate::clients::address::DEFAULT_SUFFIX;
-use crate::clients::work::Goal;
+use crate::clients::work::{Churn, Goal, Pace, Reports};
 use crate::measure::Timed;
 use bench::{Bench, config};
 use std::time::Duration;
 
 const S: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
+
+/// So many reports of each client, at once.
+fn burst(burst: u32) -> Reports {
+    Reports { burst, ..Reports::at(Pace::once(Duration::ZERO)) }
+}
 
 #[test]
 fn every_client_binds_polls_gets_its_manifest_and_reports() {
@@ -262,13 +267,14 @@ fn a_restart_keeps_what_a_disk_would_keep() {
     let first = bench.swarm.take_tally();
     assert_eq!((first.latencies.count(Timed::Bind), first.reports), (20, 0));
     // The master goes away while reports are under way.
-    let reports = Work { reports: 3, ..config(20, Duration::ZERO, None, Goal::Settled).work };
+    let reports =
+        Work { reports: Some(burst(3)), ..config(20, Duration::ZERO, None, Goal::Settled).work };
     bench.refusing = true;
     bench.begin(&reports);
     bench.run_for(S);
     assert_eq!(bench.swarm.standings().done, 0);
     bench.refusing = false;
-    bench.begin(&Work { restarted: true, reports: 0, ..reports });
+    bench.begin(&Work { restart: Some(Duration::ZERO), reports: None, ..reports });
     bench.run_for(S);
     let second = bench.swarm.take_tally();
     assert_eq!((second.latencies.count(Timed::Bind), second.reports), (20, 60));
@@ -281,7 +287,8 @@ fn a_restart_keeps_what_a_disk_would_keep() {
 fn an_ack_of_what_was_never_sent_is_found() {
     let mut bench = Bench::new(&config(2, Duration::ZERO, None, Goal::Settled));
     bench.acks_too_much = true;
-    bench.begin(&Work { reports: 1, ..config(2, Duration::ZERO, None, Goal::Settled).work });
+    let work = config(2, Duration::ZERO, None, Goal::Settled).work;
+    bench.begin(&Work { reports: Some(burst(1)), ..work });
     bench.run_for(S);
     assert!(bench.swarm.tally().false_acks > 0);
 }
@@ -300,4 +307,41 @@ fn a_dial_back_before_the_beginning_ends_with_it() {
     bench.begin(&config.work);
     bench.run_for(S / 10);
     assert_eq!((bench.open_conns(), bench.swarm.standings().bound), (0, 10));
+}
+
+#[test]
+fn clients_leave_and_come_back_and_lose_nothing() {
+    let interval = 10 * S;
+    let mut config = config(100, interval, Some(interval), Goal::Settled);
+    config.work.length = 60 * S;
+    // Each of them once a minute, on average.
+    config.work.churn = Some(Churn { permille: 1000, away: 3 * S });
+    config.work.reports = Some(Reports::at(Pace::every(interval)));
+    let mut bench = Bench::new(&config);
+    bench.run_for(120 * S);
+    let tally = bench.swarm.tally();
+    assert!((80..=100).contains(&tally.leaves), "{}", tally.leaves);
+    // The slots of those who are away are nobody's.
+    assert!(tally.polls < 600 && tally.polls > 500, "{}", tally.polls);
+    assert_eq!(tally.latencies.count(Timed::Bind), 100 + tally.leaves);
+    assert_eq!(tally.latencies.count(Timed::Report), tally.reports);
+    assert_eq!((bench.swarm.standings().done, bench.swarm.awaited()), (100, 0));
+    assert_eq!(bench.reports.len() as u64, tally.reports);
+}
+
+#[test]
+fn without_backoff_a_client_insists() {
+    let dials = |backoff| {
+        let mut config = config(10, Duration::ZERO, None, Goal::Settled);
+        config.work.backoff = backoff;
+        config.work.restart = Some(Duration::ZERO);
+        let mut bench = Bench::idle(&config);
+        bench.refusing = true;
+        bench.begin(&config.work);
+        bench.run_for(10 * S);
+        bench.swarm.tally().failures[&("dial", "refused")]
+    };
+    let (patient, insistent) = (dials(true), dials(false));
+    assert!(patient <= 10 * 6, "{patient}");
+    assert!((10 * 80..=10 * 101).contains(&insistent), "{insistent}");
 }

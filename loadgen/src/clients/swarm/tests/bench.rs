@@ -2,7 +2,7 @@
 
 use crate::clients::address::{DEFAULT_SUFFIX, Identities, address, index_of};
 use crate::clients::swarm::{Swarm, SwarmConfig};
-use crate::clients::work::{Goal, Work};
+use crate::clients::work::{Goal, Pace, Work};
 use engine::delivery::ack;
 use engine::ids::{ConnId, DialId, Epoch, HostName, Origin};
 use engine::node::io::{CloseReason, Host, Input, Listener, Output, PeerAddr};
@@ -38,7 +38,8 @@ pub fn config(clients: u32, window: Duration, interval: Option<Duration>, goal: 
         incarnation: 4,
     };
     let length = Duration::from_secs(1_000_000);
-    let work = Work { interval, goal, restarted: false, ..Work::storm(window, length) };
+    let polls = Some(Pace { window, interval, random: false });
+    let work = Work { polls, goal, ..Work::idle(length) };
     Config { swarm, work, start: Instant(1_600_000_000) }
 }
 

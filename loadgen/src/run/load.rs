@@ -1,17 +1,19 @@
 //! A master and a fleet that loads it, for one phase or for several: what every run does before,
 //! while and after its clients work.
 
-use super::config::{MasterChoice, RunConfig};
+use super::config::{LoadConfig, MasterChoice};
+use super::scenario::{Act, PhaseConfig, Scenario, Until};
 use crate::clients::address::Identities;
 use crate::clients::swarm::Acked;
-use crate::clients::work::Work;
+use crate::clients::work::Goal;
 use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
-use crate::measure::{Parts, Record, Standings, process};
+use crate::measure::{Record, Standings, process};
+use crate::peers::{Crowd, PeerCounts};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
-use crate::subject::observer::{self, Observer, Subject};
+use crate::subject::observer::{self, Observer, Watched};
 use crate::subject::{OwnMaster, Sample, Target};
 use crate::truth::journal::AckedReport;
 use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
@@ -30,35 +32,30 @@ use std::time::Duration;
 const LEAD: Duration = Duration::from_millis(200);
 /// The same, for each client: before the first slot every one has been given its own.
 const LEAD_EACH: Duration = Duration::from_micros(20);
-/// The session looks at its own ends at least this often.
+/// It looks at its own ends at least this often.
 const TURN_MAX: Duration = Duration::from_millis(20);
 /// Between two questions whether the master's inbox is empty.
 const INBOX_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What its clients do now, and what came of that.
+/// What came of a phase.
 #[derive(Debug)]
 pub struct Phase {
     /// When it was ordered.
     pub began: Now,
     /// Slots begin here.
     pub start: Instant,
-    /// Slots end here.
-    pub until: Instant,
-    /// What was measured.
-    pub record: Record,
-    /// Looks at the master.
-    pub samples: Vec<Sample>,
     /// From the start until the goal was reached or given up.
     pub elapsed: Duration,
-}
-
-/// When a phase ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// When all clients have reached their goal, or after so long.
-    Done(Duration),
-    /// When all slots are over and all clients have reached their goal, or so long after that.
-    Over(Duration),
+    /// What was measured.
+    pub record: Record,
+    /// Looks at the master, the last one before it included.
+    pub samples: Vec<Sample>,
+    /// How the clients stood at its end.
+    pub standings: Standings,
+    /// Whether somebody cut it short.
+    pub interrupted: bool,
+    /// What became of the bad peers.
+    pub peers: Vec<PeerCounts>,
 }
 
 /// How the check of the truth ended.
@@ -75,7 +72,7 @@ pub enum Checked {
 }
 
 /// A master under load.
-pub struct Session<'a> {
+pub struct Load<'a> {
     stop: &'a AtomicBool,
     /// Where it tells how far it is.
     pub progress: &'a mut Progress,
@@ -93,15 +90,19 @@ pub struct Session<'a> {
     /// The workers' last words.
     pub ended: Vec<Ended>,
     interrupted: bool,
-    phase: Option<Phase>,
+    /// What is measured now, from when on.
+    current: Option<(Instant, Record)>,
     /// Workers that have not told of the phase's last second yet.
     open: usize,
+    /// Looks at the master since the beginning.
+    samples: Vec<Sample>,
+    /// The first phase's start.
+    began: Option<Instant>,
     journal: Option<Journal>,
     log: Option<IntervalLog>,
     out: Option<PathBuf>,
     ledger: Ledger,
-    /// How often the master is killed, and how often it was.
-    kill_every: Option<Duration>,
+    /// How often the master was killed.
     kills: u32,
     /// Descriptors for connections of each worker.
     pub descriptors: usize,
@@ -119,13 +120,14 @@ pub fn workers_here(clients: u32, asked: Option<u32>) -> (u32, usize) {
     (asked.unwrap_or_else(|| workers_for(clients, usable)).clamp(1, clients.max(1)), usable)
 }
 
-impl<'a> Session<'a> {
+impl<'a> Load<'a> {
     /// Finds or starts the master, and makes the clients, which do nothing yet.
     ///
     /// # Errors
     /// The master may not be loaded or is not there, or the clients cannot be had.
     pub fn prepare(
-        config: &RunConfig,
+        config: &LoadConfig,
+        scenario: &Scenario,
         stop: &'a AtomicBool,
         signals: Option<Signals>,
         progress: &'a mut Progress,
@@ -136,7 +138,7 @@ impl<'a> Session<'a> {
         let (workers, descriptors) = workers_here(clients, config.workers);
         let (addr, control, mut own) = match &config.master {
             MasterChoice::Running { addr, foreign_allowed, control, .. } => {
-                Target::examine(*addr, *foreign_allowed, &config.workload)?;
+                Target::examine(*addr, *foreign_allowed, scenario)?;
                 (*addr, control.clone(), None)
             }
             MasterChoice::Own(own) => {
@@ -175,7 +177,7 @@ impl<'a> Session<'a> {
             (MasterChoice::Running { pid, .. }, None) => *pid,
             (MasterChoice::Own(_), None) => None,
         };
-        let observer = Observer::start(Subject { pid, control: control.clone() }, clock)?;
+        let observer = Observer::start(Watched { pid, control: control.clone() }, clock)?;
         let journal = config.journal.as_deref().map(Journal::open).transpose()?;
         let out = config.out.clone();
         let log = out.as_deref().map(|dir| open_log(dir, clock)).transpose()?;
@@ -191,15 +193,16 @@ impl<'a> Session<'a> {
             beats: vec![Beat::default(); fleet.workers()],
             ended: Vec::new(),
             interrupted: false,
-            phase: None,
+            current: None,
             open: 0,
+            samples: Vec::new(),
+            began: None,
             fleet,
             clock,
             journal,
             log,
             out,
             ledger: Ledger::default(),
-            kill_every: config.kill_master_every,
             kills: 0,
             descriptors,
             resident_before,
@@ -210,6 +213,12 @@ impl<'a> Session<'a> {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.fleet.workers()
+    }
+
+    /// How many clients.
+    #[must_use]
+    pub fn clients(&self) -> u64 {
+        u64::from(self.clients)
     }
 
     /// Whether somebody wants it to end.
@@ -227,7 +236,7 @@ impl<'a> Session<'a> {
     /// Looks at the master, now.
     #[must_use]
     pub fn look(&self) -> Sample {
-        observer::look(&self.observer.subject(), self.clock)
+        observer::look(&self.observer.watched(), self.clock)
     }
 
     /// Waits until the master's inbox is empty, but not for long.
@@ -262,37 +271,76 @@ impl<'a> Session<'a> {
         self.beats.iter().map(|beat| beat.done_at).collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
-    /// Has the clients do a work, until the end of the phase or somebody interrupts.
+    /// When the first phase's slots began.
+    #[must_use]
+    pub fn began(&self) -> Option<Instant> {
+        self.began
+    }
+
+    /// All looks at the master so far.
+    #[must_use]
+    pub fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Has the clients do what a phase asks for, until its end or somebody interrupts.
     ///
     /// # Errors
-    /// A worker cannot go on, or the journal cannot be written.
-    pub fn work(&mut self, work: &Work, parts: Parts, until: Until) -> Result<Phase, LoadError> {
+    /// A worker cannot go on, the journal cannot be written, or the master cannot be acted on.
+    pub fn run(&mut self, config: &PhaseConfig) -> Result<Phase, LoadError> {
+        let mut work = config.work.clone();
+        if config.newer {
+            // Whoever runs it may have published since the last look.
+            self.target = Target::ask(self.target.addr)?;
+            work.goal = Goal::Revision(self.target.revision + 1);
+            if config.acts.is_empty() {
+                self.progress.say(&format!(
+                    "waiting for a revision later than {}: publish it now",
+                    self.target.revision
+                ));
+            }
+        }
+        let peers =
+            Crowd::start(&config.bad_peers, self.target.addr, &self.identities, self.clients)?;
         let began = self.clock.now();
         let start = began.at + LEAD + LEAD_EACH * self.clients;
         for beat in &mut self.beats {
             beat.done_at = None;
         }
-        self.phase = Some(Phase {
-            began,
-            start,
-            until: start + work.length,
-            record: Record::new(parts, self.fleet.workers()),
-            samples: Vec::new(),
-            elapsed: Duration::ZERO,
-        });
-        self.fleet.begin(work, start);
-        let (slots_end, latest) = match until {
-            Until::Done(within) => (start, start + within),
-            Until::Over(timeout) => (start + work.length, start + work.length + timeout),
+        let first = self.began.get_or_insert(start);
+        let second = start.since(*first).as_secs();
+        let record = Record::new(&config.name, second, config.parts(), self.fleet.workers());
+        self.current = Some((start, record));
+        self.fleet.begin(&work, start);
+        let slots_end = match config.until {
+            Until::Done(_) => start,
+            Until::Over(_) => start + work.length,
         };
+        let latest = slots_end + config.until.patience();
+        let mut acts = config.acts.iter().peekable();
+        let mut next_kill = config.kill_every.map(|every| start + every);
         let end = loop {
             let now = self.turn()?.at;
-            let loaded = now >= start && (slots_end == start || now < slots_end);
-            self.kill_master(now.since(start), loaded)?;
-            // A beat that was on its way when the order went out still tells of the last phase.
-            let done_at = self.done_at().filter(|at| now >= slots_end && *at >= began.at);
-            let settled = slots_end == start || self.beats.iter().all(|beat| beat.awaited == 0);
-            if let Some(at) = done_at.filter(|_| settled)
+            if let Some((_, act)) = acts.next_if(|(at, _)| now >= start + *at) {
+                self.act(*act)?;
+                continue;
+            }
+            if let (Some(at), Some(every)) = (next_kill, config.kill_every)
+                && now >= at
+                && (slots_end == start || now < slots_end)
+            {
+                next_kill = Some(at + every);
+                self.act(Act::Restart)?;
+                self.progress
+                    .say(&format!("the master was killed and started again: {} times", self.kills));
+                continue;
+            }
+            // A beat that was on its way when the order went out still tells of the last phase,
+            // and one from before the last slot not of what came of that.
+            let done_at = self.done_at().filter(|at| *at >= began.at);
+            let settled = slots_end == start
+                || self.beats.iter().all(|beat| beat.at >= slots_end && beat.awaited == 0);
+            if let Some(at) = done_at.filter(|_| settled && acts.peek().is_none())
                 && now >= start
             {
                 break if slots_end > start { now } else { at };
@@ -301,34 +349,46 @@ impl<'a> Session<'a> {
                 break now;
             }
         };
+        let peers = peers.end();
         self.fleet.close();
         self.open = self.fleet.workers();
         while self.open > 0 {
             self.turn()?;
         }
         let standings = self.standings();
-        let mut phase = self.phase.take().ok_or(LoadError::WorkerDied)?;
+        let (_, mut record) = self.current.take().ok_or(LoadError::WorkerDied)?;
         let log = &mut self.log;
-        phase.record.close(standings, true, |row, tally| {
+        record.close(standings, true, |row, tally| {
             log.iter_mut().for_each(|log| log.add(row, tally));
         });
-        phase.elapsed = end.since(start);
-        Ok(phase)
+        let before = self.samples.iter().rposition(|sample| sample.at() <= start).unwrap_or(0);
+        Ok(Phase {
+            began,
+            start,
+            elapsed: end.since(start),
+            record,
+            samples: self.samples[before..].to_vec(),
+            standings,
+            interrupted: self.is_interrupted(),
+            peers,
+        })
     }
 
-    /// Kills the master if it is time to, and starts it again. The clients go on meanwhile: they
-    /// run on threads of their own.
-    fn kill_master(&mut self, elapsed: Duration, may: bool) -> Result<(), LoadError> {
-        let (Some(every), Some(own)) = (self.kill_every, &mut self.own) else { return Ok(()) };
-        if !may || elapsed < every * (self.kills + 1) {
-            return Ok(());
+    /// Acts on a master of our own. The clients go on meanwhile: they run on threads of their
+    /// own.
+    fn act(&mut self, act: Act) -> Result<(), LoadError> {
+        let Some(own) = &mut self.own else {
+            return Err(LoadError::NeedsOwnMaster { what: "this" });
+        };
+        match act {
+            Act::Publish { bytes } => own.publish(bytes)?,
+            Act::Restart => {
+                self.kills += 1;
+                own.kill().map_err(LoadError::Loop)?;
+                own.run()?;
+                self.observer.look_at(own.pid());
+            }
         }
-        self.kills += 1;
-        own.kill().map_err(LoadError::Loop)?;
-        own.run()?;
-        self.observer.look_at(own.pid());
-        self.progress
-            .say(&format!("the master was killed and started again: {} times", self.kills));
         Ok(())
     }
 
@@ -376,11 +436,11 @@ impl<'a> Session<'a> {
                 }
                 Happening::Second(second) => {
                     let standings = self.standings();
-                    if let Some(phase) = &mut self.phase {
-                        let end = second.end.since(phase.start);
-                        phase.record.add(end, &second.tally, second.connections, second.cpu_us);
+                    if let Some((start, record)) = &mut self.current {
+                        let end = second.end.since(*start);
+                        record.add(end, &second.tally, second.connections, second.cpu_us);
                         let log = &mut self.log;
-                        phase.record.close(standings, false, |row, tally| {
+                        record.close(standings, false, |row, tally| {
                             log.iter_mut().for_each(|log| log.add(row, tally));
                         });
                     }
@@ -393,10 +453,10 @@ impl<'a> Session<'a> {
             }
         }
         let now = self.clock.now();
-        if let Some(phase) = &mut self.phase {
-            phase.samples.extend(self.observer.take());
-            let elapsed = now.at.since(phase.start);
-            self.progress.update(now.at, elapsed, self.clients, &self.beats, &phase.record);
+        self.samples.extend(self.observer.take());
+        if let Some((start, record)) = &self.current {
+            let elapsed = now.at.since(*start);
+            self.progress.update(now.at, elapsed, self.clients, &self.beats, record);
         }
         Ok(now)
     }

@@ -1,0 +1,363 @@
+//! A scenario as a file: phases on a timeline, in TOML.
+
+use super::config::Bound;
+use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, reports_pace};
+use crate::clients::work::{Churn, Goal, Pace, Reports, Work};
+use crate::peers::BadPeers;
+use engine::config::{DurationValue, SizeValue};
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long clients may take to reach a phase's goal, if nothing else is said.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScenarioFile {
+    name: String,
+    clients: Option<u32>,
+    seed: Option<u64>,
+    #[serde(default)]
+    phase: Vec<PhaseFile>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PhaseFile {
+    name: String,
+    #[serde(rename = "for")]
+    length: Option<DurationValue>,
+    timeout: Option<DurationValue>,
+    #[serde(default = "yes")]
+    judged: bool,
+    active: Option<u32>,
+    restart: Option<DurationValue>,
+    #[serde(default = "yes")]
+    backoff: bool,
+    #[serde(default)]
+    fetch: bool,
+    polls: Option<PollsFile>,
+    reports: Option<ReportsFile>,
+    churn: Option<ChurnFile>,
+    revision: Option<u64>,
+    #[serde(default)]
+    newer: bool,
+    #[serde(default)]
+    master: Vec<ActFile>,
+    kill_master: Option<DurationValue>,
+    #[serde(default)]
+    bad_peers: Vec<String>,
+    bound: Option<Bound>,
+    against: Option<AgainstFile>,
+    warm_up: Option<DurationValue>,
+    cool_down: Option<DurationValue>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PollsFile {
+    every: Option<DurationValue>,
+    within: Option<DurationValue>,
+    #[serde(default)]
+    random: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReportsFile {
+    rate: u32,
+    #[serde(default = "one")]
+    burst: u32,
+    size: Option<SizeValue>,
+    #[serde(default)]
+    failed_percent: f64,
+    #[serde(default)]
+    random: bool,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChurnFile {
+    percent_per_minute: f64,
+    away: DurationValue,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActFile {
+    at: DurationValue,
+    publish: Option<SizeValue>,
+    #[serde(default)]
+    restart: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AgainstFile {
+    phase: String,
+    factor: f64,
+}
+
+/// A scenario, and what its file says of who plays it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Script {
+    /// What happens.
+    pub scenario: Scenario,
+    /// How many clients.
+    pub clients: u32,
+    /// Decides the order of the slots.
+    pub seed: Option<u64>,
+}
+
+impl Script {
+    /// Reads a file. `clients` are those of the command line, which are preferred.
+    ///
+    /// # Errors
+    /// What is wrong in it, where, and what to write instead.
+    pub fn read(path: &Path, clients: Option<u32>, clients_default: u32) -> Result<Self, String> {
+        let at = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| at(&error))?;
+        Self::parse(&text, clients, clients_default).map_err(|error| at(&error))
+    }
+
+    fn parse(text: &str, clients: Option<u32>, clients_default: u32) -> Result<Self, String> {
+        let file: ScenarioFile =
+            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let clients = clients.or(file.clients).unwrap_or(clients_default);
+        if file.phase.is_empty() {
+            return Err("a scenario needs at least one [[phase]]".to_owned());
+        }
+        let mut phases: Vec<PhaseConfig> = Vec::new();
+        for phase in file.phase {
+            let name = phase.name.clone();
+            let wrong = |error: String| format!("phase {name:?}: {error}");
+            if phases.iter().any(|earlier| earlier.name == phase.name) {
+                return Err(wrong(
+                    "there is one of this name before; reports tell them by it".into(),
+                ));
+            }
+            let against = phase.against.as_ref().map(|against| &against.phase);
+            if let Some(other) = against
+                && !phases.iter().any(|earlier| earlier.name == *other)
+            {
+                return Err(wrong(format!("against: there is no phase {other:?} before it")));
+            }
+            phases.push(phase.config(clients).map_err(wrong)?);
+        }
+        if !phases.iter().any(|phase| phase.judged) {
+            return Err("no phase is judged: leave `judged = false` out of one".to_owned());
+        }
+        Ok(Self { scenario: Scenario { name: file.name, phases }, clients, seed: file.seed })
+    }
+}
+
+impl PhaseFile {
+    fn config(self, clients: u32) -> Result<PhaseConfig, String> {
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if self.name.is_empty() || !self.name.chars().all(named) {
+            return Err("a name has letters, digits, `-` and `_`".to_owned());
+        }
+        let timeout = self.timeout.map_or(TIMEOUT, |timeout| timeout.0);
+        let length = self.length.map(|length| length.0);
+        let polls = self.polls.map(|polls| Pace {
+            window: polls.within.or(polls.every).map_or(Duration::ZERO, |window| window.0),
+            interval: polls.every.map(|every| every.0),
+            random: polls.random,
+        });
+        if polls.is_some_and(|pace| pace.interval == Some(Duration::ZERO)) {
+            return Err("polls: `every` cannot be zero".to_owned());
+        }
+        let reports = self.reports.map(|reports| reports.config(clients)).transpose()?;
+        let churn = self.churn.map(ChurnFile::config).transpose()?;
+        let work = Work {
+            active: self.active,
+            length: length.unwrap_or(timeout),
+            restart: self.restart.map(|restart| restart.0),
+            backoff: self.backoff,
+            polls,
+            reports,
+            fetch: self.fetch,
+            churn,
+            goal: self.revision.map_or(Goal::Settled, Goal::Revision),
+        };
+        let acts = self.master.into_iter().map(ActFile::config).collect::<Result<Vec<_>, _>>()?;
+        if !acts.is_sorted_by_key(|(at, _)| *at) {
+            return Err("master: write what is done in the order of its times".to_owned());
+        }
+        let bad_peers = self.bad_peers.iter().map(|text| BadPeers::parse(text));
+        Ok(PhaseConfig {
+            name: self.name,
+            work,
+            newer: self.newer,
+            until: match length {
+                Some(_) => Until::Over(timeout),
+                None => Until::Done(timeout),
+            },
+            acts,
+            kill_every: self.kill_master.map(|every| every.0),
+            bad_peers: bad_peers.collect::<Result<_, _>>()?,
+            bound: self.bound,
+            against: self
+                .against
+                .map(|against| Against { phase: against.phase, factor: against.factor }),
+            warm_up: self.warm_up.map_or(Duration::ZERO, |warm_up| warm_up.0),
+            cool_down: self.cool_down.map(|cool_down| cool_down.0),
+            judged: self.judged,
+        })
+    }
+}
+
+impl ReportsFile {
+    fn config(self, clients: u32) -> Result<Reports, String> {
+        if self.rate == 0 || self.burst == 0 {
+            return Err("reports: `rate` and `burst` are at least 1".to_owned());
+        }
+        Ok(Reports {
+            pace: Pace { random: self.random, ..reports_pace(clients, self.rate, self.burst) },
+            burst: self.burst,
+            bytes: self.size.map_or(Ok(0), |size| report_bytes(size.0))?,
+            failed_permille: permille(self.failed_percent)?,
+        })
+    }
+}
+
+impl ChurnFile {
+    fn config(self) -> Result<Churn, String> {
+        let permille = permille(self.percent_per_minute)?.into();
+        Ok(Churn { permille, away: self.away.0 })
+    }
+}
+
+impl ActFile {
+    fn config(self) -> Result<(Duration, Act), String> {
+        match (self.publish, self.restart) {
+            (Some(bytes), false) => Ok((self.at.0, Act::Publish { bytes: bytes.0 })),
+            (None, true) => Ok((self.at.0, Act::Restart)),
+            _ => Err("master: write either `publish = \"4MiB\"` or `restart = true`".to_owned()),
+        }
+    }
+}
+
+/// Bytes that a report's output may have.
+///
+/// # Errors
+/// They are too many for one frame.
+pub fn report_bytes(size: u64) -> Result<u32, String> {
+    const MAX: u32 = 1_000_000;
+    u32::try_from(size)
+        .ok()
+        .filter(|size| *size <= MAX)
+        .ok_or_else(|| format!("a report has at most {MAX} bytes"))
+}
+
+/// Percent, as parts of a thousand.
+///
+/// # Errors
+/// It is no part.
+pub fn permille(percent: f64) -> Result<u16, String> {
+    if !(0.0..=100.0).contains(&percent) {
+        return Err(format!("{percent} is no part of a hundred: write 0 to 100"));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+    let permille = (percent * 10.0).round() as u16;
+    Ok(permille)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::Badness;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn parse(text: &str) -> Result<Script, String> {
+        Script::parse(text, None, 1000)
+    }
+
+    #[test]
+    fn a_file_says_all_that_a_phase_can_be() {
+        let script = parse(
+            r#"
+            name = "evening"
+            clients = 2000
+            seed = 7
+
+            [[phase]]
+            name = "bind"
+            judged = false
+            restart = "2s"
+            polls = { within = "2s" }
+            revision = 1
+
+            [[phase]]
+            name = "flood"
+            for = "30s"
+            timeout = "5s"
+            polls = { every = "60s", random = true }
+            reports = { rate = 4000, burst = 2, size = "2KiB", failed_percent = 2.5 }
+            churn = { percent_per_minute = 10, away = "3s" }
+            newer = true
+            master = [{ at = "5s", publish = "1MiB" }, { at = "20s", restart = true }]
+            bad_peers = ["slow-reader=20@0"]
+            bound = "p99=1s"
+            against = { phase = "bind", factor = 3 }
+            warm_up = "5s"
+            cool_down = "1s"
+            "#,
+        )
+        .unwrap();
+        assert_eq!((script.clients, script.seed), (2000, Some(7)));
+        let [bind, flood] = &script.scenario.phases[..] else { panic!("{script:?}") };
+        assert_eq!((bind.until, bind.work.restart), (Until::Done(TIMEOUT), Some(2 * S)));
+        assert_eq!(bind.work.polls, Some(Pace::once(2 * S)));
+        assert_eq!(flood.until, Until::Over(5 * S));
+        let reports = flood.work.reports.unwrap();
+        assert_eq!((reports.pace.interval, reports.bytes), (Some(S), 2048));
+        assert_eq!((reports.burst, reports.failed_permille), (2, 25));
+        assert_eq!(flood.work.churn, Some(Churn { permille: 100, away: 3 * S }));
+        assert_eq!(flood.acts, [(5 * S, Act::Publish { bytes: 1 << 20 }), (20 * S, Act::Restart)]);
+        let never = BadPeers { rate: 0, ..BadPeers::new(Badness::SlowReader, 20) };
+        assert_eq!(flood.bad_peers, [never]);
+        assert_eq!((flood.parts().warm_up, flood.parts().cool_down_at), (5, Some(29)));
+        assert_eq!(
+            Script::parse("name = 'x'\n[[phase]]\nname = 'a'", Some(5), 9).unwrap().clients,
+            5
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        for (text, told) in [
+            ("", "missing field `name`"),
+            ("name = 'x'", "at least one [[phase]]"),
+            ("name = 'x'\n[[phase]]\nname = 'a b'", "phase \"a b\": a name has letters"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nfro = '1s'", "unknown field `fro`"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nfor = '1'", "line 4"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\njudged = false", "no phase is judged"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\n[[phase]]\nname = 'a'", "one of this name"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nbound = 'fast'", "p99=1s"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nbad_peers = ['x']", "KIND=NUMBER"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nreports = { rate = 0 }", "at least 1"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\npolls = { every = '0s' }", "cannot be zero"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nmaster = [{ at = '1s' }]", "either `publish"),
+            (
+                "name = 'x'\n[[phase]]\nname = 'a'\nagainst = { phase = 'b', factor = 2 }",
+                "no phase \"b\" before it",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(told), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The judgement of a run: what was asked of it, and whether each of that holds.
+
+use super::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario};
+use crate::clients::role::VERSION;
+use crate::error::Exit;
+use crate::measure::{Row, Timed, process};
+use crate::report::environment::Environment;
+use crate::report::{
+    Check, Clients, Generator, Messages, Outcome, PhaseReport, Punctuality, Report, SCHEMA,
+};
+use crate::subject::constraint::{self, Constraint, Own};
+use crate::subject::{Sample, Target};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// Of the latency bound, a generator may be late by this part at the 99th percentile.
+const SLIP_SHARE: u32 = 100;
+
+/// The report on a run that has ended; `phases` are those that were begun.
+pub(super) fn report(
+    config: &LoadConfig,
+    scenario: &Scenario,
+    load: &Load<'_>,
+    phases: &[Phase],
+    checked: Checked,
+) -> Report {
+    let mut reports: Vec<PhaseReport> = Vec::new();
+    let mut checks = Vec::new();
+    for (config, phase) in scenario.phases.iter().zip(phases) {
+        let report = phase_report(config, load, phase);
+        checks.extend(phase_checks(config, phase, &report, &reports, load));
+        reports.push(report);
+    }
+    checks.extend(truth_checks(&checked, phases));
+    let (outcome, summary) = Check::sum_up(&checks)
+        .unwrap_or_else(|| (Outcome::Reached, achievement(scenario, u64::from(config.clients))));
+    let ended = &load.ended;
+    let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
+    let resident_bytes = process::resident_bytes();
+    let taken = resident_bytes.saturating_sub(load.resident_before);
+    let clients = u64::from(config.clients);
+    let start = load.began().unwrap_or_default();
+    Report {
+        schema: SCHEMA,
+        version: VERSION.to_owned(),
+        scenario: scenario.name.clone(),
+        outcome,
+        summary,
+        checks,
+        master: load.target.addr.to_string(),
+        master_version: load.target.version.clone(),
+        started_ms: phases.first().map_or(0, |phase| phase.began.wall.0),
+        elapsed_s: phases
+            .last()
+            .map_or(0.0, |phase| (phase.start + phase.elapsed).since(start).as_secs_f64()),
+        seed: config.seed,
+        clients,
+        unfinished_first: unfinished.collect(),
+        phases: reports,
+        truth: match checked {
+            Checked::Truth(truth) => Some(truth),
+            _ => None,
+        },
+        generator: Generator {
+            workers: load.workers() as u64,
+            descriptors: load.descriptors as u64,
+            cpu_s: process::cpu_s(),
+            resident_bytes,
+            bytes_per_client: taken / clients.max(1),
+            loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
+            loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
+        },
+        rows: phases.iter().flat_map(|phase| phase.record.rows()).cloned().collect(),
+        samples: load.samples().to_vec(),
+        start_ns: start.0,
+        master_kills: load.kills(),
+        environment: Environment::read(),
+    }
+}
+
+fn phase_report(config: &PhaseConfig, load: &Load<'_>, phase: &Phase) -> PhaseReport {
+    let tally = phase.record.whole();
+    let measured = &phase.record.measured().latencies;
+    let count = |what| tally.latencies.count(what);
+    let timed = Timed::ALL.into_iter().filter(|what| measured.count(*what) > 0);
+    let punctuality = punctuality(config.bound, config.until.patience(), phase);
+    let (first, last) = (phase.samples.first(), phase.samples.last());
+    // Without parts all of it is judged, and not only whole seconds.
+    let is_whole = config.warm_up.is_zero() && config.cool_down.is_none();
+    let measured_time = match is_whole {
+        true => phase.elapsed,
+        false => Duration::from_secs(phase.record.measured_seconds()),
+    };
+    PhaseReport {
+        name: config.name.clone(),
+        judged: config.judged,
+        start_s: phase.start.since(load.began().unwrap_or_default()).as_secs_f64(),
+        elapsed_s: phase.elapsed.as_secs_f64(),
+        measured_s: measured_time.as_secs_f64(),
+        bound: config.bound.map(|bound| bound.to_string()),
+        clients: Clients {
+            bound: phase.standings.bound,
+            holding: phase.standings.holding,
+            done: phase.standings.done,
+        },
+        messages: Messages {
+            polls: tally.polls,
+            polls_acked: count(Timed::Poll),
+            manifests: count(Timed::Assignment) + count(Timed::Push) + tally.unasked_manifests,
+            manifests_repeated: tally.repeated_manifests,
+            reports: tally.reports,
+            reports_acked: count(Timed::Report),
+            fetched_bytes: tally.fetched_bytes,
+            leaves: tally.leaves,
+        },
+        latencies: timed.clone().map(|what| (what, measured.quantiles(what))).collect(),
+        percentiles: measured.by_percentile(),
+        failures: tally
+            .failures
+            .iter()
+            .map(|((place, why), count)| (format!("{place}: {why}"), *count))
+            .collect(),
+        peers: phase.peers.clone(),
+        constraint: constraint(phase, &punctuality, first, last),
+        punctuality,
+    }
+}
+
+/// Whether the generator kept to its own schedule well enough for its figures to count.
+/// Without a bound of its own a phase has to do with its patience.
+pub(crate) fn punctuality(bound: Option<Bound>, patience: Duration, phase: &Phase) -> Punctuality {
+    let limit = bound.map_or(patience, |bound| bound.limit);
+    let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let slip = phase.record.measured().latencies.quantiles(Timed::Slip);
+    let (p99_allowed_us, max_allowed_us) = (us(limit / SLIP_SHARE), us(limit));
+    Punctuality {
+        valid: slip.p99_us <= p99_allowed_us.max(1) && slip.max_us <= max_allowed_us,
+        slip_p99_us: slip.p99_us,
+        slip_max_us: slip.max_us,
+        p99_allowed_us,
+        max_allowed_us,
+    }
+}
+
+/// Which resource gave out in a phase, or would.
+pub(crate) fn constraint(
+    phase: &Phase,
+    punctuality: &Punctuality,
+    first: Option<&Sample>,
+    last: Option<&Sample>,
+) -> Option<Constraint> {
+    let (first, last) = (first?, last?);
+    let rows = phase.record.rows();
+    let seconds = Duration::from_secs(rows.len().max(1) as u64).as_secs_f64();
+    let cpu = |of: fn(&Row) -> u64| {
+        Duration::from_micros(rows.iter().map(of).sum()).as_secs_f64() / seconds
+    };
+    let own = Own {
+        busiest: cpu(|row| row.cpu_busiest_us),
+        processors: cpu(|row| row.cpu_us),
+        punctual: punctuality.valid,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Some(constraint::judge(first, last, own, processors))
+}
+
+/// What is asked of one phase.
+fn phase_checks(
+    config: &PhaseConfig,
+    phase: &Phase,
+    report: &PhaseReport,
+    earlier: &[PhaseReport],
+    load: &Load<'_>,
+) -> Vec<Check> {
+    let (done, all) = (report.clients.done, load.clients());
+    let failed = |what: &str, outcome, detail: String| Check {
+        phase: Some(config.name.clone()),
+        what: what.to_owned(),
+        outcome,
+        detail,
+    };
+    let held = |what: &str| failed(what, Outcome::Reached, String::new());
+    let mut checks = Vec::new();
+    let what = "every client reaches the goal";
+    checks.push(if phase.interrupted {
+        failed(what, Outcome::Interrupted, format!("interrupted: {done} of {all} clients are done"))
+    } else if done >= all {
+        held(what)
+    } else if let Err(error) = Target::ask(load.target.addr) {
+        // A master that has gone is another matter than one that is slow.
+        let detail = format!("the master is gone: {done} of {all} clients are done; {error}");
+        failed(what, Outcome::Unreachable, detail)
+    } else {
+        failed(what, Outcome::Missed, format!("missed: {done} of {all} clients are done"))
+    });
+    let what = "no bad peer gets what is meant for a client";
+    let leaked: u64 = phase.peers.iter().map(|peers| peers.leaked).sum();
+    match leaked {
+        0 if phase.peers.is_empty() => {}
+        0 => checks.push(held(what)),
+        n => checks.push(failed(
+            what,
+            Outcome::Violated,
+            format!("VIOLATED: bad peers were sent {n} messages that are meant for clients"),
+        )),
+    }
+    if !config.judged {
+        return checks;
+    }
+    let what = "the generator is punctual";
+    checks.push(match report.punctuality.valid {
+        true => held(what),
+        false => failed(what, Outcome::Invalid, report.punctuality.to_string()),
+    });
+    if let Some(bound) = config.bound {
+        let what = format!("latencies keep to {bound}");
+        checks.push(match missed_bound(bound, phase) {
+            None => held(&what),
+            Some(missed) => failed(&what, Outcome::Missed, missed),
+        });
+    }
+    if !config.bad_peers.is_empty() {
+        let what = "no good client fails beside bad peers";
+        let failures: u64 = report.failures.values().sum();
+        checks.push(match failures {
+            // Who leaves breaks off what is under way.
+            _ if config.work.churn.is_some() || config.kill_every.is_some() => held(what),
+            0 => held(what),
+            n => failed(
+                what,
+                Outcome::Missed,
+                format!("missed: {n} failures of good clients beside bad peers"),
+            ),
+        });
+    }
+    if let Some(against) = &config.against {
+        let what = format!("p99 within {} times that of {}", against.factor, against.phase);
+        let worse = earlier
+            .iter()
+            .find(|report| report.name == against.phase)
+            .and_then(|alone| worse_than(alone, report, against.factor));
+        checks.push(match worse {
+            None => held(&what),
+            Some(missed) => failed(&what, Outcome::Missed, missed),
+        });
+    }
+    checks
+}
+
+/// What is asked of what the master has stored and acked.
+fn truth_checks(checked: &Checked, phases: &[Phase]) -> Vec<Check> {
+    let check = |what: &str, outcome, detail: String| Check {
+        phase: None,
+        what: what.to_owned(),
+        outcome,
+        detail,
+    };
+    let stored = "every acked report is stored once and in order";
+    let acked = "nothing is acked that was never sent";
+    let false_acks: u64 = phases.iter().map(|phase| phase.record.whole().false_acks).sum();
+    let mut checks = vec![match false_acks {
+        0 => check(acked, Outcome::Reached, String::new()),
+        n => check(
+            acked,
+            Outcome::Violated,
+            format!("VIOLATED: the master acked {n} times what was never sent to it"),
+        ),
+    }];
+    match checked {
+        Checked::NotAsked => {}
+        Checked::Truth(truth) if truth.holds() => {
+            checks.push(check(stored, Outcome::Reached, String::new()));
+        }
+        Checked::Truth(truth) => checks.push(check(
+            stored,
+            Outcome::Violated,
+            format!(
+                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order",
+                truth.lost, truth.doubled, truth.disordered
+            ),
+        )),
+        Checked::Interrupted => checks.push(check(
+            stored,
+            Outcome::Interrupted,
+            "interrupted: acked and stored were not compared".to_owned(),
+        )),
+        Checked::Unanswered(error) => {
+            let outcome = match error.exit() {
+                Exit::Unreachable => Outcome::Unreachable,
+                _ => Outcome::Missed,
+            };
+            checks.push(check(stored, outcome, format!("acked and stored were not compared: {error}")));
+        }
+    }
+    checks
+}
+
+/// The first kind of message that did not keep to the bound.
+fn missed_bound(bound: Bound, phase: &Phase) -> Option<String> {
+    let latencies = &phase.record.measured().latencies;
+    let found =
+        |what| Duration::from_micros(latencies.histogram(what).value_at_quantile(bound.quantile));
+    let judged = Timed::ALL.into_iter().filter(|what| *what != Timed::Slip);
+    let missed = judged.map(|what| (what, found(what))).find(|(_, found)| *found > bound.limit);
+    missed.map(|(what, found)| {
+        format!("missed: {bound} was asked, {what} took {:.3} s", found.as_secs_f64())
+    })
+}
+
+/// The first kind of message whose p99 is too many times that of another phase.
+fn worse_than(alone: &PhaseReport, beside: &PhaseReport, factor: f64) -> Option<String> {
+    let judged = Timed::ALL.into_iter().filter(|what| *what != Timed::Slip);
+    judged.into_iter().find_map(|what| {
+        let (a, b) = (alone.latencies.get(&what)?.p99_us, beside.latencies.get(&what)?.p99_us);
+        #[expect(clippy::cast_precision_loss, reason = "latencies have three digits")]
+        let times = b as f64 / a.max(1) as f64;
+        (times > factor).then(|| {
+            format!(
+                "missed: the p99 of {what} was {} µs beside {} and {} µs in {}: {times:.1} times, {factor} were allowed",
+                b, beside.name, a, alone.name
+            )
+        })
+    })
+}
+
+fn achievement(scenario: &Scenario, clients: u64) -> String {
+    let what = match scenario.name.as_str() {
+        "storm" => "bound, polled, got their manifest and reported",
+        "push" => "were pushed the new revision and have reported it",
+        "release" => "fetched the new version, started again and are bound",
+        "cold-start" => "are bound again",
+        _ => {
+            let phases = || scenario.phases.iter().filter(|phase| phase.judged);
+            return match phases().find_map(|phase| phase.work.goal.revision()) {
+                Some(revision) => {
+                    format!("all {clients} clients hold revision {revision} and have reported it")
+                }
+                None => {
+                    format!("all {clients} clients are bound, and all that they sent was acked")
+                }
+            };
+        }
+    };
+    format!("all {clients} clients {what}")
+}
