@@ -17,6 +17,8 @@ struct Fed {
     flow: Result<Flow, WireError>,
     frames: usize,
     failed: bool,
+    /// More requests lie there than are answered in this turn.
+    paused: bool,
 }
 
 /// Cuts input into frames and hands them to the host. A host that panics loses that one
@@ -27,11 +29,19 @@ fn feed<H: Host>(
     metrics: &Metrics,
     id: ConnId,
     input: &[u8],
+    requests: &mut usize,
     now: Now,
 ) -> Fed {
-    let (mut frames, mut failed) = (0, false);
+    let (mut frames, mut failed, mut paused) = (0, false, false);
     let flow = decoder.feed(input, |frame| {
         let kind = frame.header.kind;
+        if kind.is_request() {
+            let Some(left) = requests.checked_sub(1) else {
+                paused = true;
+                return Flow::Park;
+            };
+            *requests = left;
+        }
         match catch_unwind(AssertUnwindSafe(|| host.handle_frame(id, frame, now))) {
             Ok(Verdict::Taken) => {
                 frames += 1;
@@ -47,7 +57,7 @@ fn feed<H: Host>(
             }
         }
     });
-    Fed { flow, frames, failed }
+    Fed { flow, frames, failed, paused }
 }
 
 impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
@@ -91,9 +101,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
         let high = self.limits.send_bytes_high;
         let mut budget = self.limits.read_budget;
+        let mut requests = self.limits.requests_budget;
         // What was parked, or stood behind it, is offered before anything new is read.
         let mut offer_kept = conn.decoder.buffered() > 0;
-        let (mut heard, mut parked) = (false, false);
+        let (mut heard, mut parked, mut paused) = (false, false, false);
         let ended = loop {
             // A peer that does not read its answers is not read either.
             if conn.flags.has(Flags::PARKED) || conn.unsent() > high {
@@ -119,11 +130,18 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             budget -= read;
             self.metrics.bytes_in.add(read as u64);
             let input = &self.scratch[..read];
-            let fed = feed(&mut self.host, &mut conn.decoder, &self.metrics, id, input, now);
+            let (host, decoder) = (&mut self.host, &mut conn.decoder);
+            let fed = feed(host, decoder, &self.metrics, id, input, &mut requests, now);
             heard |= fed.frames > 0;
             match fed.flow {
                 Err(error) => break Some(CloseReason::Protocol(error)),
                 Ok(_) if fed.failed => break Some(CloseReason::Handler),
+                Ok(_) if fed.paused => {
+                    // What is kept is to be offered in the next turn, as if it came then.
+                    conn.flags.set(Flags::READABLE);
+                    paused = true;
+                    break None;
+                }
                 Ok(Flow::Park) => {
                     conn.flags.set(Flags::PARKED);
                     parked = true;
@@ -134,7 +152,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         match ended {
             Some(reason) => self.finish(id, reason, now),
             None => {
-                self.on_input(id, heard, parked, now);
+                self.on_input(id, heard, parked || paused, now);
                 let more = self.conns.of(id).is_some_and(|conn| {
                     conn.flags.has(Flags::READABLE)
                         && !conn.flags.has(Flags::PARKED)
@@ -147,11 +165,13 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
     }
 
-    /// Moves the deadline of what is awaited after input has come.
-    fn on_input(&mut self, id: ConnId, heard: bool, parked: bool, now: Now) {
+    /// Moves the deadline of what is awaited after input has come. What is `kept` is whole
+    /// frames, which wait for this side.
+    fn on_input(&mut self, id: ConnId, heard: bool, kept: bool, now: Now) {
         let Some(conn) = self.conns.of(id) else { return };
-        let within_frame = conn.decoder.buffered() > 0 && !conn.flags.has(Flags::PARKED);
-        if heard || parked {
+        let is_kept = kept || conn.flags.has(Flags::PARKED);
+        let within_frame = conn.decoder.buffered() > 0 && !is_kept;
+        if heard || kept {
             // A parked peer is kept as long as an idle one: its host may never come back to it.
             conn.flags.clear(Flags::SIZED);
             conn.reason = CloseReason::IdleTimeout;

@@ -141,6 +141,12 @@ impl Kind {
         self.row().map(|row| row.lane)
     }
 
+    /// Whether whoever receives it owes an answer on the same connection.
+    #[must_use]
+    pub fn is_request(self) -> bool {
+        matches!(self, Self::FETCH_REQ | Self::STATUS_REQ | Self::CONTROL_REQ)
+    }
+
     /// Whether a later message replaces an earlier one that is not in flight.
     #[must_use]
     pub fn newest_wins(self) -> bool {

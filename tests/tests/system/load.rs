@@ -39,7 +39,10 @@ fn a_storm_on_a_master_of_its_own_leaves_a_report_and_nothing_else() {
     assert_eq!(report["generator"]["workers"], 3);
     assert_eq!(report["truth"]["acked"], report["truth"]["stored"]);
     assert_eq!(report["phases"][0]["clients"]["done"], 200);
-    assert_eq!(report["phases"][0]["latencies"]["assignment"]["count"], 200, "nobody had it before: {report:#}");
+    assert_eq!(
+        report["phases"][0]["latencies"]["assignment"]["count"], 200,
+        "nobody had it before: {report:#}"
+    );
     assert!(report["samples"][0]["process"]["cpu_us"]["reactor"].is_u64(), "the master was seen");
     let wanted = ["junit.xml", "latency.hlog", "report.html", "report.json", "seconds.csv"];
     assert_eq!(entries(&out), wanted);

@@ -6,6 +6,7 @@ use crate::limits::{CHUNK_SIZE_MAX, HEADER_SIZE, Limits};
 use crate::node::io::{Mail, Output, Verdict};
 use crate::reactor::poller::{Poller, Token};
 use crate::wire::FrameBuf;
+use crate::wire::message::StatusReq;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ on_both! {
     e1_accepting_pauses_at_the_limit_and_resumes_after_a_close,
     s1_29_mail_wakes_a_sleeping_loop,
     parked_frames_are_offered_again_in_order,
+    e12_a_flood_of_requests_does_not_starve_the_others,
+    a_flood_of_requests_is_answered_in_order_and_whole,
     s1_3_a_download_stands_before_no_answer,
 }
 
@@ -112,6 +115,55 @@ fn parked_frames_are_offered_again_in_order<B: Backend>() {
         w.advance(MS);
     }
     assert!(w.frames().iter().map(|(_, seq)| *seq).eq(1..=50));
+}
+
+/// The smallest frame that asks for an answer.
+fn request(seq: u64) -> Vec<u8> {
+    FrameBuf::message(None, &StatusReq { detail: 0 }, |header| header.seq = seq).to_vec()
+}
+
+fn flood(count: u64) -> Vec<u8> {
+    (1..=count).flat_map(request).collect()
+}
+
+fn e12_a_flood_of_requests_does_not_starve_the_others<B: Backend>() {
+    let mut w = World::<B>::new();
+    let (mut big, big_id) = w.connect();
+    let (mut small, small_id) = w.connect();
+    for (peer, bytes) in [(&mut big, flood(150)), (&mut small, request(1))] {
+        let sent = w.peers.write_vectored(peer, &[std::io::IoSlice::new(&bytes)]).unwrap();
+        assert_eq!(sent, bytes.len());
+        for _ in 0..100 {
+            w.backend.deliver();
+        }
+    }
+    let turns = w.reactor.metrics().turns.value();
+    w.until("the small one is answered", |w| w.frames().contains(&(small_id, 1)));
+    let turns = w.reactor.metrics().turns.value() - turns;
+    let first = w.frames().iter().filter(|(id, _)| *id == big_id).count();
+    let allowed = usize::try_from(turns + 1).unwrap() * Limits::default().requests_budget;
+    assert!(first <= allowed, "{first} came first, in {turns} turns");
+    w.until("the big one is answered", |w| w.frames().contains(&(big_id, 150)));
+}
+
+/// What is kept for the next turn is neither lost nor late, whatever its end is: more requests, a
+/// part of one, or a peer that has closed its side.
+fn a_flood_of_requests_is_answered_in_order_and_whole<B: Backend>() {
+    let limits = Limits { send_bytes_high: 2000, ..Limits::default() };
+    let mut w = World::<B>::with(limits);
+    let (mut peer, id) = w.connect();
+    w.react(|conn, f, outputs| {
+        outputs.push_back(Output::Send { conn, frame: frame(f.header.seq, 100) });
+        Verdict::Taken
+    });
+    let bytes = flood(101);
+    let cut = bytes.len() - 7;
+    w.send(&mut peer, &bytes[..cut]);
+    w.until("all whole ones", |w| w.frames().len() == 100);
+    w.send(&mut peer, &bytes[cut..]);
+    w.until("the last one", |w| w.frames().len() == 101);
+    assert!(w.frames().iter().map(|(_, seq)| *seq).eq(1..=101));
+    assert!(w.frames().iter().all(|(conn, _)| *conn == id));
 }
 
 fn s1_3_a_download_stands_before_no_answer<B: Backend>() {
