@@ -217,7 +217,7 @@ pub fn start(
     )?;
     let (post, status_file) = (mailbox.clone(), StatusFile::of(config));
     let enforcer = enforcer::start(EnforcerConfig::from(config), move |event| {
-        if let EnforcerEvent::RunFinished { report, converged } = &event
+        if let EnforcerEvent::RunFinished { report, converged, .. } = &event
             && let Err(error) = status_file.write(report, *converged)
         {
             log::warn!("cannot write the status file: {error}");

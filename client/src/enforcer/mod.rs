@@ -43,6 +43,9 @@ pub enum EnforcerEvent {
         report: Report,
         /// Whether all resources of the revision are as wanted, not only those of this run.
         converged: bool,
+        /// Whether the revision has been applied to the end: all of it was looked at, though
+        /// some of it may have failed.
+        to_end: bool,
     },
     /// Nothing could be applied; the report's note says why, and it has no results.
     NotApplied {
@@ -468,11 +471,13 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
             if worth_telling {
-                status.on_run(&done, converged);
+                status.on_run(&done);
             }
         }
         if worth_telling {
-            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged });
+            // A part that was run to its end says nothing of what another run left out.
+            let to_end = converged || (whole && done.to_end);
+            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged, to_end });
         }
     }
 

@@ -73,8 +73,6 @@ pub struct LastRun {
 pub struct EnforcerStatus {
     /// The revision that is enforced; 0 for none.
     pub assigned_revision: u64,
-    /// The revision that was last applied to the end; 0 for none.
-    pub applied_revision: u64,
     /// What it does.
     pub activity: Activity,
     /// How it notices drift.
@@ -90,14 +88,11 @@ pub struct EnforcerStatus {
 }
 
 impl EnforcerStatus {
-    pub(super) fn on_run(&mut self, done: &RunDone, converged: bool) {
+    pub(super) fn on_run(&mut self, done: &RunDone) {
         let report = &done.report;
         let changed = done.count(outcome::CHANGED);
         if report.trigger == engine::wire::message::trigger::DRIFT && changed > 0 {
             self.heals += 1;
-        }
-        if converged {
-            self.applied_revision = report.revision;
         }
         let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
         self.last_error = failed.map_or_else(String::new, |r| {

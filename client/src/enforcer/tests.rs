@@ -29,7 +29,7 @@ fn start_on(
 fn next_run(events: &Receiver<EnforcerEvent>) -> (Report, bool) {
     loop {
         match events.recv_timeout(PATIENCE).expect("a run is told in time") {
-            EnforcerEvent::RunFinished { report, converged } => return (report, converged),
+            EnforcerEvent::RunFinished { report, converged, .. } => return (report, converged),
             EnforcerEvent::NotApplied { report } => panic!("{}", report.note),
             _ => {}
         }
@@ -307,6 +307,36 @@ fn a_newer_assignment_begins_as_soon_as_what_runs_has_ended() {
     let (report, converged) = next_run(&events);
     assert!(converged && report.revision == 2, "{report:?}");
     assert!(!site.at("/second").exists());
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_not_applied_to_the_end() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let waits = exec("waits", &format!("echo > {0}; cat {0}", fifo.display()));
+    let cut = vec![waits.clone(), site.file("/later", b"").needs(&[0])];
+    handle.enforce(site.publish(1, cut.clone()), None, trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    // A failure is no cut: all was looked at.
+    let whole = vec![exec("fails", "false"), site.file("/below", b"").needs(&[0])];
+    handle.enforce(site.publish(2, whole), None, trigger::ASSIGNMENT);
+    std::fs::write(&fifo, "").unwrap();
+    let next = || {
+        let told = |event| match event {
+            EnforcerEvent::RunFinished { report, to_end, .. } => Some((report.revision, to_end)),
+            _ => None,
+        };
+        std::iter::repeat_with(|| events.recv_timeout(PATIENCE).unwrap()).find_map(told).unwrap()
+    };
+    assert_eq!([next(), next()], [(1, false), (2, true)]);
+    handle.enforce(site.publish(3, cut), None, trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    handle.stop(LONG);
+    std::fs::write(&fifo, "").unwrap();
+    handle.join();
+    assert_eq!(next(), (3, false));
 }
 
 #[test]
