@@ -565,6 +565,18 @@ impl Directory {
         }
     }
 
+    /// Removes an empty directory; `false` if there is something in it.
+    ///
+    /// # Errors
+    /// [`PathError::System`], also for a mount point.
+    pub fn remove_empty(&self, name: &[u8]) -> Result<bool, PathError> {
+        match nix::unistd::unlinkat(&self.fd, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(true),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+            Err(e) => Err(system("remove", &self.path_of(name), e)),
+        }
+    }
+
     /// Removes a name, and all below it if it is a directory. No symlink is followed, and no
     /// other file system is entered.
     ///
