@@ -253,6 +253,26 @@ fn s2_22_an_assignment_is_stored_before_it_is_applied() {
 }
 
 #[test]
+fn s2_22_an_assignment_that_comes_during_a_run_is_stored_while_it_lasts() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let waits = vec![exec("waits", &format!("echo > {0}; cat {0}", fifo.display()))];
+    handle.enforce(site.publish(1, waits), Some(b"first".to_vec()), trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    let stored = || std::fs::read(site.state().join("assignment")).unwrap();
+    assert_eq!(stored(), b"first");
+    let next = site.publish(2, vec![site.file("/new", b"n")]);
+    handle.enforce(next, Some(b"second".to_vec()), trigger::ASSIGNMENT);
+    until("it is stored", || stored() == b"second");
+    assert!(matches!(handle.status().activity, Activity::Running { .. }), "{:?}", handle.status());
+    std::fs::write(&fifo, "").unwrap();
+    assert_eq!([next_run(&events).0.revision, next_run(&events).0.revision], [1, 2]);
+    assert_eq!(site.read("/new"), "n");
+}
+
+#[test]
 fn s2_2_a_cycle_is_refused_and_what_was_enforced_goes_on() {
     let site = TestSite::new();
     let (handle, events) = started(&site, vec![site.file("/f", b"one")]);

@@ -1,11 +1,14 @@
 //! A newer assignment that comes while an action of the one before still runs.
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use tests::system::{Cluster, Daemon, output};
+use std::time::Instant;
+use tests::system::{Cluster, Daemon, PATIENCE, output};
 
 const HOST: &str = "web-1.test";
 
@@ -28,6 +31,33 @@ fn client_in_action(cluster: &mut Cluster, fifo: &Path) -> (Daemon, Daemon) {
     let client = cluster.client(HOST, 2);
     fs::read(fifo).unwrap();
     (master, client)
+}
+
+/// The client is killed in the middle of a long action, when it has accepted a newer assignment:
+/// started without a master, it applies the newer one.
+#[test]
+fn s2_22_a_newer_assignment_that_was_accepted_survives_a_kill_during_an_action() {
+    let mut cluster = Cluster::new();
+    let fifo = cluster.path("first");
+    let (master, client) = client_in_action(&mut cluster, &fifo);
+    let assignment = cluster.path(&format!("{HOST}/state/assignment"));
+    let first = fs::read(&assignment).unwrap();
+    cluster.write_policy("resources:\n  - file: /second\n    content: \"x\\n\"\n");
+    cluster.publish();
+    let until = Instant::now() + PATIENCE;
+    // That it is stored nothing tells but the file itself.
+    while fs::read(&assignment).unwrap() == first {
+        assert!(Instant::now() < until, "it is not stored:\n{}", client.log());
+        std::thread::yield_now();
+    }
+    client.kill();
+    master.kill();
+    // The action, where it has outlived the client, reads the end of its pipe.
+    let mut end = File::options();
+    drop(end.write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&fifo));
+    let mut client = cluster.client(HOST, 2);
+    client.wait_converged(2);
+    assert!(cluster.root(HOST).join("second").exists());
 }
 
 fn host(answer: &Value) -> &Value {
