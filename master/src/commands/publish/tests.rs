@@ -186,6 +186,7 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
     assert_eq!((first.outcome, first.revision, first.previous), (Outcome::DryRun, 1, None));
     assert!(!fixture.dir.path().join("state").exists());
     fixture.write("key", &fixture.key.to_text());
+    fixture.set_key_mode(0o600);
     fixture.publish();
     let known = ["web-1", "web-9", "db-1", "other-1"].map(|n| n.parse().unwrap()).to_vec();
     let args = PublishArgs { known_hosts: known, ..args };
