@@ -332,18 +332,9 @@ impl Uplink {
                     // What is under way before the refused frame may still be acked.
                     delivery.drain();
                 }
-                let settled = matches!(
-                    nack.reason,
-                    NackReason::Unsupported
-                        | NackReason::Damaged
-                        | NackReason::Refused
-                        | NackReason::Untrusted
-                        | NackReason::Expired
-                        | NackReason::Older
-                );
                 let unknown = nack.reason == NackReason::Unknown;
                 [
-                    settled.then_some(UplinkEvent::Quarantined {
+                    nack.settles().then_some(UplinkEvent::Quarantined {
                         seq: header.seq,
                         reason: nack.reason,
                     }),
