@@ -547,7 +547,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
             if worth_telling {
-                status.on_run(&done);
+                status.on_run(&done.report, converged);
             }
         }
         if worth_telling {
