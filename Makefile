@@ -16,9 +16,9 @@ demo: ## A master, three clients and 10,000 simulated ones, below target/demo
 test: ## All tests, doc tests included; the last line counts them
 	@tests/test.sh
 
-static: ## The three binaries with the C runtime linked in, checked
+static: ## The three binaries with the C runtime linked in, checked; one: BINARIES=drover-client
 	RUSTFLAGS="-C target-feature=+crt-static" \
-	    $(CARGO) build --profile dist --locked --target $(HOST_TARGET) -p master -p client -p loadgen --bins
+	    $(CARGO) build --profile dist --locked --target $(HOST_TARGET) $(addprefix --bin ,$(BINARIES))
 	tests/check-static.sh $(addprefix target/$(HOST_TARGET)/dist/,$(BINARIES))
 
 lint: ## Format check and clippy, warnings denied

@@ -2,7 +2,7 @@
 # How fast trees and files get from a site to three clients, and what a client needs for it.
 #
 #   benches/trees.sh [PROFILE] [CASE...]      PROFILE: release (default) or debug
-#   cases: real small big memory; default: all
+#   cases: real small big cut memory; default: all
 #
 # Everything lies below target/trees-bench and is removed at the end (KEEP=1 keeps it). The
 # real tree is a copy of /etc and /usr/share/doc, filled up to FILES (10000) with generated ones.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 profile=${1:-release}
 [ $# -gt 0 ] && shift
-cases=${*:-real small big memory}
+cases=${*:-real small big cut memory}
 bin=$PWD/target/$profile
 runs=${RUNS:-3} files=${FILES:-10000} big_mib=${BIG_MIB:-1024}
 top=$PWD/target/trees-bench
@@ -195,6 +195,31 @@ case_big() {
     cmp "$top/site/policies/tree/files/big" "$top/c$n/root/big"
   done
 }
+case_cut() { # a client that is killed in the middle of a large file costs one chunk at most
+  setup 1
+  head -c $((big_mib * 1048576)) /dev/urandom >"$top/site/policies/tree/files/big"
+  policy $'  - file: /big\n    source: big'
+  publish cut
+  master
+  client 2
+  local served=0 pid chunk=262144 all
+  pid=$(cat "$top/c2/pid")
+  until [ "${served:-0}" -ge $((big_mib * 1048576 / 2)) ]; do served=$(blob_bytes); done
+  kill -9 "$pid"
+  wait "$pid" 2>/dev/null || true
+  served=$(blob_bytes)
+  all=$(find "$top/state/blobs" -type f -printf '%s\n' | awk '{ n += $1 } END { print n }')
+  say cut "all that is published" "$all" B
+  say cut "served when the client was killed" "$served" B
+  [ "$served" -lt "$all" ] || { echo "it was killed too late" >&2; exit 1; }
+  client 2
+  await "$top/c2/log" 'revision 1: .*converged'
+  cmp "$top/site/policies/tree/files/big" "$top/c2/root/big"
+  served=$(blob_bytes)
+  say cut "served in all" "$served" B
+  say cut "of that, twice" "$((served - all))" "B (at most $chunk)"
+  [ $((served - all)) -le "$chunk" ] || { echo "more than one chunk was served twice" >&2; exit 1; }
+}
 case_memory() { # 1,000 file resources, then idle
   setup 1
   for n in $(seq 1000); do echo "file $n" >"$top/site/policies/tree/files/f$n"; done
@@ -217,7 +242,7 @@ for run in $(seq "$runs"); do
   echo "run $run of $runs, $profile, load $(cut -d' ' -f1 /proc/loadavg)"
   for one in $cases; do
     case $one in
-    real | small | big | memory) "case_$one" ;;
+    real | small | big | cut | memory) "case_$one" ;;
     *) echo "no case $one" >&2; exit 2 ;;
     esac
   done

@@ -2,8 +2,6 @@
 
 mod status;
 
-pub use status::StatusFile;
-
 use crate::config::{CONFIG_PATH, Config};
 use crate::daemon;
 use crate::enforcer::{Applier, EnforcerConfig, Scope};
@@ -12,7 +10,7 @@ use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
 use crate::policy::AssignedManifest;
 use engine::blob::Cache as BlobCache;
-use engine::logging::to_stderr;
+use engine::logging::{printable_lines, to_stderr};
 use engine::wire::message::{ResourceResult, outcome, trigger};
 use lexopt::prelude::*;
 use serde::Serialize;
@@ -325,14 +323,8 @@ impl<'a> ReportView<'a> {
     }
 }
 
-/// Control characters in a path or an output must not reach the terminal.
-fn printable(text: &str) -> String {
-    let keep = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
-    text.chars().map(keep).collect()
-}
-
 fn to_text(done: &RunDone, dry_run: bool) -> String {
-    let mut text: String = done.diffs.iter().map(|d| printable(d)).collect();
+    let mut text: String = done.diffs.iter().map(|d| printable_lines(d)).collect();
     for result in &done.report.results {
         let id = String::from_utf8_lossy(&result.id);
         let what = match result.error.is_empty() {
@@ -343,9 +335,9 @@ fn to_text(done: &RunDone, dry_run: bool) -> String {
             (true, "changed") => "would change",
             (_, name) => name,
         };
-        text += &printable(&format!("{name:<12} {id}: {what}\n"));
+        text += &printable_lines(&format!("{name:<12} {id}: {what}\n"));
         if result.outcome == outcome::FAILED && !result.output.is_empty() {
-            let output = printable(&String::from_utf8_lossy(&result.output));
+            let output = printable_lines(&String::from_utf8_lossy(&result.output));
             text.extend(output.lines().map(|l| format!("             | {l}\n")));
         }
     }

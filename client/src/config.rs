@@ -1,6 +1,6 @@
 //! `client.toml`: how this machine's client is set up.
 
-use engine::config::{CLIENT_PORT, DurationValue, MASTER_PORT};
+use engine::config::{CLIENT_PORT, DurationValue, ListenAddr, MASTER_PORT};
 use engine::ids::{HostName, HostNameError};
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
@@ -73,7 +73,7 @@ struct ConfigFile {
     master: Option<MasterNames>,
     #[serde(default = "defaults::port")]
     port: u16,
-    listen: Option<SocketAddr>,
+    listen: Option<ListenAddr>,
     #[serde(default)]
     trusted_keys: Vec<String>,
     #[serde(default = "defaults::signature_check")]
@@ -181,7 +181,7 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path:?}: {source}; name another with --config FILE")]
+    #[error("cannot read the configuration {path:?}: {source}; {}", unreadable_hint(source))]
     Read {
         /// Its path.
         path: PathBuf,
@@ -236,6 +236,13 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: AssignmentError,
     },
+}
+
+fn unreadable_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "--config takes the file in it, such as client.toml",
+        _ => "name another with --config FILE",
+    }
 }
 
 impl Config {
@@ -303,7 +310,9 @@ impl Config {
             name,
             master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
             port: file.port,
-            listen: file.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT))),
+            listen: file
+                .listen
+                .map_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)), |addr| addr.0),
             trusted_keys,
             state_dir: file.state_dir,
             root: file.root,
@@ -474,7 +483,9 @@ mod tests {
     fn errors_name_the_key_and_what_to_write() {
         for (text, words) in [
             ("poll_intervall = '1m'", vec!["poll_intervall", "poll_interval"]),
-            ("poll_interval = 10", vec!["poll_interval", "string"]),
+            ("poll_interval = 10", vec!["poll_interval", "\"10\" is no duration", "\"10m\""]),
+            ("listen = '7401'", vec!["listen", "\"7401\" is no address with a port", "7400"]),
+            ("listen = 7401", vec!["listen", "\"7401\" is no address with a port", "7400"]),
             ("check_interval = '10'", vec!["check_interval", "\"10m\""]),
             ("check_interval = '0s'", vec!["check_interval", "100ms"]),
             ("parallel = 0", vec!["parallel", "1 or more"]),

@@ -10,6 +10,7 @@ use rkyv::rancor;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub enum BlockingError {
         peer: String,
     },
     /// The peer did not answer, or did not read, in time.
-    #[error("{peer} did not answer within {} s; is it overloaded or stopped?", timeout.as_secs_f32())]
+    #[error("{peer} did not answer within {} s; is it overloaded or stopped? its log may say", timeout.as_secs_f32())]
     Timeout {
         /// The address or path.
         peer: String,
@@ -107,6 +108,15 @@ enum Socket {
     Unix(UnixStream),
 }
 
+/// The system lets a connect to a Unix socket whose queue is full wait for ever, unless the socket
+/// has a timeout for sending.
+fn connect_unix(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_write_timeout(Some(timeout))?;
+    socket.connect(&socket2::SockAddr::unix(path)?)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
 /// A conversation with a daemon.
 #[derive(Debug)]
 pub struct Connection {
@@ -130,13 +140,19 @@ impl Connection {
         Self::begin(connected.map(Socket::Tcp), peer, timeout)
     }
 
-    /// Connects to a daemon's control socket.
+    /// Connects to a daemon's control socket; `timeout` likewise.
     ///
     /// # Errors
-    /// [`BlockingError::Connect`].
+    /// [`BlockingError::Connect`]; [`BlockingError::Timeout`] if the daemon takes no connection,
+    /// and as many wait already as may.
     pub fn connect_unix(path: &Path, timeout: Duration) -> Result<Self, BlockingError> {
         let peer = path.display().to_string();
-        Self::begin(UnixStream::connect(path).map(Socket::Unix), peer, timeout)
+        match connect_unix(path, timeout.max(Duration::from_millis(1))) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Err(BlockingError::Timeout { peer, timeout })
+            }
+            connected => Self::begin(connected.map(Socket::Unix), peer, timeout),
+        }
     }
 
     fn begin(

@@ -1,7 +1,9 @@
-//! Durations and sizes as people write them in a configuration file: `"10m"`, `"64 MiB"`.
+//! Durations, sizes and addresses as people write them in a configuration file: `"10m"`,
+//! `"64 MiB"`, `"0.0.0.0:7400"`.
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The TCP port on which a master listens, if nothing else is configured.
@@ -21,7 +23,7 @@ const DURATION_UNITS: [(&str, u64); 6] = [
 const SIZE_UNITS: [(&str, u64); 5] =
     [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
 
-/// Why a text is no duration or size.
+/// Why a text is no duration, size or address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// It has no number or no known unit.
@@ -37,6 +39,14 @@ pub enum QuantityError {
         units: String,
         /// One that works.
         example: &'static str,
+    },
+    /// It is no address with a port.
+    #[error(
+        "{text:?} is no address with a port: write one such as \"0.0.0.0:7400\" or \"[::]:7400\""
+    )]
+    Addr {
+        /// What was found.
+        text: String,
     },
     /// It does not fit 64 bits.
     #[error("{text:?} is too large")]
@@ -81,6 +91,41 @@ pub fn parse_size(text: &str) -> Result<u64, QuantityError> {
     parse(text, &SIZE_UNITS, "size", "64MiB")
 }
 
+/// Reads an IP address with a TCP port.
+///
+/// # Errors
+/// [`QuantityError`] says what to write instead.
+pub fn parse_addr(text: &str) -> Result<SocketAddr, QuantityError> {
+    text.trim().parse().map_err(|_| QuantityError::Addr { text: text.to_owned() })
+}
+
+/// A value that should be text in quotes: a bare number is taken as its digits, so that the
+/// message is about what it lacks, and not about types.
+fn read_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    read: impl Fn(&str) -> Result<T, QuantityError>,
+) -> Result<T, D::Error> {
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = String;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text in quotes")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+            Ok(text.to_owned())
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+            Ok(number.to_string())
+        }
+    }
+
+    read(&deserializer.deserialize_any(Text)?).map_err(D::Error::custom)
+}
+
 /// Writes a duration in the largest unit that divides it: what [`parse_duration`] reads.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
@@ -96,8 +141,7 @@ pub struct DurationValue(pub Duration);
 
 impl<'de> Deserialize<'de> for DurationValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text).map(Self).map_err(D::Error::custom)
+        read_text(deserializer, |text| parse_duration(text).map(Self))
     }
 }
 
@@ -113,8 +157,31 @@ pub struct SizeValue(pub u64);
 
 impl<'de> Deserialize<'de> for SizeValue {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_size(&text).map(Self).map_err(D::Error::custom)
+        read_text(deserializer, |text| parse_size(text).map(Self))
+    }
+}
+
+/// Where to listen, as a value of a configuration file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenAddr(pub SocketAddr);
+
+impl<'de> Deserialize<'de> for ListenAddr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read_text(deserializer, |text| parse_addr(text).map(Self))
+    }
+}
+
+/// For `#[serde(with = "…")]` on a [`SocketAddr`].
+pub mod listen_addr {
+    use serde::Deserializer;
+    use std::net::SocketAddr;
+
+    /// Reads one.
+    ///
+    /// # Errors
+    /// As [`super::parse_addr`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<SocketAddr, D::Error> {
+        serde::Deserialize::deserialize(d).map(|super::ListenAddr(addr)| addr)
     }
 }
 

@@ -31,9 +31,23 @@ impl Log for Stderr {
 /// move the cursor or change a colour.
 #[must_use]
 pub fn printable(text: &str) -> String {
+    escaped(text, &[])
+}
+
+/// The same for a text of several lines: line ends and tabs stay.
+#[must_use]
+pub fn printable_lines(text: &str) -> String {
+    escaped(text, &['\n', '\t'])
+}
+
+fn escaped(text: &str, kept: &[char]) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() && !kept.contains(&c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
     }
     out
 }

@@ -42,6 +42,11 @@ struct Cli {
     command: Command,
 }
 
+/// Reads `--log`.
+fn level(text: &str) -> Result<log::LevelFilter, String> {
+    text.parse().map_err(|_| "write error, warn, info, debug or trace".to_owned())
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make keys, configuration files and an empty site
@@ -90,7 +95,7 @@ SIGTERM stops it after what is under way is finished; a second one stops it at o
 makes it read the hosts table again.")]
     Master {
         /// What to log: error, warn, info, debug or trace
-        #[arg(long, default_value = "info", value_name = "LEVEL")]
+        #[arg(long, default_value = "info", value_name = "LEVEL", value_parser = level)]
         log: log::LevelFilter,
     },
     /// Dial hosts with their assignment now, rather than wait for their polls

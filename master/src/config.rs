@@ -4,7 +4,7 @@ mod error;
 
 pub use error::ConfigError;
 
-use engine::config::{CLIENT_PORT, MASTER_PORT, duration, size};
+use engine::config::{CLIENT_PORT, MASTER_PORT, duration, listen_addr, size};
 use engine::ids::HostName;
 use engine::limits::Limits;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -21,6 +21,7 @@ pub struct MasterConfig {
     #[serde(deserialize_with = "host_name")]
     pub name: HostName,
     /// Address and TCP port for clients. Default: `0.0.0.0:7400`.
+    #[serde(with = "listen_addr")]
     pub listen: SocketAddr,
     /// The Unix socket for `drover`'s commands. Default: `control.sock`.
     pub control_socket: PathBuf,

@@ -174,6 +174,6 @@ fn a_cloned_machine_image_has_a_log_of_its_own() {
     assert_eq!(of(Epoch(0xc10e)), 11, "the clone's reports were taken for the original's");
     assert_eq!(results.reports.len(), 22);
     drop(results);
-    let conflicts = world.master(0).reactor.host().host.role().hosts().conflicts;
+    let conflicts = world.master(0).reactor.host().host.role().hosts().claims().count;
     assert!(conflicts > 0, "nobody was told of the clone");
 }

@@ -1,85 +1,26 @@
 //! `drover-client status`: what the running daemon says, and what lies on the disk.
 
-use super::{CliResult, EXIT_NOT_RUNNING, Options, printable};
+use super::{CliResult, EXIT_NOT_RUNNING, Options};
 use crate::config::{Config, ConfigError};
-use crate::daemon;
+use crate::daemon::{self, StatusFile};
+use crate::enforcer::LastRun;
 use engine::blocking::{BlockingError, Connection};
 use engine::config::format_duration;
+use engine::logging::printable_lines;
 use engine::node::io::CloseReason;
 use engine::release::TrustedKeys;
-use engine::wire::message::{ArchivedStatusResp, Report, StatusReq, StatusResp, outcome};
+use engine::wire::message::{ArchivedStatusResp, StatusReq, StatusResp};
 use engine::wire::{FrameBuf, access};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// The daemon answers within moments, also while it applies something.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The last run, as the daemon leaves it behind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct LastRun {
-    revision: u64,
-    /// Milliseconds since 1970.
-    started_ms: u64,
-    checked: u32,
-    /// Not as wanted before.
-    changed: usize,
-    failed: usize,
-    #[serde(default)]
-    interrupted: usize,
-    converged: bool,
-}
-
-/// The file where the daemon leaves behind what its last run did.
-#[derive(Debug, Clone)]
-pub struct StatusFile(PathBuf);
-
-impl StatusFile {
-    /// Where this configuration has it.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        Self(config.state_dir.join("status.json"))
-    }
-
-    /// Writes what a run did.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn write(&self, report: &Report, converged: bool) -> io::Result<()> {
-        let count = |o: u8| report.results.iter().filter(|r| r.outcome == o).count();
-        let last = LastRun {
-            revision: report.revision,
-            started_ms: report.started_ms,
-            checked: report.checked,
-            changed: count(outcome::CHANGED),
-            failed: count(outcome::FAILED),
-            interrupted: count(outcome::INTERRUPTED),
-            converged,
-        };
-        let temp = self.0.with_extension("new");
-        std::fs::write(&temp, serde_json::to_vec(&last)?)?;
-        std::fs::rename(temp, &self.0)
-    }
-
-    /// `None` if no run was told yet.
-    fn read(&self) -> Result<Option<LastRun>, String> {
-        let read = match std::fs::read(&self.0) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)),
-        };
-        read.map(Some).map_err(|e| {
-            format!(
-                "cannot read {}: {e}; the next run of the daemon writes it anew",
-                self.0.display()
-            )
-        })
-    }
-}
 
 /// What the running daemon says of itself.
 #[derive(Debug, Serialize)]
@@ -240,7 +181,7 @@ impl StatusView {
                 text += "warning: the master has a newer assignment, but cannot dial this host; check its name service and the firewall\n";
             }
         }
-        printable(&text)
+        printable_lines(&text)
     }
 }
 

@@ -115,5 +115,5 @@ fn every_command_has_help_with_examples() {
 
 #[test]
 fn control_characters_do_not_reach_the_terminal() {
-    assert_eq!(printable("a\x1b[2Jb\n"), "a\u{fffd}[2Jb\n");
+    assert_eq!(printable_lines("a\x1b[2Jb\n\t"), "a\\u{1b}[2Jb\n\t");
 }

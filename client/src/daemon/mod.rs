@@ -5,15 +5,16 @@ mod complaints;
 mod role;
 mod schedule;
 mod services;
+mod status_file;
 mod unsent;
 
 pub use role::{ClientOptions, ClientRole, Effect, RoleMail, UNCHECKED, VERSION};
 pub use schedule::PollSchedule;
 pub use services::ClientServices;
+pub use status_file::StatusFile;
 
-use crate::cli::StatusFile;
 use crate::config::{Config, ConfigError};
-use crate::enforcer::{self, EnforcerConfig, EnforcerEvent};
+use crate::enforcer::{self, EnforcerConfig, EnforcerEvent, LastRun};
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{self, Clock, SystemClock};
@@ -217,8 +218,8 @@ pub fn start(
     )?;
     let (post, status_file) = (mailbox.clone(), StatusFile::of(config));
     let enforcer = enforcer::start(EnforcerConfig::from(config), move |event| {
-        if let EnforcerEvent::RunFinished { report, converged } = &event
-            && let Err(error) = status_file.write(report, *converged)
+        if let EnforcerEvent::RunFinished { report, converged, .. } = &event
+            && let Err(error) = status_file.write(&LastRun::of(report, *converged))
         {
             log::warn!("cannot write the status file: {error}");
         }

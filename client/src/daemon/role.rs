@@ -95,6 +95,7 @@ pub struct ClientRole {
     metrics: Arc<Metrics>,
     schedule: PollSchedule,
     held: Option<Assignment>,
+    /// The revision that was last applied to the end; 0 for none since the start.
     applied: Revision,
     last_error: String,
     incoming: Option<Incoming>,
@@ -326,7 +327,9 @@ impl ClientRole {
 
     fn on_enforcer(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
         match event {
-            EnforcerEvent::RunFinished { report, converged } => self.on_run(report, converged, cx),
+            EnforcerEvent::RunFinished { report, converged, to_end } => {
+                self.on_run(report, converged, to_end, cx);
+            }
             EnforcerEvent::NotApplied { report } => {
                 log::error!("{}", report.note);
                 self.last_error.clone_from(&report.note);
@@ -350,7 +353,7 @@ impl ClientRole {
         }
     }
 
-    fn on_run(&mut self, report: Report, converged: bool, cx: &mut Cx<'_>) {
+    fn on_run(&mut self, report: Report, converged: bool, to_end: bool, cx: &mut Cx<'_>) {
         let (revision, checked) = (report.revision, report.checked);
         let state = if converged { "converged" } else { "not converged" };
         log::info!(
@@ -360,7 +363,7 @@ impl ClientRole {
         );
         complaints(&report).iter().for_each(|line| log::warn!("{line}"));
         self.runs += 1;
-        let first_of_revision = Revision(report.revision) > self.applied;
+        let first_of_revision = to_end && Revision(report.revision) > self.applied;
         if first_of_revision {
             self.applied = Revision(report.revision);
         }
@@ -405,7 +408,7 @@ impl ClientRole {
         };
         let own = [
             ("revision_assigned", enforcer.assigned_revision),
-            ("revision_applied", enforcer.applied_revision),
+            ("revision_applied", self.applied.0),
             ("runs", self.runs),
             ("running", u64::from(running)),
             ("running_done", done as u64),

@@ -29,6 +29,7 @@ use retry::Retry;
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -43,6 +44,9 @@ pub enum EnforcerEvent {
         report: Report,
         /// Whether all resources of the revision are as wanted, not only those of this run.
         converged: bool,
+        /// Whether the revision has been applied to the end: all of it was looked at, though
+        /// some of it may have failed.
+        to_end: bool,
     },
     /// Nothing could be applied; the report's note says why, and it has no results.
     NotApplied {
@@ -99,6 +103,19 @@ impl Shared {
     fn wake(&self) {
         // A full pipe wakes as well as one byte more.
         let _ = (&self.waker).write(&[1]);
+    }
+}
+
+/// Tells the enforcer that its run has ended, however it did.
+struct TellEnd<'a> {
+    shared: &'a Shared,
+    ended: &'a AtomicBool,
+}
+
+impl Drop for TellEnd<'_> {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        self.shared.wake();
     }
 }
 
@@ -252,13 +269,54 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     }
 
     fn keep(&self, wanted: &Wanted) {
-        if let Some(signed) = &wanted.keep
-            && let Err(e) = keep_assignment(&self.applier.config.state_dir, signed)
-        {
+        if let Some(signed) = &wanted.keep {
+            self.keep_signed(signed);
+        }
+    }
+
+    /// Whether it was stored.
+    fn keep_signed(&self, signed: &[u8]) -> bool {
+        let kept = keep_assignment(&self.applier.config.state_dir, signed);
+        if let Err(e) = &kept {
             // It was accepted and can be applied; only a restart falls back to the one before,
             // until the next poll.
             log::error!("cannot store the assignment in the state directory: {e}");
         }
+        kept.is_ok()
+    }
+
+    /// Stores an assignment that came during a run, which may last long: a client that dies
+    /// meanwhile begins with the newer one.
+    fn keep_ahead(&self) {
+        let wished = || {
+            let wishes = lock(&self.shared.wishes);
+            let wanted = wishes.assigned.as_ref()?;
+            Some((wanted.assigned, wanted.keep.clone()?))
+        };
+        let Some((assigned, signed)) = wished() else { return };
+        // One that cannot be taken on must not replace one that is.
+        if self.applier.load(assigned.catalog).is_ok()
+            && self.keep_signed(&signed)
+            && let Some(wanted) = &mut lock(&self.shared.wishes).assigned
+            && wanted.assigned == assigned
+        {
+            wanted.keep = None;
+        }
+    }
+
+    /// Waits for a run to end, and for what is wished for meanwhile.
+    fn attend(&self, ended: &AtomicBool) -> nix::Result<()> {
+        while !ended.load(Ordering::Acquire) {
+            let mut fds = [PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN)];
+            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(e),
+            }
+            // Emptied before the wishes are read, so that none is overlooked.
+            let _ = (&self.wakes).read(&mut [0; 256]);
+            self.keep_ahead();
+        }
+        Ok(())
     }
 
     /// Does what is due, or sleeps until something happens; `false` if it can do neither.
@@ -426,7 +484,28 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             trigger,
             is_superseded: &is_superseded,
         };
-        let done = self.applier.apply(&assigned, &scope, &self.shared.stop, &progress);
+        let (applier, stop) = (&self.applier, &shared.stop);
+        let apply = || applier.apply(&assigned, &scope, stop, &progress);
+        let ended = AtomicBool::new(false);
+        let done = std::thread::scope(|threads| {
+            let builder = std::thread::Builder::new().name("run".to_owned()).stack_size(STACK_SIZE);
+            let run = builder.spawn_scoped(threads, || {
+                let _told = TellEnd { shared, ended: &ended };
+                apply()
+            });
+            let run = match run {
+                Ok(run) => run,
+                Err(e) => {
+                    log::warn!("cannot start another thread: {e}");
+                    return apply();
+                }
+            };
+            // Without news the run is only waited for.
+            if let Err(e) = self.attend(&ended) {
+                log::error!("the enforcer cannot wait for events during a run: {e}");
+            }
+            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
         lock(&self.shared.status).activity = Activity::Idle;
         match done {
             Ok(done) => self.on_done(done, selected.is_none()),
@@ -468,11 +547,13 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
             if worth_telling {
-                status.on_run(&done, converged);
+                status.on_run(&done.report, converged);
             }
         }
         if worth_telling {
-            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged });
+            // A part that was run to its end says nothing of what another run left out.
+            let to_end = converged || (whole && done.to_end);
+            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged, to_end });
         }
     }
 

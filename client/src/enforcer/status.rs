@@ -1,7 +1,6 @@
 //! How the enforcer is, for `status`.
 
-use crate::executor::run::RunDone;
-use engine::wire::message::outcome;
+use engine::wire::message::{Report, outcome, trigger};
 use serde::{Deserialize, Serialize};
 
 /// What the enforcer does at present.
@@ -49,6 +48,7 @@ pub enum WatchState {
 
 /// The last run that was told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LastRun {
     /// The revision that was applied.
     pub revision: u64,
@@ -66,6 +66,30 @@ pub struct LastRun {
     pub failed: usize,
     /// Of them, skipped.
     pub skipped: usize,
+    /// Of them, interrupted.
+    pub interrupted: usize,
+    /// Whether all resources of the revision were as wanted then, not only those of this run.
+    pub converged: bool,
+}
+
+impl LastRun {
+    /// What a report tells of its run.
+    #[must_use]
+    pub fn of(report: &Report, converged: bool) -> Self {
+        let count = |o: u8| report.results.iter().filter(|r| r.outcome == o).count();
+        Self {
+            revision: report.revision,
+            trigger: report.trigger,
+            started_ms: report.started_ms,
+            duration_us: report.duration_us,
+            checked: report.checked,
+            changed: count(outcome::CHANGED),
+            failed: count(outcome::FAILED),
+            skipped: count(outcome::SKIPPED),
+            interrupted: count(outcome::INTERRUPTED),
+            converged,
+        }
+    }
 }
 
 /// How the enforcer is.
@@ -73,8 +97,6 @@ pub struct LastRun {
 pub struct EnforcerStatus {
     /// The revision that is enforced; 0 for none.
     pub assigned_revision: u64,
-    /// The revision that was last applied to the end; 0 for none.
-    pub applied_revision: u64,
     /// What it does.
     pub activity: Activity,
     /// How it notices drift.
@@ -90,28 +112,15 @@ pub struct EnforcerStatus {
 }
 
 impl EnforcerStatus {
-    pub(super) fn on_run(&mut self, done: &RunDone, converged: bool) {
-        let report = &done.report;
-        let changed = done.count(outcome::CHANGED);
-        if report.trigger == engine::wire::message::trigger::DRIFT && changed > 0 {
+    pub(super) fn on_run(&mut self, report: &Report, converged: bool) {
+        let last = LastRun::of(report, converged);
+        if report.trigger == trigger::DRIFT && last.changed > 0 {
             self.heals += 1;
-        }
-        if converged {
-            self.applied_revision = report.revision;
         }
         let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
         self.last_error = failed.map_or_else(String::new, |r| {
             format!("{}: {}", String::from_utf8_lossy(&r.id), r.error)
         });
-        self.last_run = Some(LastRun {
-            revision: report.revision,
-            trigger: report.trigger,
-            started_ms: report.started_ms,
-            duration_us: report.duration_us,
-            checked: report.checked,
-            changed,
-            failed: done.count(outcome::FAILED),
-            skipped: done.count(outcome::SKIPPED),
-        });
+        self.last_run = Some(last);
     }
 }

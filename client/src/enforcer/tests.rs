@@ -29,7 +29,7 @@ fn start_on(
 fn next_run(events: &Receiver<EnforcerEvent>) -> (Report, bool) {
     loop {
         match events.recv_timeout(PATIENCE).expect("a run is told in time") {
-            EnforcerEvent::RunFinished { report, converged } => return (report, converged),
+            EnforcerEvent::RunFinished { report, converged, .. } => return (report, converged),
             EnforcerEvent::NotApplied { report } => panic!("{}", report.note),
             _ => {}
         }
@@ -253,6 +253,26 @@ fn s2_22_an_assignment_is_stored_before_it_is_applied() {
 }
 
 #[test]
+fn s2_22_an_assignment_that_comes_during_a_run_is_stored_while_it_lasts() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let waits = vec![exec("waits", &format!("echo > {0}; cat {0}", fifo.display()))];
+    handle.enforce(site.publish(1, waits), Some(b"first".to_vec()), trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    let stored = || std::fs::read(site.state().join("assignment")).unwrap();
+    assert_eq!(stored(), b"first");
+    let next = site.publish(2, vec![site.file("/new", b"n")]);
+    handle.enforce(next, Some(b"second".to_vec()), trigger::ASSIGNMENT);
+    until("it is stored", || stored() == b"second");
+    assert!(matches!(handle.status().activity, Activity::Running { .. }), "{:?}", handle.status());
+    std::fs::write(&fifo, "").unwrap();
+    assert_eq!([next_run(&events).0.revision, next_run(&events).0.revision], [1, 2]);
+    assert_eq!(site.read("/new"), "n");
+}
+
+#[test]
 fn s2_2_a_cycle_is_refused_and_what_was_enforced_goes_on() {
     let site = TestSite::new();
     let (handle, events) = started(&site, vec![site.file("/f", b"one")]);
@@ -307,6 +327,36 @@ fn a_newer_assignment_begins_as_soon_as_what_runs_has_ended() {
     let (report, converged) = next_run(&events);
     assert!(converged && report.revision == 2, "{report:?}");
     assert!(!site.at("/second").exists());
+}
+
+#[test]
+fn a_run_that_was_cut_short_is_not_applied_to_the_end() {
+    let site = TestSite::new();
+    let fifo = site.at("/fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (handle, events) = start_on(&site, LONG);
+    let waits = exec("waits", &format!("echo > {0}; cat {0}", fifo.display()));
+    let cut = vec![waits.clone(), site.file("/later", b"").needs(&[0])];
+    handle.enforce(site.publish(1, cut.clone()), None, trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    // A failure is no cut: all was looked at.
+    let whole = vec![exec("fails", "false"), site.file("/below", b"").needs(&[0])];
+    handle.enforce(site.publish(2, whole), None, trigger::ASSIGNMENT);
+    std::fs::write(&fifo, "").unwrap();
+    let next = || {
+        let told = |event| match event {
+            EnforcerEvent::RunFinished { report, to_end, .. } => Some((report.revision, to_end)),
+            _ => None,
+        };
+        std::iter::repeat_with(|| events.recv_timeout(PATIENCE).unwrap()).find_map(told).unwrap()
+    };
+    assert_eq!([next(), next()], [(1, false), (2, true)]);
+    handle.enforce(site.publish(3, cut), None, trigger::ASSIGNMENT);
+    std::fs::read(&fifo).unwrap();
+    handle.stop(LONG);
+    std::fs::write(&fifo, "").unwrap();
+    handle.join();
+    assert_eq!(next(), (3, false));
 }
 
 #[test]

@@ -92,6 +92,9 @@ pub struct RunDone {
     pub unsettled: BTreeSet<u32>,
     /// Resources that were run to their end.
     pub settled: BTreeSet<u32>,
+    /// Every resource that was asked for was looked at, and none was interrupted: neither a stop
+    /// nor a newer assignment cut the run short.
+    pub to_end: bool,
 }
 
 impl RunDone {
@@ -173,7 +176,8 @@ impl Run<'_> {
         workers.work(self.parallel.max(1).min(total.max(1)));
         let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let left = total.saturating_sub(shared.checked as usize);
-        let note = match shared.stopped && left > 0 {
+        let is_cut = shared.stopped && left > 0;
+        let note = match is_cut {
             true if context.stop.is_pulled() => {
                 format!("the client stopped: {left} resources were not looked at")
             }
@@ -188,6 +192,8 @@ impl Run<'_> {
         }
         let resources = shared.results.keys().copied().collect();
         let (results, diffs): (Vec<_>, Vec<_>) = shared.results.into_values().unzip();
+        let is_interrupted = |r: &ResourceResult| r.outcome == outcome::INTERRUPTED;
+        let to_end = !is_cut && !results.iter().any(is_interrupted);
         RunDone {
             report: Report {
                 revision: self.revision.0,
@@ -204,6 +210,7 @@ impl Run<'_> {
             to_fetch: shared.to_fetch,
             unsettled,
             settled: shared.settled,
+            to_end,
         }
     }
 }

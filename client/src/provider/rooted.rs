@@ -1,132 +1,22 @@
 //! Files below a root directory: no path, and no symlink on the way, leads out of it.
 
+mod new_file;
+mod path;
+
+pub use new_file::{NewFile, TEMP_PREFIX, is_temp_name};
+pub use path::{PathError, is_absolute_path, is_relative_path, join_path, shown, split_path};
+
+use new_file::temp_name;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 use nix::unistd::{Gid, Uid, UnlinkatFlags};
-use std::ffi::{CString, OsStr, OsString};
+use path::system;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
-
-/// Names of files that are being written begin with this.
-pub const TEMP_PREFIX: &[u8] = b".drover-";
-const TEMP_SUFFIX: &[u8] = b".tmp";
-
-/// What went wrong with a path.
-#[derive(Debug, thiserror::Error)]
-pub enum PathError {
-    /// The path is not absolute, or has an empty part, `.`, `..` or a zero byte.
-    #[error(
-        "{path:?} is no path that can be managed: write an absolute one without '.', '..' or '//'"
-    )]
-    Form {
-        /// The path.
-        path: String,
-    },
-    /// Its parent does not exist.
-    #[error(
-        "the directory of {path} does not exist; add `directory: {}` to the policy, or create it",
-        parent_of(path)
-    )]
-    NoParent {
-        /// The path.
-        path: String,
-    },
-    /// A part of the path is there but is no directory.
-    #[error("a part of {path} is not a directory; remove it, or manage another path")]
-    NotDirectory {
-        /// The path.
-        path: String,
-    },
-    /// Something of another type is in its place.
-    #[error("{path} is {found}, not {wanted}; {hint}")]
-    WrongType {
-        /// The path.
-        path: String,
-        /// What it is.
-        found: &'static str,
-        /// What it should be.
-        wanted: &'static str,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// The root cannot be opened.
-    #[error("cannot open the root directory {path}: {source}; make it, or correct `root`")]
-    NoRoot {
-        /// The path.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The kernel cannot confine paths to a directory.
-    #[error(
-        "this kernel cannot keep paths inside a root directory (openat2 needs Linux 5.6): leave `root` at \"/\""
-    )]
-    CannotConfine,
-    /// The system refused an operation.
-    #[error("cannot {operation} {path}: {source}")]
-    System {
-        /// Which operation.
-        operation: &'static str,
-        /// The path.
-        path: String,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-fn parent_of(path: &str) -> &str {
-    match path.rsplit_once('/') {
-        Some(("", _)) | None => "/",
-        Some((parent, _)) => parent,
-    }
-}
-
-/// A path as text for people.
-#[must_use]
-pub fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
-fn has_plain_parts(path: &[u8]) -> bool {
-    let plain = |part: &[u8]| !part.is_empty() && part != b"." && part != b"..";
-    !path.contains(&0) && path.split(|b| *b == b'/').all(plain)
-}
-
-/// Whether these bytes are a path below something: no leading slash, no `.`, `..` or empty part.
-#[must_use]
-pub fn is_relative_path(path: &[u8]) -> bool {
-    has_plain_parts(path)
-}
-
-/// Whether these bytes are an absolute path without `.`, `..` or empty parts; `/` is one.
-#[must_use]
-pub fn is_absolute_path(path: &[u8]) -> bool {
-    path == b"/" || path.strip_prefix(b"/").is_some_and(has_plain_parts)
-}
-
-/// The directory that contains a path, and the last part.
-#[must_use]
-pub fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|b| *b == b'/') {
-        Some(0) => (b"/", &path[1..]),
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
-}
-
-/// A path and something below it.
-#[must_use]
-pub fn join_path(directory: &[u8], below: &[u8]) -> Vec<u8> {
-    if below.is_empty() {
-        return directory.to_vec();
-    }
-    let separator: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
-    [directory, separator, below].concat()
-}
 
 /// The directory that all managed paths are inside of.
 #[derive(Debug)]
@@ -291,25 +181,6 @@ fn confined(
     Err(Errno::EAGAIN)
 }
 
-fn system(operation: &'static str, path: &[u8], errno: Errno) -> PathError {
-    PathError::System { operation, path: shown(path), source: errno.into() }
-}
-
-/// The name under which a file is written before it takes its place. It depends on the name
-/// alone, so that what a crash left behind is replaced by the next attempt.
-fn temp_name(name: &[u8]) -> OsString {
-    let hash = blake3::hash(name).to_hex();
-    OsString::from_vec([TEMP_PREFIX, &hash.as_bytes()[..16], TEMP_SUFFIX].concat())
-}
-
-/// Whether a name is one that files have while they are written.
-#[must_use]
-pub fn is_temp_name(name: &[u8]) -> bool {
-    name.len() == TEMP_PREFIX.len() + 16 + TEMP_SUFFIX.len()
-        && name.starts_with(TEMP_PREFIX)
-        && name.ends_with(TEMP_SUFFIX)
-}
-
 impl Directory {
     /// Its descriptor.
     #[must_use]
@@ -469,27 +340,6 @@ impl Directory {
             .map_err(|e| system("make the directory", &self.path_of(name), e))
     }
 
-    /// Begins to write a file: it has another name until [`NewFile::place`].
-    ///
-    /// # Errors
-    /// [`PathError::System`].
-    pub fn new_file(&self, name: &[u8]) -> Result<NewFile<'_>, PathError> {
-        let failed = |e| system("write", &self.path_of(name), e);
-        let temp = temp_name(name);
-        let flags =
-            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let private = Mode::S_IRUSR | Mode::S_IWUSR;
-        let create = || nix::fcntl::openat(&self.fd, temp.as_os_str(), flags, private);
-        let fd = match create() {
-            Err(Errno::EEXIST) => {
-                self.remove_tree(temp.as_bytes())?;
-                create().map_err(failed)?
-            }
-            other => other.map_err(failed)?,
-        };
-        Ok(NewFile { directory: self, name: name.to_vec(), temp: Some(temp), file: File::from(fd) })
-    }
-
     /// Puts a symlink in the place of whatever is no directory there.
     ///
     /// # Errors
@@ -565,6 +415,18 @@ impl Directory {
         }
     }
 
+    /// Removes an empty directory; `false` if there is something in it.
+    ///
+    /// # Errors
+    /// [`PathError::System`], also for a mount point.
+    pub fn remove_empty(&self, name: &[u8]) -> Result<bool, PathError> {
+        match nix::unistd::unlinkat(&self.fd, OsStr::from_bytes(name), UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(true),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => Ok(false),
+            Err(e) => Err(system("remove", &self.path_of(name), e)),
+        }
+    }
+
     /// Removes a name, and all below it if it is a directory. No symlink is followed, and no
     /// other file system is entered.
     ///
@@ -617,80 +479,6 @@ fn set_mode_of(fd: BorrowedFd<'_>, mode: u32) -> nix::Result<()> {
         Mode::from_bits_truncate(mode),
         flag,
     )
-}
-
-/// A file that is being written. Dropped before [`NewFile::place`], it is gone.
-pub struct NewFile<'a> {
-    directory: &'a Directory,
-    name: Vec<u8>,
-    temp: Option<OsString>,
-    file: File,
-}
-
-impl NewFile<'_> {
-    /// Where to write the content.
-    pub fn writer(&mut self) -> &mut File {
-        &mut self.file
-    }
-
-    /// Sets owner and group; `false` if this needs a privilege that the client does not have.
-    ///
-    /// # Errors
-    /// [`PathError::System`].
-    pub fn set_owner(&self, uid: Option<u32>, gid: Option<u32>) -> Result<bool, PathError> {
-        match nix::unistd::fchown(&self.file, uid.map(Uid::from_raw), gid.map(Gid::from_raw)) {
-            Ok(()) => Ok(true),
-            Err(Errno::EPERM) => Ok(false),
-            Err(e) => Err(self.failed("set the owner of", e)),
-        }
-    }
-
-    fn failed(&self, operation: &'static str, errno: Errno) -> PathError {
-        system(operation, &self.directory.path_of(&self.name), errno)
-    }
-
-    /// Gives the file its mode and its name, in the place of whatever is no directory there.
-    /// The owner must be set before: the system drops setuid when the owner changes.
-    ///
-    /// # Errors
-    /// [`PathError::System`]; nothing has changed then.
-    pub fn place(mut self, mode: u32, fsync: bool) -> Result<Stat, PathError> {
-        let mode = Mode::from_bits_truncate(mode);
-        nix::sys::stat::fchmod(&self.file, mode).map_err(|e| self.failed("set the mode of", e))?;
-        if fsync {
-            self.file.sync_all().map_err(|source| PathError::System {
-                operation: "sync",
-                path: shown(&self.directory.path_of(&self.name)),
-                source,
-            })?;
-        }
-        if let Some(temp) = self.temp.as_deref() {
-            let (fd, name) = (&self.directory.fd, OsStr::from_bytes(&self.name));
-            nix::fcntl::renameat(fd, temp, fd, name).map_err(|e| self.failed("replace", e))?;
-        }
-        self.temp = None;
-        if fsync {
-            // An O_PATH descriptor cannot be synced itself.
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            nix::fcntl::openat(&self.directory.fd, ".", flags, Mode::empty())
-                .and_then(nix::unistd::fsync)
-                .map_err(|e| self.failed("sync the directory of", e))?;
-        }
-        match nix::sys::stat::fstat(&self.file) {
-            Ok(stat) => Ok(stat.into()),
-            Err(e) => Err(self.failed("look at", e)),
-        }
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if let Some(temp) = &self.temp {
-            // Nothing can be done about an error here; the next attempt replaces the leftover.
-            let at = &self.directory.fd;
-            let _ = nix::unistd::unlinkat(at, temp.as_os_str(), UnlinkatFlags::NoRemoveDir);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -132,6 +132,45 @@ fn copy(
     }
 }
 
+/// Something other than a file or a symlink stands where one should be: an empty directory may go,
+/// since nothing is lost with it. What is in another one is not ours to remove.
+fn check_place(
+    directory: &Directory,
+    name: &[u8],
+    stat: Option<Stat>,
+    wanted: FileType,
+) -> Result<(), ResourceError> {
+    let is_directory = stat.is_some_and(|s| s.file_type == FileType::Directory);
+    match is_directory && !directory.descend(name)?.names()?.is_empty() {
+        true => Err(not_empty(directory, name, wanted)),
+        false => Ok(()),
+    }
+}
+
+/// Removes the empty directory that stands there.
+fn clear_place(
+    directory: &Directory,
+    name: &[u8],
+    stat: Option<Stat>,
+    wanted: FileType,
+) -> Result<(), ResourceError> {
+    let is_directory = stat.is_some_and(|s| s.file_type == FileType::Directory);
+    match is_directory && !directory.remove_empty(name)? {
+        true => Err(not_empty(directory, name, wanted)),
+        false => Ok(()),
+    }
+}
+
+fn not_empty(directory: &Directory, name: &[u8], wanted: FileType) -> ResourceError {
+    PathError::WrongType {
+        path: shown(&directory.path_of(name)),
+        found: "a directory with something in it",
+        wanted: wanted.name(),
+        hint: "move that away, or let the directory around it be purged",
+    }
+    .into()
+}
+
 /// Makes a name a file with this content.
 pub(super) fn settle_file(
     context: &Context<'_>,
@@ -140,19 +179,8 @@ pub(super) fn settle_file(
     wanted: &WantedFile,
 ) -> Result<EntryOutcome, ResourceError> {
     let stat = directory.stat(name)?;
-    let found = match stat {
-        Some(s) if s.file_type == FileType::Directory => {
-            return Err(PathError::WrongType {
-                path: shown(&directory.path_of(name)),
-                found: s.file_type.name(),
-                wanted: FileType::File.name(),
-                hint: "remove it, or let its directory be purged",
-            }
-            .into());
-        }
-        Some(s) if s.file_type == FileType::File => Some(s),
-        _ => None,
-    };
+    check_place(directory, name, stat, FileType::File)?;
+    let found = stat.filter(|s| s.file_type == FileType::File);
     let mode = wanted.mode.or(found.map(|s| s.mode)).unwrap_or(0o644);
     let hash = match &found {
         Some(s) if s.size == wanted.size => Some(content_of(context, directory, name, s)?),
@@ -195,8 +223,8 @@ pub(super) fn settle_file(
             let diff = content_diff(context, directory, name, found, wanted, &change)?;
             outcome.change = Some(Change { diff, ..change });
         }
-        (found, _) => {
-            outcome.unowned = !write_file(context, directory, name, found, wanted, mode)?;
+        _ => {
+            outcome.unowned = !write_file(context, directory, name, stat, wanted, mode)?;
             outcome.change = Some(change);
         }
     }
@@ -220,7 +248,7 @@ fn write_file(
     context: &Context<'_>,
     directory: &Directory,
     name: &[u8],
-    found: Option<Stat>,
+    stat: Option<Stat>,
     wanted: &WantedFile,
     mode: u32,
 ) -> Result<bool, ResourceError> {
@@ -243,15 +271,16 @@ fn write_file(
     if wanted.owner != Owner::default() {
         owned = new.set_owner(wanted.owner.uid, wanted.owner.gid)?;
     }
-    if let Some(s) = found {
+    if let Some(s) = stat.filter(|s| s.file_type == FileType::File) {
         // What the policy does not say stays as it was; without the privilege it cannot, and
         // nobody asked for it.
         let keep = |wanted: Option<u32>, found| wanted.is_none().then_some(found);
         let _ = new.set_owner(keep(wanted.owner.uid, s.uid), keep(wanted.owner.gid, s.gid))?;
     }
-    let stat = new.place(mode, context.fsync)?;
+    clear_place(directory, name, stat, FileType::File)?;
+    let placed = new.place(mode, context.fsync)?;
     // Where nothing had to be given away, a refusal makes no difference.
-    Ok(owned || !is_foreign(&stat, wanted.owner))
+    Ok(owned || !is_foreign(&placed, wanted.owner))
 }
 
 fn metadata_diff(directory: &Directory, name: &[u8], change: &Change) -> String {
@@ -301,23 +330,16 @@ pub(super) fn settle_symlink(
             }
             format!("symlink to {}", shown(&found))
         }
-        Some(s) if s.file_type == FileType::Directory => {
-            return Err(PathError::WrongType {
-                path: shown(&directory.path_of(name)),
-                found: s.file_type.name(),
-                wanted: FileType::Symlink.name(),
-                hint: "remove it, or let its directory be purged",
-            }
-            .into());
-        }
         Some(s) => describe(&s, None),
         None => "absent".to_owned(),
     };
+    check_place(directory, name, stat, FileType::Symlink)?;
     let mut change =
         Change { before, after: format!("symlink to {}", shown(target)), ..Change::default() };
     if context.dry_run {
         change.diff = metadata_diff(directory, name, &change);
     } else {
+        clear_place(directory, name, stat, FileType::Symlink)?;
         directory.place_symlink(name, target)?;
     }
     Ok(EntryOutcome { change: Some(change), unowned: false })

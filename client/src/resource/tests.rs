@@ -212,8 +212,14 @@ fn what_stands_in_the_way_is_told_and_kept() {
     std::fs::write(site.at("/dir/keep"), "x").unwrap();
     std::fs::write(site.at("/file"), "x").unwrap();
     for (wanted, words) in [
-        (site.file("/dir", b""), "is a directory, not a file"),
-        (resource("symlink", "/dir").with("target", &[b"x"]), "is a directory, not a symlink"),
+        (
+            site.file("/dir", b""),
+            "/dir is a directory with something in it, not a file; move that away, or let the directory around it be purged",
+        ),
+        (
+            resource("symlink", "/dir").with("target", &[b"x"]),
+            "/dir is a directory with something in it, not a symlink; move that away",
+        ),
         (resource("directory", "/file"), "is a file, not a directory"),
         (site.file("/file/below", b""), "is not a directory"),
         (
@@ -234,6 +240,25 @@ fn what_stands_in_the_way_is_told_and_kept() {
     assert_eq!(result_of(&site, purging).outcome, outcome::CHANGED);
     assert_eq!(result_of(&site, resource("absent", "/none/x")).outcome, outcome::UNCHANGED);
     assert_eq!(result_of(&site, resource("absent", "/link/x")).outcome, outcome::UNCHANGED);
+}
+
+#[test]
+fn s2_15_an_empty_directory_gives_way_to_what_is_managed() {
+    let site = TestSite::new();
+    let link = resource("symlink", "/link").with("target", &[b"f"]);
+    let tree = [("", TestEntry::Dir(0o755)), ("in", TestEntry::File(0o644, "t"))];
+    let resources = [site.file("/f", b"managed"), link, site.tree("/tree", &tree)];
+    for name in ["/f", "/link", "/tree/in"] {
+        std::fs::create_dir_all(site.at(name)).unwrap();
+    }
+    let shown = site.run_as(&resources, &TestRun { dry_run: true, ..TestRun::default() });
+    assert!(shown.diffs.concat().contains("+managed"), "{:?}", shown.diffs);
+    assert!(site.at("/f").is_dir() && site.at("/link").is_dir(), "it is a dry run");
+    let done = site.run(&resources);
+    assert!(done.is_converged() && done.count(outcome::CHANGED) == 3, "{:?}", done.report);
+    assert!(done.report.results[0].before.starts_with("a directory"), "{:?}", done.report);
+    assert_eq!((site.read("/f"), site.read("/tree/in")), ("managed".into(), "t".into()));
+    assert_eq!(std::fs::read_link(site.at("/link")).unwrap(), std::path::Path::new("f"));
 }
 
 #[test]

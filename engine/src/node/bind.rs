@@ -1,13 +1,15 @@
 //! Which parent a client delivers to: ask a master picked at random, keep the parent that the
 //! answer came through until it cannot be reached, then ask anew.
 
+use super::backoff::Backoff;
 use crate::time::Instant;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How long to wait for a `BindResp` before asking again. The parent that took the `BindReq`
-/// serves meanwhile: a master that cannot dial us still takes our reports.
-pub const ANSWER_WAIT: Duration = Duration::from_secs(60);
+/// First and longest wait for a `BindResp` before asking again: the request may have been lost
+/// with a master that died. The first is long enough for a crowd to be answered. The parent that
+/// took the `BindReq` serves meanwhile: a master that cannot dial us still takes our reports.
+pub const ASK_AGAIN: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(600));
 
 /// Where the binding stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +51,6 @@ impl Binding {
     ) -> Option<SocketAddr> {
         let fresh: Vec<_> = addresses.iter().filter(|a| Some(**a) != failed).collect();
         if fresh.is_empty() { rng.choice(addresses).copied() } else { rng.choice(fresh).copied() }
-    }
-
-    /// Asks this address.
-    #[must_use]
-    pub fn asked(parent: SocketAddr, rng: &mut fastrand::Rng, now: Instant) -> (Self, u64) {
-        let nonce = rng.u64(1..);
-        (Self::Asked { parent, nonce, until: now + ANSWER_WAIT }, nonce)
     }
 
     /// An answer with this nonce has come; whether it is the one waited for.

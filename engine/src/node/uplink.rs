@@ -1,7 +1,7 @@
 //! The way up: one outbox, one parent, one delivery at a time.
 
 use super::backoff::Backoff;
-use super::bind::Binding;
+use super::bind::{ASK_AGAIN, Binding};
 use super::io::{CloseReason, Output, Request, ResolveError};
 use crate::delivery::{ANSWER_TIMEOUT, Outbound, Stage};
 use crate::ids::{ConnId, DialId, HostName};
@@ -95,6 +95,8 @@ pub struct Uplink {
     failed: Option<SocketAddr>,
     delivery: Option<Outbound>,
     backoff: Backoff,
+    /// How long an answer to `BindReq` is waited for.
+    asking: Backoff,
     /// Dial and ask no earlier than this.
     not_before: Option<Instant>,
     /// The parent has said that it does not know this host.
@@ -123,6 +125,7 @@ impl Uplink {
             failed: None,
             delivery: None,
             backoff: BACKOFF,
+            asking: ASK_AGAIN,
             not_before: None,
             is_unknown: false,
         }
@@ -183,10 +186,15 @@ impl Uplink {
             return None;
         }
         // What it was asked before it knew, it has refused.
+        self.doubt_answer(now);
+        Some(UplinkEvent::Known)
+    }
+
+    /// What was asked is probably lost: it is asked again with the next delivery.
+    fn doubt_answer(&mut self, now: Now) {
         if let Binding::Asked { until, .. } = &mut self.binding {
             *until = now.at;
         }
-        Some(UplinkEvent::Known)
     }
 
     fn on_unknown(&mut self) -> Option<UplinkEvent> {
@@ -197,9 +205,17 @@ impl Uplink {
 
     fn ask(&mut self, addresses: &[SocketAddr], rng: &mut fastrand::Rng, now: Now) {
         let Some(parent) = Binding::pick(addresses, self.failed, rng) else { return };
-        let (binding, nonce) = Binding::asked(parent, rng, now.at);
-        self.binding = binding;
+        self.binding = Binding::Asked { parent, nonce: rng.u64(1..), until: now.at };
+        self.asking = ASK_AGAIN;
         self.outbox.rebound();
+        self.ask_again(rng, now);
+    }
+
+    /// Asks the same parent with the same nonce: an answer that was only late still counts.
+    fn ask_again(&mut self, rng: &mut fastrand::Rng, now: Now) {
+        let Binding::Asked { nonce, until, .. } = &mut self.binding else { return };
+        *until = now.at + self.asking.failed(rng);
+        let nonce = *nonce;
         let request = BindReq { nonce, version: self.version.to_string() };
         self.push_urgent(&request, now);
     }
@@ -275,6 +291,7 @@ impl Uplink {
         if reason == CloseReason::Done && !unfinished {
             return None;
         }
+        self.doubt_answer(now);
         // A parent that takes connections but acks nothing is as good as gone after a while.
         if self.backoff.failures() >= 2 {
             return self.on_unreachable(reason, rng, now);
@@ -320,18 +337,9 @@ impl Uplink {
                     // What is under way before the refused frame may still be acked.
                     delivery.drain();
                 }
-                let settled = matches!(
-                    nack.reason,
-                    NackReason::Unsupported
-                        | NackReason::Damaged
-                        | NackReason::Refused
-                        | NackReason::Untrusted
-                        | NackReason::Expired
-                        | NackReason::Older
-                );
                 let unknown = nack.reason == NackReason::Unknown;
                 [
-                    settled.then_some(UplinkEvent::Quarantined {
+                    nack.settles().then_some(UplinkEvent::Quarantined {
                         seq: header.seq,
                         reason: nack.reason,
                     }),
@@ -372,9 +380,7 @@ impl Uplink {
                     None => {}
                 }
             }
-            Binding::Asked { parent, until, .. } if until <= now.at => {
-                self.ask(&[parent], rng, now)
-            }
+            Binding::Asked { until, .. } if until <= now.at => self.ask_again(rng, now),
             _ => {}
         }
         match (&mut self.delivery, self.binding.parent()) {

@@ -10,7 +10,7 @@ use crate::ids::{Epoch, HostName, Origin};
 use crate::queue::lanes::{LaneCounts, MemoryLane, Message};
 use crate::queue::store::{StoreCommand, StoreError, StoreEvent, StoreState};
 use crate::time::{Instant, Now};
-use crate::wire::{FrameBuf, Lane, Nack, NackReason};
+use crate::wire::{FrameBuf, Lane, Nack};
 use durable::DurableLane;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,24 +161,12 @@ impl Outbox {
     }
 
     /// The parent has refused a frame. A durable one that it can never take is settled; the rest
-    /// of its lane is offered again, not before the time that the parent said. `Refused` with a
-    /// time to wait is about the sender, and without one about the record. What lives in memory
+    /// of its lane is offered again, not before the time that the parent said. What lives in memory
     /// is given up: whoever wanted it asks again when its own time comes, and a delivery never
     /// awaits an ack that cannot come.
     pub fn handle_nack(&mut self, lane: Lane, epoch: Epoch, seq: u64, nack: &Nack, now: Now) {
-        let settle = match nack.reason {
-            NackReason::Unsupported
-            | NackReason::Damaged
-            | NackReason::Untrusted
-            | NackReason::Expired
-            | NackReason::Older => true,
-            NackReason::Refused => nack.retry_after.is_zero(),
-            NackReason::Busy | NackReason::Store | NackReason::Stopping | NackReason::Unknown => {
-                false
-            }
-        };
         match lane {
-            Lane::Durable => self.durable.handle_nack(epoch, seq, nack, settle, now.at),
+            Lane::Durable => self.durable.handle_nack(epoch, seq, nack, now.at),
             _ if epoch != self.memory_epoch => {}
             Lane::Urgent => self.urgent.settle(seq),
             Lane::Volatile => self.volatile.settle(seq),

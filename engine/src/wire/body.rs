@@ -135,6 +135,23 @@ impl Nack {
         bytes
     }
 
+    /// Whether the message that it refuses will never be taken, and need not be sent again.
+    /// `Refused` with a time to wait is about the sender, and without one about the message.
+    #[must_use]
+    pub fn settles(&self) -> bool {
+        match self.reason {
+            NackReason::Unsupported
+            | NackReason::Damaged
+            | NackReason::Untrusted
+            | NackReason::Expired
+            | NackReason::Older => true,
+            NackReason::Refused => self.retry_after.is_zero(),
+            NackReason::Busy | NackReason::Store | NackReason::Stopping | NackReason::Unknown => {
+                false
+            }
+        }
+    }
+
     /// Reads the body of a `Nack`.
     ///
     /// # Errors

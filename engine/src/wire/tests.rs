@@ -241,6 +241,21 @@ fn e17_a_body_of_8_mib_in_small_pieces_is_copied_once() {
     assert!(took < Duration::from_secs(2), "{took:?}");
 }
 
+#[test]
+fn a_nack_says_whether_its_message_is_settled() {
+    let settles = |reason, retry_after| Nack { reason, highest: 0, retry_after }.settles();
+    let soon = Duration::from_secs(1);
+    for reason in [NackReason::Unsupported, NackReason::Damaged, NackReason::Older] {
+        assert!(settles(reason, Duration::ZERO) && settles(reason, soon), "{reason:?}");
+    }
+    for reason in [NackReason::Busy, NackReason::Store, NackReason::Stopping, NackReason::Unknown] {
+        assert!(!settles(reason, Duration::ZERO) && !settles(reason, soon), "{reason:?}");
+    }
+    // With a time to wait it is about the sender.
+    assert!(settles(NackReason::Refused, Duration::ZERO));
+    assert!(!settles(NackReason::Refused, soon));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -59,6 +59,10 @@ pub fn response(answer: &Result<Answer, SinkError>) -> ControlResp {
     match answer {
         Ok(Answer::Hosts(page)) => piece(page, true),
         Ok(Answer::Reports(page)) => piece(page, true),
+        Ok(Answer::NoSuchHost(host)) => refusal(&ControlError::new(
+            format!("no host {host} is known"),
+            "`drover hosts` lists the hosts that are known",
+        )),
         Ok(Answer::Ids(page)) => piece(page, true),
         Ok(Answer::Report(Some(detail))) => piece(detail, true),
         Ok(Answer::Report(None)) => refusal(&ControlError::new(

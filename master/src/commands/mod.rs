@@ -127,6 +127,10 @@ impl Context {
                 format!("start it with `drover master --config {}`", self.config_path.display())
             }
             CallError::Denied { .. } => "run drover as that user".to_owned(),
+            CallError::TimedOut { .. } => {
+                "look at its log and at the machine's load, and restart it if it stays so"
+                    .to_owned()
+            }
             CallError::Refused(refusal) => refusal.hint.clone(),
             _ => String::new(),
         };

@@ -13,6 +13,9 @@ use engine::time::WallMs;
 use engine::wire::{Kind, encode};
 use serde::Serialize;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// Releases kept unless said otherwise: the one in force and two that clients may still fetch.
@@ -94,12 +97,22 @@ pub enum PublishError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The key file could not be read.
-    #[error("cannot read the signing key {}: {source}; `drover init` makes one", path.display())]
+    #[error("cannot read the signing key {}: {source}; {}", path.display(), key_hint(source))]
     KeyFile {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// Others than its owner may read or write the key file.
+    #[error(
+        "others than its owner may use the signing key {path}, and with it decide what every host does (its mode is {mode:04o}): run `chmod 600 {path}`", path = path.display()
+    )]
+    KeyMode {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// The key file is no key.
     #[error("{}: {source}; restore it from a copy: clients trust no other key", path.display())]
@@ -222,10 +235,24 @@ pub fn publish(
     Ok(result)
 }
 
+fn key_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "run drover as the user that it belongs to",
+        _ => "`drover init` makes one",
+    }
+}
+
 fn read_key(args: &PublishArgs) -> Result<SigningKey, PublishError> {
     let path = args.signing_key.clone();
-    match std::fs::read_to_string(&path) {
-        Ok(text) => SigningKey::parse(&text).map_err(|source| PublishError::Key { path, source }),
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|mut file| {
+        file.read_to_string(&mut text)?;
+        Ok(file.metadata()?.mode() & 0o7777)
+    });
+    match read {
+        // As ssh does: a secret that lies open is none, and the cure is one command.
+        Ok(mode) if mode & 0o077 != 0 => Err(PublishError::KeyMode { path, mode }),
+        Ok(_) => SigningKey::parse(&text).map_err(|source| PublishError::Key { path, source }),
         Err(source) => Err(PublishError::KeyFile { path, source }),
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("{}: {error}; name the file with --config, or make one with `drover init DIR`", path.display())]
+    #[error("{}: {error}; {}", path.display(), unreadable_hint(error))]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -44,6 +44,14 @@ pub enum ConfigError {
         /// What exactly, and what to write instead.
         problem: String,
     },
+}
+
+fn unreadable_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::IsADirectory => "--config takes the file in it, such as master.toml",
+        io::ErrorKind::PermissionDenied => "run drover as the user that it belongs to",
+        _ => "name the file with --config, or make one with `drover init DIR`",
+    }
 }
 
 #[expect(clippy::ref_option, reason = "thiserror hands fields over by reference")]

@@ -98,7 +98,11 @@ fn mistakes_name_line_and_remedy() {
             "poll_interval = \"10\"",
             "\"10\" is no duration: write a whole number and a unit (ms, s, m, h, d, w)",
         ),
-        ("\npoll_interval = 600", "master.toml:2: invalid type"),
+        ("\npoll_interval = 600", "master.toml:2: \"600\" is no duration: write a whole number"),
+        (
+            "listen = \"7400\"",
+            "\"7400\" is no address with a port: write one such as \"0.0.0.0:7400\"",
+        ),
         (
             "inbox_bytes_high = \"1MB\"",
             "\"1MB\" is no size: write a whole number and a unit (B, KiB",
@@ -120,6 +124,15 @@ fn mistakes_name_line_and_remedy() {
     }
     let long = format!("control_socket = \"/{}\"", "x".repeat(120));
     assert!(parse(&long).unwrap_err().to_string().contains("at most 107"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_what_to_do() {
+    let directory = MasterConfig::load(Path::new("/")).unwrap_err().to_string();
+    assert!(directory.ends_with("; --config takes the file in it, such as master.toml"));
+    let error = std::io::ErrorKind::PermissionDenied.into();
+    let denied = ConfigError::Unreadable { path: "m".into(), error }.to_string();
+    assert!(denied.ends_with("; run drover as the user that it belongs to"), "{denied}");
 }
 
 #[test]

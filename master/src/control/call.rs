@@ -16,6 +16,8 @@ use std::time::Duration;
 /// How long a daemon may say nothing before it counts as hung; a push says something at least
 /// once a second.
 pub const PIECE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a daemon may leave a connection waiting; one that runs takes it within moments.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon a command notices that it was interrupted.
 const INTERRUPT_CHECK: Duration = Duration::from_millis(100);
 
@@ -84,7 +86,11 @@ pub fn call(
     mut on_piece: impl FnMut(&[u8]) -> Result<(), CallError>,
 ) -> Result<(), CallError> {
     let failed = |error| failure(socket, error);
-    let mut daemon = Connection::connect_unix(socket, PIECE_TIMEOUT).map_err(failed)?;
+    let mut daemon = match Connection::connect_unix(socket, CONNECT_TIMEOUT) {
+        Err(_) if interrupted.load(Ordering::Relaxed) => return Err(CallError::Interrupted),
+        connected => connected.map_err(failed)?,
+    };
+    daemon.set_timeout(PIECE_TIMEOUT);
     let request = ControlReq { verb: verb.to_owned(), arguments: serde_json::to_vec(arguments)? };
     match daemon.send(&FrameBuf::message(None, &request, |_| ())) {
         // It may have refused us and closed already: its reason can still be read.

@@ -1,6 +1,7 @@
 //! What the master knows of its hosts, in memory: enough to decide who lacks what. The result
 //! store keeps the same for the operator's questions; it is told once a second at most.
 
+use super::claims::{Claim, Claims};
 use super::published::Published;
 use crate::sink::{ConflictKey, HostUpdate, HostUpdates};
 use engine::ids::{HostName, Revision};
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Two sources of one name within this time are a conflict, not a host that moved.
 const CONFLICT_WINDOW: Duration = Duration::from_secs(600);
+/// Addresses from which a host's requests to bind are remembered at once.
+const ASKERS_MAX: usize = 4;
 /// A client's clock that is off by more than this is worth a warning: expiry is judged by it.
 pub const CLOCK_SKEW_MAX_MS: u64 = 60_000;
 
@@ -43,8 +46,10 @@ struct HostState {
     /// It lacks something, and the dial that answered its last poll failed. Failures while it
     /// may not have been running say nothing about the way to it.
     undeliverable: bool,
-    /// The nonce of a `BindReq` not yet answered.
-    bind_nonce: Option<u64>,
+    /// The `BindReq`s not yet answered: where each came from, and its nonce. Who claims the name
+    /// from elsewhere must not take the place of the host's own, and which is which may not be
+    /// known yet: all are answered, where the name leads.
+    asked_to_bind: Vec<(Option<IpAddr>, u64)>,
 }
 
 /// All hosts of the inventory that have a name: those it lists, those of the hosts table, and
@@ -58,19 +63,7 @@ pub struct Hosts {
     to_resolve: Vec<HostName>,
     hosts_max: usize,
     updates: HostUpdates,
-    /// Names claimed from two addresses, since the start.
-    pub conflicts: u64,
-    /// The last of them.
-    claim: Option<Claim>,
-}
-
-/// A name that was claimed from an address that is not its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The name.
-    pub name: HostName,
-    /// The address that it has, and the one that claimed it.
-    pub key: ConflictKey,
+    claims: Claims,
 }
 
 /// Who it is that was heard.
@@ -142,8 +135,7 @@ impl Hosts {
             to_resolve: Vec::new(),
             hosts_max,
             updates: HostUpdates::default(),
-            conflicts: 0,
-            claim: None,
+            claims: Claims::default(),
         }
     }
 
@@ -296,23 +288,14 @@ impl Hosts {
     }
 
     fn on_conflict(&mut self, name: &HostName, key: ConflictKey, now: Now) {
-        self.conflicts += 1;
         self.updates.conflict(name.clone(), key, now.wall);
-        let claim = Claim { name: name.clone(), key };
-        if self.claim.as_ref() != Some(&claim) {
-            log::warn!(
-                "{name} is {}, and {} claims to be it: a cloned or misnamed host, or an address that its name lacks",
-                key.expected,
-                key.found
-            );
-            self.claim = Some(claim);
-        }
+        self.claims.add(Claim { name: name.clone(), key }, now.at);
     }
 
-    /// The last name that was claimed from two addresses.
+    /// Names that were claimed from two addresses, since the start.
     #[must_use]
-    pub fn claim(&self) -> Option<&Claim> {
-        self.claim.as_ref()
+    pub fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     /// A poll has come in from a host that was [`Hosts::heard`].
@@ -337,16 +320,24 @@ impl Hosts {
         );
     }
 
-    /// A host asked to be bound.
-    pub fn asked_to_bind(&mut self, name: &HostName, nonce: u64) {
-        if let Some(state) = self.hosts.get_mut(name) {
-            state.bind_nonce = Some(nonce);
+    /// A host asked to be bound, or somebody in its name.
+    pub fn asked_to_bind(&mut self, name: &HostName, source: Option<IpAddr>, nonce: u64) {
+        let Some(state) = self.hosts.get_mut(name) else { return };
+        let source = source.map(|ip| ip.to_canonical());
+        let asked = &mut state.asked_to_bind;
+        asked.retain(|(from, _)| *from != source);
+        if asked.len() == ASKERS_MAX {
+            let is_own =
+                |from: Option<IpAddr>| from.is_some_and(|ip| state.addresses.contains(&ip));
+            asked.remove(asked.iter().position(|(from, _)| !is_own(*from)).unwrap_or(0));
         }
+        asked.push((source, nonce));
     }
 
-    /// Takes the nonce that a host awaits the answer to.
-    pub fn take_bind_nonce(&mut self, name: &HostName) -> Option<u64> {
-        self.hosts.get_mut(name)?.bind_nonce.take()
+    /// Takes the nonces that a host may await the answer to: it knows which is its own.
+    pub fn take_bind_nonces(&mut self, name: &HostName) -> Vec<u64> {
+        let asked = self.hosts.get_mut(name).map(|state| mem::take(&mut state.asked_to_bind));
+        asked.into_iter().flatten().map(|(_, nonce)| nonce).collect()
     }
 
     /// Whether a host lacks the current revision.

@@ -1,6 +1,7 @@
 //! The daemon behind `drover master`: opens what is on the disk, starts the threads beside the
 //! reactor, and runs the role on it.
 
+mod claims;
 mod hosts;
 mod probe;
 mod published;
@@ -10,7 +11,8 @@ mod services;
 mod status;
 mod strangers;
 
-pub use hosts::{CLOCK_SKEW_MAX_MS, Claim, Heard, HostCounts, Hosts, Polled};
+pub use claims::{Claim, Claims};
+pub use hosts::{CLOCK_SKEW_MAX_MS, Heard, HostCounts, Hosts, Polled};
 pub use published::Published;
 pub use role::{Effect, MasterOptions, MasterRole, RoleMail, VERSION};
 pub use services::MasterServices;

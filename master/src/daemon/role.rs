@@ -26,6 +26,7 @@ use engine::wire::message::{
 use engine::wire::{Body, Class, Frame, Kind, NackReason, access};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -181,10 +182,7 @@ impl MasterRole {
     }
 
     fn on_heard(&mut self, name: &HostName, peer: &PeerAddr, cx: &mut Cx<'_>) -> Heard {
-        let source = match peer {
-            PeerAddr::Tcp(addr) => Some(addr.ip()),
-            PeerAddr::Unix { .. } => None,
-        };
+        let source = source_of(peer);
         let heard = self.hosts.heard(name, source, cx.now);
         if heard == Heard::Stranger {
             self.strangers.refused(name, source, cx.now.at);
@@ -219,8 +217,9 @@ impl MasterRole {
         let Ok(request) = access::<BindReq>(&message.frame) else {
             return Handled::Refused(NackReason::Damaged);
         };
-        self.hosts.asked_to_bind(&message.origin.name, request.nonce.to_native());
-        cx.want(&message.origin.name);
+        let name = &message.origin.name;
+        self.hosts.asked_to_bind(name, source_of(message.peer), request.nonce.to_native());
+        cx.want(name);
         Handled::Taken
     }
 
@@ -489,6 +488,13 @@ impl MasterRole {
     }
 }
 
+fn source_of(peer: &PeerAddr) -> Option<IpAddr> {
+    match peer {
+        PeerAddr::Tcp(addr) => Some(addr.ip()),
+        PeerAddr::Unix { .. } => None,
+    }
+}
+
 fn reply_json(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize) {
     cx.reply(conn, &admin::piece(body, true));
 }
@@ -629,9 +635,9 @@ impl Role for MasterRole {
     }
 
     fn compose(&mut self, host: &HostName, _: &mut Cx<'_>) -> Vec<Outgoing> {
-        let bind = self.hosts.take_bind_nonce(host);
+        let bind = self.hosts.take_bind_nonces(host).into_iter();
         let bind = bind.map(|nonce| Outgoing::of(&BindResp { nonce, version: VERSION.to_owned() }));
-        bind.into_iter().chain(self.hosts.offer(host)).collect()
+        bind.chain(self.hosts.offer(host)).collect()
     }
 
     fn stop_timeout(&self) -> Option<Duration> {

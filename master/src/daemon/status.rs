@@ -1,6 +1,7 @@
 //! How the master is: for its operator, and for anybody who asks over the wire.
 
-use super::hosts::{CLOCK_SKEW_MAX_MS, Claim, HostCounts};
+use super::claims::Claim;
+use super::hosts::{CLOCK_SKEW_MAX_MS, HostCounts};
 use super::role::{Effect, MasterRole, VERSION};
 use crate::control::Status;
 use crate::table::words::{plural, span};
@@ -27,7 +28,7 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
     if let Some(inbox) = &node.inbox {
         all.insert("quarantined".into(), inbox.quarantined());
     }
-    all.insert("identity_conflict".into(), role.hosts().conflicts);
+    all.insert("identity_conflict".into(), role.hosts().claims().count);
     all
 }
 
@@ -82,8 +83,8 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
         warnings.push(format!("{silent} silent: `drover hosts --silent` lists them"));
     }
     warnings.extend(role.strangers.warning(cx.now.at));
-    if let Some(Claim { name, key }) = role.hosts().claim() {
-        let times = plural(role.hosts().conflicts, "time", "times");
+    if let Some(Claim { name, key }) = role.hosts().claims().last() {
+        let times = plural(role.hosts().claims().count, "time", "times");
         warnings.push(format!(
             "names were claimed from two addresses {times}, last {name}, which is {}, from {}: look for cloned or misnamed hosts, or give the name all its addresses",
             key.expected, key.found

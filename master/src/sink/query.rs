@@ -57,6 +57,8 @@ pub enum Answer {
     Hosts(HostsPage),
     /// To [`Query::Reports`].
     Reports(ReportsPage),
+    /// To [`Query::Reports`] of a host that nothing is known of.
+    NoSuchHost(String),
     /// To [`Query::Report`]; `None` if there is no such run.
     Report(Option<Box<ReportDetail>>),
     /// To [`Query::Ids`].
@@ -122,6 +124,9 @@ pub(super) fn answer(db: &Connection, query: &Query) -> rusqlite::Result<Answer>
     Ok(match query {
         Query::Hosts { silent_before, silent_only, after } => {
             Answer::Hosts(hosts(db, clamp(silent_before.0), *silent_only, after.as_deref())?)
+        }
+        Query::Reports(ReportsArgs { host: Some(host), .. }) if !is_known(db, host)? => {
+            Answer::NoSuchHost(host.clone())
         }
         Query::Reports(args) => Answer::Reports(ReportsPage { reports: reports(db, args)? }),
         Query::Report { id } => Answer::Report(report(db, *id)?.map(Box::new)),
@@ -208,6 +213,10 @@ fn report_row(row: &Row<'_>) -> rusqlite::Result<ReportRow> {
         interrupted: row.get("interrupted")?,
         note: row.get("note")?,
     })
+}
+
+fn is_known(db: &Connection, host: &str) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM hosts WHERE name = ?1")?.exists([host])
 }
 
 fn reports(db: &Connection, args: &ReportsArgs) -> rusqlite::Result<Vec<ReportRow>> {

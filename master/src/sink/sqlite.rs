@@ -235,17 +235,15 @@ fn insert(
     }
     // A report speaks for its host if it is the newest of its incarnation: they may arrive out
     // of order after a change of parent. Between incarnations the one that reported last
-    // counts: an earlier state directory may have come back. It was applied to the end unless
-    // it was cut off.
-    let complete = tally.interrupted == 0 && report.checked.to_native() > 0;
+    // counts: an earlier state directory may have come back. Whether the revision was applied to
+    // its end the host says in its polls: a report may be of a run that was cut short.
     tx.prepare_cached(
         "UPDATE hosts SET first_seen_ms = coalesce(first_seen_ms, ?2),
              last_seen_ms = max(coalesce(last_seen_ms, 0), ?2), gone = 0 WHERE id = ?1",
     )?
     .execute([host, arrived])?;
     tx.prepare_cached(
-        "UPDATE hosts SET last_result = ?4, run_error = ?5,
-             applied = max(coalesce(applied, 0), coalesce(?6, applied, 0))
+        "UPDATE hosts SET last_result = ?4, run_error = ?5
          WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM reports WHERE stream = ?2 AND seq > ?3)",
     )?
     .execute(params![
@@ -254,7 +252,6 @@ fn insert(
         bits(origin.seq),
         incoming.summary(),
         shortened(&incoming.first_error()),
-        complete.then(|| clamp(report.revision.to_native())),
     ])?;
     Ok(true)
 }

@@ -215,7 +215,15 @@ fn read(site: &Site, mistakes: &mut Mistakes) -> Read {
                 "does not exist: every directory in policies/ has a policy.yaml",
             );
         }
+        let (is_there, before) = (text.is_some(), mistakes.len());
         let root = text.and_then(|text| yaml::parse(&file.as_str().into(), &text, mistakes));
+        if is_there && root.is_none() && mistakes.len() == before {
+            // Written over by mistake, it would let go of all that it had managed.
+            let message = format!(
+                "is empty: write what it manages (`resources:`), or remove policies/{name}/"
+            );
+            mistakes.add(&Place::new(&file.as_str().into(), 1), message);
+        }
         let policy = Policy::read(&name, root.as_ref(), mistakes);
         policies.insert(name, policy);
     }

@@ -112,13 +112,21 @@ impl Scope<'_> {
         }
         let found = self.find(expression)?;
         // A variable's own text may refer to others.
-        self.expand_node(&found, depth + 1).map(Expanded::Value).map_err(|(place, message)| {
+        let value = self.expand_node(&found, depth + 1).map_err(|(place, message)| {
             if message.contains(" refers to itself") {
                 message
             } else {
                 format!("{message} (in a variable, {place})")
             }
-        })
+        })?;
+        if value.is_null() {
+            // Most likely its value was forgotten, and what it is put into would be emptied by it.
+            return Err(format!(
+                "the variable `{expression}` has no value ({}): give it one, or \"\" for an empty text",
+                value.place
+            ));
+        }
+        Ok(Expanded::Value(value))
     }
 
     fn find(&self, expression: &str) -> Result<Node, String> {

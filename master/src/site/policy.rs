@@ -101,7 +101,7 @@ pub fn vars(node: &Node, mistakes: &mut Mistakes) -> Vars {
 }
 
 impl Policy {
-    /// Reads a policy; `root` is `None` for an empty file.
+    /// Reads a policy; `root` is `None` for a file that is empty or cannot be read.
     pub fn read(name: &str, root: Option<&Node>, mistakes: &mut Mistakes) -> Self {
         let mut policy = Self { name: name.into(), vars: Vars::new(), declarations: Vec::new() };
         let Some(root) = root else { return policy };

@@ -117,7 +117,6 @@ impl Services<Effect> for ClientThreads {
             Request::Role(Effect::Status { conn }) => {
                 let status = EnforcerStatus {
                     assigned_revision: self.revision,
-                    applied_revision: self.revision,
                     ..EnforcerStatus::default()
                 };
                 self.mailbox.post_role(RoleMail::Status { conn, status: Box::new(status) });
@@ -147,14 +146,14 @@ impl Threads for ClientThreads {
                 Work::Enforce { signed, revision } => {
                     self.disk.borrow_mut().held = Some(signed);
                     self.revision = revision;
-                    EnforcerEvent::RunFinished { report: report(revision, 0), converged: true }
+                    run_finished(report(revision, 0))
                 }
                 Work::Check => {
                     let mut report = report(self.revision, 0);
                     report.results.clear();
-                    EnforcerEvent::RunFinished { report, converged: true }
+                    run_finished(report)
                 }
-                Work::Action { report } => EnforcerEvent::RunFinished { report, converged: true },
+                Work::Action { report } => run_finished(report),
                 Work::Stop => EnforcerEvent::Stopped,
             };
             self.mailbox.post_role(RoleMail::Enforcer(event));
@@ -165,6 +164,10 @@ impl Threads for ClientThreads {
         let lines = [self.store.next(), self.blob_line.next()];
         lines.into_iter().chain([self.names.next(), self.work.next()]).flatten().min()
     }
+}
+
+fn run_finished(report: Report) -> EnforcerEvent {
+    EnforcerEvent::RunFinished { report, converged: true, to_end: true }
 }
 
 /// Starts a client over what its disk has.

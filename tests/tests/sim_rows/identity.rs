@@ -3,8 +3,8 @@
 use crate::{command, frames, settle, settled};
 use client::daemon::UNCHECKED;
 use engine::ids::{Epoch, Origin};
-use engine::node::Binding;
 use engine::node::io::{CloseReason, Mail};
+use engine::node::{Binding, MasterAddr};
 use engine::reactor::sim::Flow;
 use engine::release::TrustedKeys;
 use engine::sign::SigningKey;
@@ -14,6 +14,7 @@ use master::control::verb;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
+use tests::sim::line::Delay;
 use tests::sim::master::MasterSettings;
 use tests::sim::trace::What;
 use tests::sim::{PORT, World, ip};
@@ -238,7 +239,7 @@ fn poll_as(world: &mut World, from: std::net::IpAddr, name: &str) {
 fn s1_12_who_claims_anothers_name_is_told_of_and_does_not_stand_for_it() {
     let mut world = settled(24, 2);
     world.run(Duration::from_secs(120));
-    let conflicts = |w: &mut World| w.master(0).reactor.host().host.role().hosts().conflicts;
+    let conflicts = |w: &mut World| w.master(0).reactor.host().host.role().hosts().claims().count;
     assert_eq!(conflicts(&mut world), 0, "each is heard from its own address");
     world.kill_client(0);
     poll_as(&mut world, ip(3, 3), "c0");
@@ -258,6 +259,35 @@ fn s1_12_who_claims_anothers_name_is_told_of_and_does_not_stand_for_it() {
     assert_eq!(conflicts(&mut world), 1);
     let held = command(&mut world, verb::STATUS, "{}");
     assert_eq!(held["hosts_current"], 1, "now it speaks for itself: {held}");
+}
+
+/// However often somebody else asks to be bound in its name before it is answered, and from
+/// wherever: it gets the answer to its own request.
+#[test]
+fn s1_12_who_asks_to_bind_in_anothers_name_takes_no_answer_away() {
+    let mut world = World::new(26);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["*"], 1000);
+    world.start_master(0);
+    // The master does not know yet where the name leads when both have asked.
+    world.behave(|m| m.resolver = Delay::fixed(Duration::from_secs(2)));
+    let at = world.add_client("c0", ip(1, 1));
+    world.clients[at].settings.masters = vec![MasterAddr::Fixed(world.masters[0].addr)];
+    world.start_client(at);
+    let asked = |w: &World| {
+        w.count(ip(0, 1), |w| matches!(w, What::In(_, seen) if seen.kind == Kind::BIND_REQ))
+    };
+    world.until("it has asked", Duration::from_secs(5), |w| asked(w) == 1);
+    let tool = world.dial(ip(3, 3), world.masters[0].addr);
+    for seq in 1..=20 {
+        let request = BindReq { nonce: seq, version: "0".to_owned() };
+        world.tools[tool].send(&claimed("c0", seq, &request));
+    }
+    world.until("so have others", Duration::from_secs(1), |w| asked(w) == 21);
+    let bound = |w: &mut World| matches!(w.see_client(at).binding(), Binding::Bound { .. });
+    world.until("bound", Duration::from_secs(4), bound);
+    let asks = |w: &What| matches!(w, What::Out(_, seen) if seen.kind == Kind::BIND_REQ);
+    assert_eq!(world.count(ip(1, 1), asks), 1, "the first request was answered");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What every program tells of itself: its version, help with examples, and how its daemon is.
 
 use serde_json::Value;
+use socket2::SockRef;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener;
-use std::process::{Command, Output};
-use tests::system::{Cluster, binary, output};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+use tests::system::{Cluster, PATIENCE, binary, output};
 
 const PROGRAMS: [&str; 3] = ["drover", "drover-client", "loadgen"];
 
@@ -69,6 +71,47 @@ fn status_text(cluster: &Cluster, exit: i32) -> String {
     let done = output(&mut cluster.client_command("web-1.test", 2, &["status"]));
     assert_eq!(done.status.code(), Some(exit), "{done:?}");
     stdout_of(&done)
+}
+
+/// A daemon that was stopped takes no connection, and the queue of those that wait is full; another
+/// takes it and says nothing.
+#[test]
+fn no_command_waits_for_ever_for_a_daemon_that_hangs() {
+    let cluster = Cluster::new();
+    let start = |mut command: Command| {
+        let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let listen = |path: &str, backlog| {
+        let path = cluster.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let listener = UnixListener::bind(&path).unwrap();
+        SockRef::from(&listener).listen(backlog).unwrap();
+        // With a queue of none, one may wait.
+        (UnixStream::connect(path).unwrap(), listener)
+    };
+    let _full = [listen("m/control.sock", 0), listen("full.test/state/control.sock", 0)];
+    let _silent = listen("silent.test/state/control.sock", 8);
+    // All at the same time: each waits for its 10 s.
+    let began = Instant::now();
+    let master = start(cluster.command(&["status"]));
+    let clients = ["full.test", "silent.test"]
+        .map(|name| start(cluster.client_command(name, 2, &["status"])));
+    let done = master.wait_with_output().unwrap();
+    let says = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(3), "{done:?}");
+    assert!(says.contains("the master has not answered for 10 s"), "{says}");
+    assert!(says.contains("look at its log and at the machine's load"), "{says}");
+    for client in clients {
+        let done = client.wait_with_output().unwrap();
+        assert_eq!(done.status.code(), Some(3), "{done:?}");
+        let says = stdout_of(&done);
+        assert!(
+            says.contains("did not answer within 10 s; is it overloaded or stopped?"),
+            "{says}"
+        );
+    }
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
 /// With a daemon it tells what that says; without one, that there is none, and what it left.

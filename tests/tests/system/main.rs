@@ -9,6 +9,7 @@ mod killed;
 mod limits;
 mod load;
 mod mistakes;
+mod newer;
 mod peers;
 mod recovery;
 mod stopped;

@@ -8,9 +8,10 @@ use engine::release::{Assignment, CATALOG_SCHEMA};
 use engine::sign::SigningKey;
 use engine::wire::message::{Manifest, Poll};
 use engine::wire::{FrameBuf, RouteBuf, encode};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, output, start_client};
@@ -123,6 +124,32 @@ fn mistakes_in_a_site() {
             run: &["publish"],
             exit: 1,
             says: &["this is no Drover key", "restore it from a copy"],
+        },
+        Case {
+            name: "the signing key lies open",
+            make: |c| {
+                let key = c.path("m/keys/signing.key");
+                fs::set_permissions(key, Permissions::from_mode(0o640)).unwrap();
+            },
+            run: &["publish"],
+            exit: 1,
+            says: &["others than its owner may use the signing key", "run `chmod 600 "],
+        },
+        Case {
+            name: "a variable without a value",
+            make: |c| {
+                c.write_policy("vars: {v: }\nresources:\n  - file: /a\n    content: \"{{ v }}\"\n");
+            },
+            run: &["publish"],
+            exit: 1,
+            says: &["has no value", "give it one, or \"\" for an empty text"],
+        },
+        Case {
+            name: "an empty policy",
+            make: |c| c.write("m/site/policies/base/policy.yaml", ""),
+            run: &["publish"],
+            exit: 1,
+            says: &["is empty: write what it manages (`resources:`), or remove policies/"],
         },
         Case {
             name: "the release store cannot be written",
@@ -241,6 +268,25 @@ fn mistakes_with_the_masters_configuration() {
         &["name the file with --config, or make one with `drover init DIR`"],
     );
     let cluster = Cluster::new();
+    let status = |config: &Path| {
+        output(Command::new(binary("drover")).args(["status", "--config"]).arg(config))
+    };
+    check(
+        "a directory for a configuration",
+        &status(&cluster.path("m")),
+        2,
+        &["--config takes the file in it, such as master.toml"],
+    );
+    for (name, text, says) in [
+        ("a port alone", "listen = 7400\n", "is no address with a port: write one such as"),
+        ("a name", "listen = \"here:7400\"\n", "is no address with a port: write one such as"),
+        ("a bare number", "silent_after = 30\n", "is no duration: write a whole number and a unit"),
+    ] {
+        cluster.write("bad.toml", text);
+        check(name, &status(&cluster.path("bad.toml")), 2, &[says]);
+    }
+    let loud = cluster.drover(&["master", "--log", "loud"]);
+    check("no level", &loud, 2, &["for '--log <LEVEL>': write error, warn, info, debug or trace"]);
     let again = output(Command::new(binary("drover")).arg("init").arg(cluster.path("m")));
     check("init over something", &again, 1, &["nothing was written"]);
 }
@@ -303,6 +349,12 @@ fn mistakes_with_a_running_master() {
             1,
             "there is no report of this number; `drover reports` lists them",
         ),
+        (
+            "reports of a host that nobody knows",
+            &["reports", "--host", "nosuch.test"],
+            1,
+            " is known; `drover hosts` lists the hosts that are known",
+        ),
         ("an unknown command", &["pubish"], 2, "unrecognized subcommand"),
     ] {
         check(name, &cluster.drover(run), exit, &[says]);
@@ -349,6 +401,9 @@ fn mistakes_with_a_client() {
     let missing =
         output(Command::new(binary("drover-client")).args(["run", "--config", "/nowhere.toml"]));
     check("no configuration", &missing, 2, &["name another with --config FILE"]);
+    let directory = output(Command::new(binary("drover-client")).args(["status", "--config", "/"]));
+    let says = "--config takes the file in it, such as client.toml";
+    check("a directory for a configuration", &directory, 2, &[says]);
 
     let cluster = Cluster::new();
     let config = cluster.client_config("web-1.test", 2);

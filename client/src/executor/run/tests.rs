@@ -100,6 +100,7 @@ fn s2_5_a_failure_skips_what_requires_it_and_nothing_else() {
     let skipped = (outcome::SKIPPED, "skipped: requires exec 2a, which failed".to_owned());
     assert_eq!((error("exec 3a"), error("exec 4a")), (skipped.clone(), skipped));
     assert_eq!(done.unsettled, [1, 3, 5].into());
+    assert!(done.to_end, "a failure is no cut");
 }
 
 #[test]
@@ -166,6 +167,7 @@ fn s1_27_a_stop_lets_the_running_finish_and_starts_nothing_new() {
     assert_eq!(log_of(&site), ["+runs", "-runs"]);
     assert_eq!((done.report.checked, done.count(outcome::CHANGED)), (1, 1));
     assert!(done.report.note.contains("1 resources were not looked at"), "{}", done.report.note);
+    assert!(!done.to_end);
     assert_eq!(done.unsettled, [1].into());
 }
 
@@ -187,5 +189,5 @@ fn s1_27_what_runs_too_long_after_a_stop_is_reported_as_interrupted() {
         running.join().unwrap()
     });
     assert_eq!(done.count(outcome::INTERRUPTED), 1);
-    assert!(!site.at("/f").exists() && !done.is_converged());
+    assert!(!site.at("/f").exists() && !done.is_converged() && !done.to_end);
 }

@@ -224,14 +224,7 @@ impl DurableLane {
         self.advance();
     }
 
-    pub(super) fn handle_nack(
-        &mut self,
-        epoch: Epoch,
-        seq: u64,
-        nack: &Nack,
-        settle: bool,
-        at: Instant,
-    ) {
+    pub(super) fn handle_nack(&mut self, epoch: Epoch, seq: u64, nack: &Nack, at: Instant) {
         if epoch != self.epoch {
             return;
         }
@@ -242,7 +235,7 @@ impl DurableLane {
         }
         let in_flight = delivery.in_flight.iter().any(|(sent, _)| *sent == seq);
         delivery.close();
-        if settle && in_flight {
+        if nack.settles() && in_flight {
             let reason = format!("refused by the peer: {:?}", nack.reason);
             work.settling = Some(Settling { seq, reason, asked: false });
             work.counts.refused += 1;

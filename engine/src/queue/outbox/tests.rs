@@ -1,7 +1,7 @@
 use super::*;
 use crate::queue::memory::Faults;
 use crate::queue::testing::{OutboxRig, at, host, message, nack, report};
-use crate::wire::{Frame, Kind};
+use crate::wire::{Frame, Kind, NackReason};
 
 fn rig() -> OutboxRig {
     OutboxRig::new(OutboxConfig::default())

@@ -215,6 +215,25 @@ fn the_blocking_codec_names_what_is_wrong() {
 }
 
 #[test]
+fn a_unix_socket_whose_queue_is_full_keeps_nobody_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("control");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    socket2::SockRef::from(&listener).listen(0).unwrap();
+    // One may wait, and the next would wait for its place.
+    let timeout = Duration::from_millis(50);
+    let mut first = Connection::connect_unix(&path, timeout).unwrap();
+    let second = Connection::connect_unix(&path, timeout).unwrap_err();
+    assert!(matches!(second, BlockingError::Timeout { .. }), "{second}");
+    assert!(second.to_string().ends_with("its log may say"), "{second}");
+    // A connection that nobody takes, and one that is taken and not answered, are alike.
+    assert!(matches!(first.receive(), Err(BlockingError::Timeout { .. })));
+    let _taken = listener.accept().unwrap();
+    assert!(matches!(first.receive(), Err(BlockingError::Timeout { .. })));
+    assert!(Connection::connect_unix(&path, timeout).is_ok(), "there is room again");
+}
+
+#[test]
 fn s1_37_what_the_system_says_becomes_a_reason_of_its_own() {
     let dial = |code| CloseReason::of_dial(&std::io::Error::from_raw_os_error(code));
     assert_eq!(dial(libc::ECONNREFUSED), CloseReason::Refused);

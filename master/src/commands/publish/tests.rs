@@ -4,6 +4,7 @@ use super::*;
 use engine::ids::{BlobHash, Revision};
 use engine::release::{AssignmentError, ManifestBlob, TrustedKeys, decode};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -18,6 +19,7 @@ impl Fixture {
     fn new() -> Self {
         let fixture = Self { dir: TempDir::new().unwrap(), key: SigningKey::generate().unwrap() };
         fixture.write("key", &fixture.key.to_text());
+        fixture.set_key_mode(0o600);
         fixture.write("site/site.toml", "site = \"test\"\nassignment_lifetime = \"1h\"\n");
         fixture.write(
             "site/hosts.yaml",
@@ -37,6 +39,10 @@ impl Fixture {
         let path = self.dir.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    fn set_key_mode(&self, mode: u32) {
+        fs::set_permissions(self.args().signing_key, fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn args(&self) -> PublishArgs {
@@ -180,6 +186,7 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
     assert_eq!((first.outcome, first.revision, first.previous), (Outcome::DryRun, 1, None));
     assert!(!fixture.dir.path().join("state").exists());
     fixture.write("key", &fixture.key.to_text());
+    fixture.set_key_mode(0o600);
     fixture.publish();
     let known = ["web-1", "web-9", "db-1", "other-1"].map(|n| n.parse().unwrap()).to_vec();
     let args = PublishArgs { known_hosts: known, ..args };
@@ -332,4 +339,29 @@ fn an_inventory_that_was_emptied_is_not_published_by_mistake() {
     assert!(error.starts_with("the inventory has no host any more, and had "), "{error}");
     let forced = publish(&PublishArgs { force: true, ..fixture.args() }, NOW, &mut |_| {}).unwrap();
     assert_eq!((forced.outcome, forced.lines), (Outcome::Published, 0));
+}
+
+#[test]
+fn a_signing_key_that_others_may_use_is_refused() {
+    let fixture = Fixture::new();
+    for mode in [0o644, 0o640, 0o602, 0o610] {
+        fixture.set_key_mode(mode);
+        let error = fixture.fails(&fixture.args()).to_string();
+        let cure = format!("run `chmod 600 {}`", fixture.args().signing_key.display());
+        assert!(error.contains("others than its owner may use the signing key"), "{error}");
+        assert!(error.ends_with(&cure) && error.contains(&format!("{mode:04o}")), "{error}");
+        assert!(fixture.store().open_current().unwrap().is_none(), "nothing was published");
+    }
+    for mode in [0o400, 0o600] {
+        fixture.set_key_mode(mode);
+        fixture.publish();
+    }
+}
+
+#[test]
+fn a_signing_key_that_may_not_be_read_says_whose_it_is() {
+    let path = "key".into();
+    let error = |kind: io::ErrorKind| PublishError::KeyFile { path, source: kind.into() };
+    let error = error(io::ErrorKind::PermissionDenied).to_string();
+    assert!(error.ends_with("run drover as the user that it belongs to"), "{error}");
 }

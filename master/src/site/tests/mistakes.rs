@@ -343,6 +343,30 @@ fn mistakes_in_the_other_files() {
         ),
         (
             "policies/p/policy.yaml",
+            "",
+            1,
+            "is empty: write what it manages (`resources:`), or remove policies/p/",
+        ),
+        (
+            "policies/p/policy.yaml",
+            "# resources: []\n",
+            1,
+            "is empty: write what it manages (`resources:`), or remove policies/p/",
+        ),
+        (
+            "policies/p/policy.yaml",
+            "vars: {a: }\nresources:\n- exec: x\n  command: [x]\n  env: {A: '{{ a }}'}\n",
+            5,
+            "the variable `a` has no value (policies/p/policy.yaml:1): give it one, or \"\" for an empty text",
+        ),
+        (
+            "policies/p/policy.yaml",
+            "vars: {a: ~}\nresources:\n- file: /a\n  content: 'x{{ a }}'\n",
+            4,
+            "the variable `a` has no value (policies/p/policy.yaml:1): give it one, or \"\" for an empty text",
+        ),
+        (
+            "policies/p/policy.yaml",
             "vars: [x]\n",
             1,
             "`vars` is a map of names to values, not a list",
@@ -361,7 +385,8 @@ fn mistakes_in_the_other_files() {
         ),
     ];
     let site = |file, text| {
-        TestSite::new(&[("policies/p/policy.yaml", ""), ("groups/web.yaml", ""), (file, text)])
+        let policy = ("policies/p/policy.yaml", "resources: []\n");
+        TestSite::new(&[policy, ("groups/web.yaml", ""), (file, text)])
     };
     let found: Vec<_> = table.iter().map(|(file, text, ..)| site(file, text).mistakes()).collect();
     let at = |file, line: &usize, message| vec![format!("{file}:{line}: {message}")];
