@@ -44,7 +44,10 @@ pub fn page(report: &Report) -> String {
 
 fn facts(out: &mut String, report: &Report) {
     let truth = report.truth.as_ref().map_or("not checked".to_owned(), |truth| {
-        format!("{} acked, {} lost, {} doubled", truth.acked, truth.lost, truth.doubled)
+        format!(
+            "{} acked, {} lost, {} doubled, {} altered",
+            truth.acked, truth.lost, truth.doubled, truth.altered
+        )
     });
     let bound = report.constraint.as_ref().map_or("unknown".to_owned(), |constraint| {
         if constraint.binds() { constraint.resource.to_string() } else { "nothing yet".into() }

@@ -46,9 +46,12 @@ fn report() -> Report {
             lost: 1,
             doubled: 0,
             disordered: 0,
+            altered: 0,
+            compared: 4,
             lost_first: vec!["lg-00007.load.test 000000000000000a 4".into()],
             doubled_first: Vec::new(),
             disordered_first: Vec::new(),
+            altered_first: Vec::new(),
         }),
         punctuality: Punctuality {
             valid: true,

@@ -60,7 +60,7 @@ pub fn run(
 pub fn check_journal(journal: &Path, control: &Path) -> Result<Truth, LoadError> {
     let mut ledger = Ledger::default();
     truth::journal::read(journal, |report| {
-        ledger.acked(report.epoch.0, report.seq..=report.seq, || report.name.clone());
+        ledger.acked(report.epoch.0, report.seq, [report.digest], || report.name.clone());
     })?;
     // A master that is not there is not waited for, as it is after a load that killed it.
     truth::status(control)?;

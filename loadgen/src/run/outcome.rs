@@ -171,8 +171,8 @@ impl Judge<'_> {
             && !truth.holds()
         {
             let summary = format!(
-                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order",
-                truth.lost, truth.doubled, truth.disordered
+                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order, {} altered",
+                truth.lost, truth.doubled, truth.disordered, truth.altered
             );
             return (Outcome::Violated, summary);
         }

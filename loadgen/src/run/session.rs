@@ -403,15 +403,15 @@ impl<'a> Session<'a> {
 
     /// What was acked, into the journal and the ledger.
     fn note(&mut self, acked: Vec<Acked>) -> Result<(), LoadError> {
-        for Acked { client, epoch, seqs } in acked {
+        for Acked { client, epoch, first, digests } in acked {
+            let digests = || digests.iter().copied().map(Some);
             if let Some(journal) = &mut self.journal {
-                let name = self.identities.name(client);
-                for seq in seqs.clone() {
-                    let report = AckedReport { name: name.clone(), epoch: Epoch(epoch), seq };
-                    journal.append(&report)?;
+                let (name, epoch) = (self.identities.name(client), Epoch(epoch));
+                for (seq, digest) in (first..).zip(digests()) {
+                    journal.append(&AckedReport { name: name.clone(), epoch, seq, digest })?;
                 }
             }
-            self.ledger.acked(epoch, seqs, || self.identities.name(client));
+            self.ledger.acked(epoch, first, digests(), || self.identities.name(client));
         }
         self.journal.as_mut().map_or(Ok(()), Journal::flush)?;
         Ok(())
