@@ -301,13 +301,13 @@ fn results(db: &Connection, report: i64) -> rusqlite::Result<Vec<ResourceResult>
     db.prepare_cached(RESULTS)?
         .query_map([report], |row| {
             Ok(ResourceResult {
-                id: row.get("resource")?,
+                id: bytes(row, "resource")?,
                 outcome: row.get("outcome")?,
                 before: text(row, "before")?,
                 after: text(row, "after")?,
                 error: text(row, "error")?,
                 duration_us: number(row, "duration_us")?,
-                output: row.get("output")?,
+                output: bytes(row, "output")?,
             })
         })?
         .collect()
@@ -365,9 +365,13 @@ fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
 }
 
+fn bytes(row: &Row<'_>, column: &str) -> rusqlite::Result<Vec<u8>> {
+    Ok(row.get_ref(column)?.as_bytes()?.to_vec())
+}
+
 /// A text; one that was damaged is still read, so that it can be shown, and told by its digest.
 fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
-    Ok(lossy(row.get_ref(column)?.as_bytes()?))
+    Ok(lossy(&bytes(row, column)?))
 }
 
 fn lossy(bytes: &[u8]) -> String {
