@@ -291,7 +291,7 @@ pub fn search(
         steps.push(step);
     }
     let interrupted = session.is_interrupted();
-    let checked = session.check()?;
+    let checked = session.check(None)?;
     session.end()?;
     session.progress.close();
     let mut answer = config.answer(&search, steps);

@@ -167,6 +167,9 @@ pub struct Report {
     pub outcome: Outcome,
     /// The same in words.
     pub summary: String,
+    /// What was seen of the master that its user should know, goal or not.
+    #[serde(default)]
+    pub remarks: Vec<String>,
     /// The master's address.
     pub master: String,
     /// The master's version.
@@ -246,6 +249,11 @@ impl Report {
         let mut out = String::new();
         let tone = if self.outcome == Outcome::Reached { Tone::Good } else { Tone::Bad };
         let _ = writeln!(out, "{}", paint.paint(tone, &self.summary));
+        if self.outcome != Outcome::Missed {
+            for remark in &self.remarks {
+                let _ = writeln!(out, "{}", paint.paint(Tone::Warn, remark));
+            }
+        }
         let Clients { all, bound, holding, done, .. } = &self.clients;
         let _ = writeln!(
             out,

@@ -16,6 +16,7 @@ fn report() -> Report {
         workload: "storm".into(),
         outcome: Outcome::Reached,
         summary: "all 10000 clients reported".into(),
+        remarks: vec!["the master's loop stood still".into()],
         master: "127.0.0.1:7400".into(),
         master_version: "0.1.0".into(),
         started_ms: 1_700_000_000_000,

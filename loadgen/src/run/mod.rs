@@ -45,10 +45,11 @@ pub fn run(
         None => Until::Done(config.timeout),
     };
     let phase = session.work(&config.workload.work(config.timeout), parts, until)?;
-    let checked = session.check()?;
+    let backlog = outcome::backlog(config, &phase);
+    let checked = session.check(backlog)?;
     session.end()?;
     session.progress.close();
-    let report = outcome::report(config, &session, &phase, checked);
+    let report = outcome::report(config, &session, &phase, checked, backlog);
     session.leave(&report)?;
     Ok(report)
 }

@@ -2,12 +2,12 @@
 
 use super::{Checked, Phase, RunConfig, Session, Workload};
 use crate::clients::role::VERSION;
-use crate::error::Exit;
+use crate::error::{Exit, LoadError};
 use crate::measure::{Row, Timed, process};
 use crate::report::environment::Environment;
 use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
 use crate::subject::constraint::{self, Constraint, Own};
-use crate::subject::{Sample, Target};
+use crate::subject::{Backlog, Sample, Stalls, Target};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -21,8 +21,21 @@ pub(super) fn report(
     session: &Session<'_>,
     phase: &Phase,
     checked: Checked,
+    backlog: Option<Backlog>,
 ) -> Report {
-    Judge { config, session, phase }.report(checked)
+    Judge { config, session, phase }.report(checked, backlog)
+}
+
+/// Whether the master's inbox grew in the part that is judged. Only an even load can tell: one
+/// that comes at once fills it, whatever the master carries.
+#[expect(clippy::cast_precision_loss, reason = "a rate is judged to a percent")]
+pub(super) fn backlog(config: &RunConfig, phase: &Phase) -> Option<Backlog> {
+    let duration = config.workload.duration()?;
+    let (from, to) =
+        (phase.start + config.warm_up, phase.start + duration.saturating_sub(config.cool_down));
+    let acked = phase.record.whole().latencies.count(Timed::Report) as f64;
+    let offered = acked / phase.elapsed.as_secs_f64().max(1.0);
+    Backlog::during(&phase.samples, from, to, offered)
 }
 
 /// Whether the generator was punctual in a phase, and which resource gave out, or would.
@@ -46,10 +59,15 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn report(&self, checked: Checked) -> Report {
+    fn report(&self, checked: Checked, backlog: Option<Backlog>) -> Report {
         let Self { session, phase, .. } = self;
         let punctuality = self.punctuality();
-        let (outcome, summary) = self.judge(&checked, &punctuality);
+        let remarks = self.remarks(&checked, backlog);
+        let (outcome, mut summary) = self.judge(&checked, &punctuality, backlog);
+        if outcome == Outcome::Missed {
+            // Why it was missed may stand there.
+            remarks.iter().for_each(|remark| summary = format!("{summary}; {remark}"));
+        }
         let tally = phase.record.whole();
         let measured = &phase.record.measured().latencies;
         let standings = session.standings();
@@ -66,6 +84,7 @@ impl Judge<'_> {
             workload: self.config.workload.name().to_owned(),
             outcome,
             summary,
+            remarks,
             master: session.target.addr.to_string(),
             master_version: session.target.version.clone(),
             started_ms: phase.began.wall.0,
@@ -165,7 +184,24 @@ impl Judge<'_> {
         Some(constraint::judge(first, last, own, processors))
     }
 
-    fn judge(&self, checked: &Checked, punctuality: &Punctuality) -> (Outcome, String) {
+    /// What was seen of the master that its user should know, whether the goal was reached or not.
+    fn remarks(&self, checked: &Checked, backlog: Option<Backlog>) -> Vec<String> {
+        let stalls = Stalls::between(&self.phase.samples).map(|stalls| stalls.to_string());
+        let backlog = backlog.map(|backlog| match checked {
+            Checked::Unanswered(LoadError::InboxStuck { left }) => {
+                format!("{backlog} and does not empty: {left} are left")
+            }
+            _ => backlog.to_string(),
+        });
+        stalls.into_iter().chain(backlog).collect()
+    }
+
+    fn judge(
+        &self,
+        checked: &Checked,
+        punctuality: &Punctuality,
+        backlog: Option<Backlog>,
+    ) -> (Outcome, String) {
         let (done, all) = (self.session.standings().done, u64::from(self.config.clients));
         if let Checked::Truth(truth) = checked
             && !truth.holds()
@@ -203,6 +239,10 @@ impl Judge<'_> {
         }
         if let Some(missed) = self.missed_bound() {
             return (Outcome::Missed, missed);
+        }
+        if backlog.is_some() {
+            let summary = "missed: the master stores less than it takes".to_owned();
+            return (Outcome::Missed, summary);
         }
         match checked {
             Checked::Unanswered(error) => {

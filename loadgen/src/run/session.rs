@@ -12,7 +12,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
 use crate::subject::observer::{self, Observer, Subject};
-use crate::subject::{OwnMaster, Sample, Target};
+use crate::subject::{Backlog, OwnMaster, Sample, Target};
 use crate::truth::journal::AckedReport;
 use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};
@@ -417,15 +417,18 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Waits until the master's inbox is empty, and compares what it stored with what it acked.
+    /// Waits until the master's inbox is empty, and compares what it stored with what it acked. An
+    /// inbox that grew under the load is not waited for for long.
     ///
     /// # Errors
     /// A worker cannot go on; a master that does not answer is a result.
-    pub fn check(&mut self) -> Result<Checked, LoadError> {
+    pub fn check(&mut self, backlog: Option<Backlog>) -> Result<Checked, LoadError> {
         let Some(control) = self.control.clone() else { return Ok(Checked::NotAsked) };
         // What is acked from here on is not part of the question.
         let mut ledger = std::mem::take(&mut self.ledger);
-        let mut inbox = InboxWait::new(self.clock.now().at);
+        let now = self.clock.now().at;
+        let mut inbox =
+            if backlog.is_some() { InboxWait::for_grown(now) } else { InboxWait::new(now) };
         let mut next = Instant(0);
         self.progress.say("waiting until the master's inbox is empty");
         loop {
