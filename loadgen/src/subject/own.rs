@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub struct OwnConfig {
     pub parent: PathBuf,
     /// The program; `None`: the `drover` beside this one.
     pub program: Option<PathBuf>,
+    /// Each of its commits takes so much longer, as on a slow disk.
+    pub slow_disk: Option<Duration>,
 }
 
 /// A master that runs as a process of its own.
@@ -35,6 +38,7 @@ pub struct OwnConfig {
 pub struct OwnMaster {
     dir: TempDir,
     program: PathBuf,
+    slow_disk: Option<Duration>,
     addr: SocketAddr,
     child: Option<Child>,
 }
@@ -59,7 +63,8 @@ impl OwnMaster {
         })?;
         // Any port at first; the one that the kernel gives is kept when it starts again.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut own = Self { dir, program, addr, child: None };
+        let slow_disk = config.slow_disk;
+        let mut own = Self { dir, program, slow_disk, addr, child: None };
         init(&InitArgs { dir: own.dir.path().to_owned(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
@@ -114,7 +119,8 @@ impl OwnMaster {
         published.map(drop).map_err(|error| failed("drover publish", error))
     }
 
-    /// Starts the process, and waits until it answers.
+    /// Starts the process, and waits until it answers. It ends with the thread that calls this,
+    /// however that ends: nobody would end it later.
     ///
     /// # Errors
     /// It cannot be started, or ends at once.
@@ -122,12 +128,13 @@ impl OwnMaster {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.map_err(|error| failed("cannot write its log", error))?;
-        let child = Command::new(&self.program)
-            .args(["master", "--config"])
-            .arg(self.dir.path().join("master.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
+        let mut command = Command::new(&self.program);
+        command.args(["master", "--config"]).arg(self.dir.path().join("master.toml"));
+        if let Some(delay) = self.slow_disk {
+            command.arg("--slow-disk").arg(format!("{}ms", delay.as_millis()));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = die_with_us(&mut command)
             .spawn()
             .map_err(|error| failed(&format!("cannot start {}", self.program.display()), error))?;
         let child = self.child.insert(child);
@@ -182,6 +189,26 @@ impl Drop for OwnMaster {
     fn drop(&mut self) {
         // What it holds is thrown away, so nothing is lost by a hard end.
         let _ = self.kill();
+    }
+}
+
+/// Has the kernel kill the process when the thread that starts it ends.
+#[allow(unsafe_code)]
+fn die_with_us(command: &mut Command) -> &mut Command {
+    let us = std::process::id();
+    // SAFETY: between fork and exec it makes two system calls, and touches no memory but its own
+    // stack.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // Whoever ended before that call sends no signal any more.
+            if u32::try_from(libc::getppid()) != Ok(us) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        })
     }
 }
 

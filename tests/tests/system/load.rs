@@ -2,13 +2,16 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 use tests::system::{Daemon, binary, output};
 
 /// `loadgen` with a master of its own, below a directory of the test.
-fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
+pub(super) fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("loadgen"));
     command.args(arguments);
     // Its port is whatever is free: other tests load their masters at the same time.
@@ -16,7 +19,7 @@ fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn report(output: &Output) -> Value {
+pub(super) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
@@ -75,6 +78,43 @@ fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
     let truth = &report["truth"];
     assert!(truth["acked"].as_u64().unwrap() >= 800, "{truth}");
     assert_eq!((truth["lost"].as_u64(), truth["doubled"].as_u64()), (Some(0), Some(0)));
+}
+
+/// Nobody is left to end it: a load that goes on would be charged to the next one.
+#[test]
+fn a_master_of_its_own_ends_with_a_generator_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments =
+        ["steady", "--own-master", "--clients", "20", "--interval", "200ms", "--for", "10m"];
+    let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
+    run.wait_line("20 of 20 bound");
+    let own = entries(dir.path());
+    let control = dir.path().join(&own[0]).join("control.sock");
+    let mut connection = UnixStream::connect(&control).unwrap();
+    run.signal(Signal::SIGKILL);
+    let killed = run.wait_end(Duration::from_secs(30));
+    assert_eq!(killed.status.signal(), Some(Signal::SIGKILL as i32));
+    // The kernel closes what the master had open. By itself the master would do so in a minute.
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let ended = connection.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(ended, Ok(0) | Err(ErrorKind::ConnectionReset)), "{ended:?}: it still runs");
+    assert!(UnixStream::connect(&control).is_err(), "somebody still listens");
+}
+
+#[test]
+fn s1_66_a_slow_disk_is_named_as_what_binds_the_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let load =
+        ["--clients", "200", "--interval", "500ms", "--for", "5s", "--reports-per-poll", "1"];
+    let arguments = ["steady", "--own-master", "--slow-disk", "20ms", "--json"];
+    let done = output(loadgen(dir.path(), &arguments).args(load));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let constraint = &report["constraint"];
+    assert_eq!(constraint["resource"], "commit_wait", "{constraint}");
+    assert!(constraint["used"].as_f64().unwrap() >= 0.85, "it binds: {constraint}");
+    let last = report["samples"].as_array().unwrap().last().unwrap();
+    assert!(last["said"]["commit_p99_us"].as_u64().unwrap() >= 20_000, "{last}");
 }
 
 /// The generator is stopped for longer than the bound: what it measured is its own sleep.
