@@ -9,7 +9,8 @@ pub mod junit;
 pub mod plot;
 
 use crate::error::Exit;
-use crate::measure::{Quantiles, Row, Timed};
+use crate::kernel::Process;
+use crate::measure::{Quantiles, Record, Row, Timed};
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
 use environment::Environment;
@@ -21,6 +22,7 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
 pub const SCHEMA: u32 = 2;
@@ -87,6 +89,32 @@ pub struct Clients {
     pub unfinished_first: Vec<String>,
 }
 
+/// Connections of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// The most that the generator had at once in any second, its workers added up.
+    pub generator_most: u64,
+    /// The most that the master was seen to have at once; `None` if it could not be seen.
+    pub master_most: Option<u64>,
+    /// Connections that ended because the other side did not do in time what was awaited.
+    pub timeouts: u64,
+}
+
+impl Connections {
+    /// What was measured of them, and seen at the master.
+    #[must_use]
+    pub fn of(record: &Record, samples: &[Sample]) -> Self {
+        let said = samples.iter().filter_map(|sample| sample.said);
+        let failures = record.whole().failures.iter();
+        let timeouts = failures.filter(|((_, why), _)| why.ends_with("timeout"));
+        Self {
+            generator_most: record.rows().iter().map(|row| row.connections).max().unwrap_or(0),
+            master_most: said.map(|said| said.connections).max(),
+            timeouts: timeouts.map(|(_, count)| count).sum(),
+        }
+    }
+}
+
 /// Messages of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
@@ -115,6 +143,12 @@ pub struct Generator {
     pub cpu_s: f64,
     /// Resident memory at the end, bytes.
     pub resident_bytes: u64,
+    /// Bytes that it had read from disks.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Bytes that it had written to disks.
+    #[serde(default)]
+    pub written_bytes: u64,
     /// Of which each client took so much, buffers of the loop included.
     pub bytes_per_client: u64,
     /// 99th percentile of a turn of its loops, microseconds.
@@ -186,6 +220,9 @@ pub struct Report {
     pub bound: Option<String>,
     /// The clients.
     pub clients: Clients,
+    /// Their connections.
+    #[serde(default)]
+    pub connections: Connections,
     /// The messages.
     pub messages: Messages,
     /// How long things took in the part that is judged, from their intended start.
@@ -263,6 +300,11 @@ impl Report {
         for name in &self.clients.unfinished_first {
             let _ = writeln!(out, "          not done: {name}");
         }
+        let _ = write!(out, "open      {} connections at once", self.connections.generator_most);
+        if let Some(most) = self.connections.master_most {
+            let _ = write!(out, ", {most} seen at the master");
+        }
+        let _ = writeln!(out, ", {} timeouts", self.connections.timeouts);
         let m = &self.messages;
         let _ = writeln!(
             out,
@@ -299,11 +341,34 @@ impl Report {
             g.descriptors,
             self.seed
         );
+        let (read, written) = (size(g.read_bytes), size(g.written_bytes));
+        let _ = writeln!(out, "          {read} read, {written} written");
         let _ = writeln!(out, "          {}", self.punctuality);
+        out.push_str(&self.master_line());
         if let Some(constraint) = &self.constraint {
             let _ = writeln!(out, "bound by  {constraint}");
         }
         out
+    }
+
+    /// What the master's process took between the first look and the last; empty if it was not
+    /// seen twice, or was another process at the end.
+    fn master_line(&self) -> String {
+        let mut seen = self.samples.iter().filter_map(|sample| sample.process.as_ref());
+        let (Some(first), Some(last)) = (seen.next(), seen.next_back()) else {
+            return String::new();
+        };
+        if self.master_kills > 0 {
+            return String::new();
+        }
+        let since = |of: fn(&Process) -> u64| of(last).saturating_sub(of(first));
+        format!(
+            "master    {:.1} s CPU, {} resident, {} read, {} written\n",
+            Duration::from_micros(since(Process::cpu_all_us)).as_secs_f64(),
+            size(last.resident_bytes),
+            size(since(|process| process.read_bytes)),
+            size(since(|process| process.written_bytes)),
+        )
     }
 
     #[expect(clippy::cast_precision_loss, reason = "rates are shown with one digit")]

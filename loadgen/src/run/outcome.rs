@@ -3,9 +3,12 @@
 use super::{Checked, Phase, RunConfig, Session, Workload};
 use crate::clients::role::VERSION;
 use crate::error::{Exit, LoadError};
-use crate::measure::{Row, Timed, process};
+use crate::kernel::{self, Process};
+use crate::measure::{Row, Timed};
 use crate::report::environment::Environment;
-use crate::report::{Clients, Generator, Messages, Outcome, Punctuality, Report, SCHEMA};
+use crate::report::{
+    Clients, Connections, Generator, Messages, Outcome, Punctuality, Report, SCHEMA,
+};
 use crate::subject::constraint::{self, Constraint, Own};
 use crate::subject::{Backlog, Sample, Stalls, Target};
 use std::collections::BTreeMap;
@@ -75,8 +78,8 @@ impl Judge<'_> {
         let ended = &session.ended;
         let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
         let timed = Timed::ALL.into_iter().filter(|what| measured.count(*what) > 0);
-        let resident_bytes = process::resident_bytes();
-        let taken = resident_bytes.saturating_sub(session.resident_before);
+        let own = Process::own();
+        let taken = own.resident_bytes.saturating_sub(session.resident_before);
         let clients = u64::from(self.config.clients);
         Report {
             schema: SCHEMA,
@@ -92,6 +95,7 @@ impl Judge<'_> {
             measured_s: self.measured().as_secs_f64(),
             seed: self.config.seed,
             bound: self.config.bound.map(|bound| bound.to_string()),
+            connections: Connections::of(&phase.record, &phase.samples),
             clients: Clients {
                 all: clients,
                 bound: standings.bound,
@@ -121,8 +125,10 @@ impl Judge<'_> {
             generator: Generator {
                 workers: session.workers() as u64,
                 descriptors: session.descriptors as u64,
-                cpu_s: process::cpu_s(),
-                resident_bytes,
+                cpu_s: Duration::from_micros(kernel::own_cpu_us()).as_secs_f64(),
+                resident_bytes: own.resident_bytes,
+                read_bytes: own.read_bytes,
+                written_bytes: own.written_bytes,
                 bytes_per_client: taken / clients.max(1),
                 loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
                 loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),

@@ -7,7 +7,8 @@ use crate::clients::swarm::Acked;
 use crate::clients::work::Work;
 use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
-use crate::measure::{Parts, Record, Standings, process};
+use crate::kernel::Process;
+use crate::measure::{Parts, Record, Standings};
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
@@ -146,7 +147,7 @@ impl<'a> Session<'a> {
             }
         };
 
-        let resident_before = process::resident_bytes();
+        let resident_before = Process::own().resident_bytes;
         let clock = SystemClock::start();
         let fleet_config = FleetConfig {
             clients,

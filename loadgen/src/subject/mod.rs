@@ -3,7 +3,6 @@
 
 pub mod backlog;
 pub mod constraint;
-pub mod kernel;
 pub mod observer;
 pub mod own;
 pub mod stalls;

@@ -1,7 +1,7 @@
 //! Looks at the master once a second, on a thread of its own: a master that does not answer
 //! must not stop the clock of the run.
 
-use super::kernel::{Process, Tcp};
+use crate::kernel::{Process, Tcp};
 use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use engine::time::Instant;

@@ -80,6 +80,50 @@ fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
     assert_eq!((truth["lost"].as_u64(), truth["doubled"].as_u64()), (Some(0), Some(0)));
 }
 
+/// All that comes at once stands at once: how many did, and whether any of them was given up,
+/// counts; how long it took is told, and no reason to fail.
+#[test]
+fn s1_28_a_storm_tells_how_many_connections_stood_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["storm", "--own-master", "--clients", "400", "--json"];
+    let done = output(&mut loadgen(dir.path(), &arguments));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let connections = &report["connections"];
+    let most = connections["generator_most"].as_u64().unwrap();
+    // Each client has at most its own delivery and the master's dial.
+    assert!((100..=800).contains(&most), "{connections}");
+    assert!(connections["master_most"].as_u64().unwrap() > 0, "{connections}");
+    assert_eq!(connections["timeouts"], 0, "{connections}");
+    assert!(report["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
+}
+
+#[test]
+fn s1_65_cpu_and_io_of_master_and_generator_are_told_apart() {
+    // Where the build lies is a disk; a temporary directory may be memory.
+    let dir = binary("loadgen").parent().unwrap().to_owned();
+    let dir = tempfile::tempdir_in(dir).unwrap();
+    let load =
+        ["--clients", "100", "--interval", "200ms", "--for", "3s", "--reports-per-poll", "1"];
+    let journal = dir.path().join("journal");
+    let mut command = loadgen(dir.path(), &["steady", "--own-master", "--json"]);
+    let done = output(command.args(load).arg("--journal").arg(&journal));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let samples = report["samples"].as_array().unwrap();
+    let (first, last) = (&samples[0]["process"], &samples[samples.len() - 1]["process"]);
+    let since = |name: &str| last[name].as_u64().unwrap() - first[name].as_u64().unwrap();
+    // 1,500 reports, in the log and in the result store.
+    assert!(since("written_bytes") >= 2 * 1500 * 200, "{first} {last}");
+    let cpu = |process: &Value, thread: &str| process["cpu_us"][thread].as_u64().unwrap();
+    assert!(cpu(last, "reactor") > cpu(first, "reactor"), "{first} {last}");
+    assert!(cpu(last, "sink") > 0 && last["cpu_us"]["store"].is_u64(), "{last}");
+    let own = &report["generator"];
+    let journal = journal.metadata().unwrap().len();
+    assert!(own["cpu_s"].as_f64().unwrap() > 0.0, "{own}");
+    assert!(own["written_bytes"].as_u64().unwrap() >= journal, "{own}");
+}
+
 /// Nobody is left to end it: a load that goes on would be charged to the next one.
 #[test]
 fn a_master_of_its_own_ends_with_a_generator_that_is_killed() {
