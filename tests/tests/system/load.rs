@@ -124,6 +124,50 @@ fn s1_65_cpu_and_io_of_master_and_generator_are_told_apart() {
     assert!(own["written_bytes"].as_u64().unwrap() >= journal, "{own}");
 }
 
+/// An operator looks at a master that is stormed: the counters come, and tell what goes on.
+#[test]
+fn s1_70_counters_are_read_while_thousands_connect() {
+    const CLIENTS: u64 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["storm", "--own-master", "--clients", "3000"];
+    let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
+    run.wait_line("3000 clients of");
+    let config = dir.path().join(&entries(dir.path())[0]).join("master.toml");
+    let mut ask = Command::new(binary("drover"));
+    ask.args(["status", "--json", "--config"]).arg(config);
+    let mut looks = Vec::new();
+    loop {
+        let done = output(&mut ask);
+        // The load is over, and its master with it.
+        let Ok(status) = serde_json::from_slice::<Value>(&done.stdout) else { break };
+        looks.push(status["counters"].clone());
+    }
+    let ended = run.wait_end(Duration::from_secs(60));
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let count = |look: &Value, name: &str| look[name].as_u64().unwrap_or(0);
+    let stormed = |look: &&Value| (1..CLIENTS).contains(&count(look, "frames_in_Poll"));
+    let midst = looks.iter().find(stormed).unwrap_or_else(|| panic!("none in it: {looks:#?}"));
+    // Connections by use, dials, queues, the loop, and what came by its kind.
+    for name in [
+        "connections",
+        "connections_inbound",
+        "connections_downstream",
+        "dials_in_flight",
+        "dials_queued",
+        "inbox_uncommitted",
+        "inbox_parked",
+        "inbox_waiting",
+        "stalls",
+        "lag_p99_us",
+        "lag_max_us",
+    ] {
+        assert!(midst[name].is_u64(), "{name} is not told: {midst:#}");
+    }
+    let most = looks.iter().map(|look| count(look, "connections_inbound")).max();
+    assert!(most > Some(0), "no look saw a client: {looks:#?}");
+    assert!(count(midst, "accepted") > 0 && count(midst, "frames_in_BindReq") > 0, "{midst:#}");
+}
+
 /// Nobody is left to end it: a load that goes on would be charged to the next one.
 #[test]
 fn a_master_of_its_own_ends_with_a_generator_that_is_killed() {
