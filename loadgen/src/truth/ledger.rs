@@ -84,7 +84,7 @@ impl Stream {
 }
 
 /// The reports of a run: those that were acked, and how often the master has each. What it takes
-/// grows with the clients, and by four bytes for each report, up to [`DIGESTS_MAX`] of them.
+/// grows with the clients, and by four bytes for each report, up to 128 MiB.
 #[derive(Debug, Default)]
 pub struct Ledger {
     /// By incarnation: they are random, so no two clients share one.
