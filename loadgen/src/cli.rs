@@ -56,8 +56,8 @@ Each client has a name (lg-00001.load.test, …) and an address 127.a.b.c of its
 must have the names in its inventory and the addresses in its hosts table.
 
 Exit status: 0 goal reached, 1 internal error, 2 wrong usage, 3 goal missed, 4 an acked report
-is lost, doubled or out of order, 5 the generator was too late for its figures to count, 6 the
-master cannot be reached, 130 interrupted (with the report so far)."
+is lost, doubled, out of order or altered, 5 the generator was too late for its figures to
+count, 6 the master cannot be reached, 130 interrupted (with the report so far)."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -100,6 +100,9 @@ with what is stored at the end. It starts a master of its own, which ends with i
         /// The poll interval for which the answer is put in clients: by default the clients' own
         #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
         interval: Duration,
+        /// Rehearse a slow disk: each commit of the master takes so much longer
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+        slow_disk: Option<Duration>,
         /// Decides the order of the clients' slots
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
@@ -206,8 +209,9 @@ struct OwnArgs {
 }
 
 impl OwnArgs {
-    fn config(&self) -> OwnConfig {
-        OwnConfig { parent: self.own_dir.clone(), program: self.drover.clone() }
+    fn config(&self, slow_disk: Option<Duration>) -> OwnConfig {
+        let (parent, program) = (self.own_dir.clone(), self.drover.clone());
+        OwnConfig { parent, program, slow_disk }
     }
 }
 
@@ -237,11 +241,22 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: &Command) -> Result<Exit, LoadError> {
     match command {
         Command::Workload(workload) => workload.run(),
-        Command::Capacity { names, own, question, slo, step, quick, interval, seed, json } => {
+        Command::Capacity {
+            names,
+            own,
+            question,
+            slo,
+            step,
+            quick,
+            interval,
+            slow_disk,
+            seed,
+            json,
+        } => {
             let load = LoadConfig {
                 clients: names.clients.unwrap_or(CAPACITY_CLIENTS),
                 workers: names.workers,
-                master: MasterChoice::Own(own.config()),
+                master: MasterChoice::Own(own.config(*slow_disk)),
                 port: names.port,
                 suffix: names.suffix.clone(),
                 hosts_table: None,

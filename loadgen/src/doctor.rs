@@ -1,10 +1,14 @@
 //! What of this machine will bind a load, before it does: each limit, what is wanted, and the
 //! command that lifts it.
 
-use crate::report::environment::setting;
+use crate::kernel;
+use master::config::LimitsConfig;
+use master::descriptors::BESIDE_CONNECTIONS;
 use master::table::{Cell, Paint, Table, Tone};
 use serde::Serialize;
-use std::fs;
+
+/// Ports that one address should have for connections to one other.
+const PORTS_MIN: u64 = 10_000;
 
 /// One limit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,120 +30,121 @@ pub struct Limit {
 /// What a machine says.
 struct Machine<'a> {
     setting: &'a dyn Fn(&str) -> Option<String>,
-    /// Descriptors: now, and at most.
-    descriptors: (u64, u64),
+    /// Most descriptors that a process may have.
+    descriptors_max: u64,
 }
 
 /// Looks at this machine for a load of so many clients.
 #[must_use]
 pub fn examine(clients: u32) -> Vec<Limit> {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let mut words = line.unwrap_or_default().split_whitespace();
-    let mut number = || match words.next() {
-        Some("unlimited") => u64::MAX,
-        Some(word) => word.parse().unwrap_or(0),
-        None => 0,
-    };
-    let descriptors = (number(), number());
-    limits_of(&Machine { setting: &setting, descriptors }, u64::from(clients))
+    let (_, descriptors_max) = kernel::descriptors_max();
+    limits_of(&Machine { setting: &kernel::setting, descriptors_max }, u64::from(clients))
+}
+
+/// A limit of the kernel that is one number.
+struct AtLeast {
+    name: &'static str,
+    wanted: u64,
+    why: &'static str,
+}
+
+impl Limit {
+    /// A limit that binds if there is a command that lifts it.
+    fn new(name: &str, now: String, wanted: String, lift: Option<String>, why: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            now,
+            wanted,
+            binds: lift.is_some(),
+            lift: lift.unwrap_or_default(),
+            why: why.to_owned(),
+        }
+    }
 }
 
 fn limits_of(machine: &Machine<'_>, clients: u64) -> Vec<Limit> {
-    let number = |name: &str| (machine.setting)(name).and_then(|text| text.parse::<u64>().ok());
-    let mut found = Vec::new();
-    let mut at_least = |name: &str, wanted: u64, why: &str| {
-        if let Some(now) = number(name) {
-            let binds = now < wanted;
-            found.push(Limit {
-                name: name.to_owned(),
-                now: now.to_string(),
-                wanted: format!("≥ {wanted}"),
-                binds,
-                lift: if binds { format!("sysctl -w {name}={wanted}") } else { String::new() },
-                why: why.to_owned(),
-            });
-        }
-    };
-    at_least(
-        "net.core.somaxconn",
-        clients.clamp(4096, 65_535),
-        "a crowd that connects at once overflows the master's accept queue, and waits whole seconds",
-    );
-    at_least(
-        "net.ipv4.tcp_max_syn_backlog",
-        clients.clamp(4096, 65_535),
-        "connections that are being made overflow, and wait whole seconds",
-    );
-    at_least(
-        "net.netfilter.nf_conntrack_max",
-        clients * 8,
-        "the firewall forgets connections; it counts each for minutes after its end",
-    );
-    at_least("fs.nr_open", 20_000, "no process can have more descriptors than this");
-    at_least(
-        "net.ipv4.tcp_max_tw_buckets",
-        clients * 2,
-        "ended connections are forgotten early; harmless on loopback, not on a network",
-    );
-
-    let (now, most) = machine.descriptors;
-    // The master holds a connection a client at worst; a worker holds two, in tables of its own.
-    let wanted = clients.min(10_000) * 2 + 128;
-    let binds = most < wanted;
-    found.push(Limit {
-        name: "open files (ulimit -n)".into(),
-        now: format!("{now}, at most {most}"),
-        wanted: format!("≥ {wanted}"),
-        binds,
-        lift: if binds {
-            format!("ulimit -Hn {wanted}  (as root; or LimitNOFILE={wanted} in the unit)")
-        } else {
-            String::new()
+    let descriptors = descriptors_wanted(clients);
+    let numbers = [
+        AtLeast {
+            name: "net.core.somaxconn",
+            wanted: clients.clamp(4096, 65_535),
+            why: "a crowd that connects at once overflows the master's accept queue, and waits whole seconds",
         },
-        why: "connections beyond it wait; loadgen starts more workers, the master pauses accepting"
-            .into(),
-    });
-    if let Some(range) = (machine.setting)("net.ipv4.ip_local_port_range") {
-        let mut ends = range.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
-        let ports = match (ends.next(), ends.next()) {
-            (Some(first), Some(last)) => last.saturating_sub(first) + 1,
-            _ => 0,
-        };
-        // The master dials every client from one address of its own, but each at another one.
-        let binds = ports < 10_000;
-        found.push(Limit {
-            name: "net.ipv4.ip_local_port_range".into(),
-            now: format!("{range} ({ports} ports)"),
-            wanted: "≥ 10000 ports".into(),
-            binds,
-            lift: if binds {
-                "sysctl -w net.ipv4.ip_local_port_range='15000 60999'".into()
-            } else {
-                String::new()
-            },
-            why: "connections from one address to one other run out of ports".into(),
-        });
-    }
-    if let Some(pages) = (machine.setting)("net.ipv4.tcp_mem") {
-        let most = pages.split_whitespace().nth(2).and_then(|word| word.parse::<u64>().ok());
-        // Two sockets a connection on loopback, a page each way.
-        let wanted = clients * 4;
-        let binds = most.is_some_and(|most| most < wanted);
-        found.push(Limit {
-            name: "net.ipv4.tcp_mem".into(),
-            now: format!("{pages} pages"),
-            wanted: format!("the third ≥ {wanted}"),
-            binds,
-            lift: if binds {
-                format!("sysctl -w net.ipv4.tcp_mem='{} {} {wanted}'", wanted / 2, wanted / 4 * 3)
-            } else {
-                String::new()
-            },
-            why: "the kernel drops data of all connections".into(),
-        });
-    }
+        AtLeast {
+            name: "net.ipv4.tcp_max_syn_backlog",
+            wanted: clients.clamp(4096, 65_535),
+            why: "connections that are being made overflow, and wait whole seconds",
+        },
+        AtLeast {
+            name: "net.netfilter.nf_conntrack_max",
+            wanted: clients * 8,
+            why: "the firewall forgets connections; it counts each for minutes after its end",
+        },
+        AtLeast {
+            name: "fs.nr_open",
+            wanted: descriptors,
+            why: "no process can have more descriptors than this, whatever `ulimit -n` says",
+        },
+        AtLeast {
+            name: "net.ipv4.tcp_max_tw_buckets",
+            wanted: clients * 2,
+            why: "ended connections are forgotten early; harmless on loopback, not on a network",
+        },
+    ];
+    let mut found: Vec<Limit> =
+        numbers.iter().filter_map(|number| at_least(machine, number)).collect();
+    found.push(open_files(machine.descriptors_max, descriptors));
+    found.extend(local_ports(machine));
+    found.extend(socket_memory(machine, clients));
     found
+}
+
+fn at_least(machine: &Machine<'_>, limit: &AtLeast) -> Option<Limit> {
+    let AtLeast { name, wanted, why } = limit;
+    let now: u64 = (machine.setting)(name)?.parse().ok()?;
+    let lift = (now < *wanted).then(|| format!("sysctl -w {name}={wanted}"));
+    Some(Limit::new(name, now.to_string(), format!("≥ {wanted}"), lift, why))
+}
+
+/// Descriptors that the master wants: one for each client at worst, up to as many connections as
+/// it takes unless it is configured otherwise. The generator is content with fewer: it takes more
+/// workers, each with a table of its own.
+fn descriptors_wanted(clients: u64) -> u64 {
+    let taken = LimitsConfig::default().connections_max as u64;
+    clients.min(taken) + BESIDE_CONNECTIONS as u64
+}
+
+fn open_files(most: u64, wanted: u64) -> Limit {
+    let lift = (most < wanted)
+        .then(|| format!("ulimit -Hn {wanted}  (as root; or LimitNOFILE={wanted} in the unit)"));
+    let now = if most == u64::MAX { "unlimited".to_owned() } else { format!("at most {most}") };
+    let why = "the master pauses accepting, and connections beyond it wait";
+    Limit::new("open files (ulimit -n)", now, format!("≥ {wanted}"), lift, why)
+}
+
+fn local_ports(machine: &Machine<'_>) -> Option<Limit> {
+    const NAME: &str = "net.ipv4.ip_local_port_range";
+    let range = (machine.setting)(NAME)?;
+    let mut ends = range.split_whitespace().filter_map(|word| word.parse::<u64>().ok());
+    let (first, last) = (ends.next()?, ends.next()?);
+    let ports = (last + 1).saturating_sub(first);
+    // The master dials every client from one address of its own, but each at another one.
+    let lift = (ports < PORTS_MIN).then(|| format!("sysctl -w {NAME}='15000 60999'"));
+    let why = "connections from one address to one other run out of ports";
+    let now = format!("{range} ({ports} ports)");
+    Some(Limit::new(NAME, now, format!("≥ {PORTS_MIN} ports"), lift, why))
+}
+
+fn socket_memory(machine: &Machine<'_>, clients: u64) -> Option<Limit> {
+    const NAME: &str = "net.ipv4.tcp_mem";
+    let pages = (machine.setting)(NAME)?;
+    let most: u64 = pages.split_whitespace().nth(2)?.parse().ok()?;
+    // Two sockets a connection on loopback, a page each way.
+    let wanted = clients * 4;
+    let lift = (most < wanted)
+        .then(|| format!("sysctl -w {NAME}='{} {} {wanted}'", wanted / 2, wanted / 4 * 3));
+    let why = "the kernel drops data of all connections";
+    Some(Limit::new(NAME, format!("{pages} pages"), format!("the third ≥ {wanted}"), lift, why))
 }
 
 /// A table for people: what binds comes first, with the command that lifts it.
@@ -187,10 +192,10 @@ mod tests {
                 .to_owned(),
             )
         };
-        let machine = Machine { setting: &setting, descriptors: (1024, 4096) };
+        let machine = Machine { setting: &setting, descriptors_max: 4096 };
         let limits = limits_of(&machine, 50_000);
         assert_eq!(find(&limits, "net.core.somaxconn").lift, "sysctl -w net.core.somaxconn=50000");
-        assert!(find(&limits, "open files").lift.contains("ulimit -Hn 20128"));
+        assert!(find(&limits, "open files").lift.contains("ulimit -Hn 16128"));
         assert!(find(&limits, "net.ipv4.ip_local_port_range").binds);
         assert!(find(&limits, "net.ipv4.tcp_mem").lift.ends_with("200000'"));
         assert!(!find(&limits, "fs.nr_open").binds);
@@ -200,9 +205,20 @@ mod tests {
             text.contains("BINDS") && text.contains("\n  sysctl -w net.core.somaxconn=50000\n"),
             "{text}"
         );
-        let machine = Machine { descriptors: (20_000, 20_000), ..machine };
-        assert!(find(&limits_of(&machine, 50_000), "open files").binds);
-        assert!(!find(&limits_of(&machine, 9000), "open files").binds);
+    }
+
+    /// The generator takes more workers where one would have too few; it is the master that binds.
+    #[test]
+    fn descriptors_bind_only_where_the_master_wants_them() {
+        let at_most = |descriptors_max, nr_open: &str, clients| {
+            let setting = |name: &str| (name == "fs.nr_open").then(|| nr_open.to_owned());
+            let limits = limits_of(&Machine { setting: &setting, descriptors_max }, clients);
+            (find(&limits, "open files").binds, find(&limits, "fs.nr_open").binds)
+        };
+        assert_eq!(at_most(20_000, "20000", 50_000), (false, false));
+        assert_eq!(at_most(9128, "9128", 9000), (false, false));
+        assert_eq!(at_most(9127, "1048576", 9000), (true, false));
+        assert_eq!(at_most(u64::MAX, "16000", 50_000), (false, true));
     }
 
     #[test]

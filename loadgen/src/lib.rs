@@ -13,6 +13,7 @@ pub mod clients;
 pub mod doctor;
 pub mod error;
 pub mod fleet;
+pub mod kernel;
 pub mod measure;
 pub mod peers;
 pub mod progress;

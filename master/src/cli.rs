@@ -5,6 +5,7 @@ use crate::commands::{
     Context, Exit, Failure, hosts, master, probe, push, queue, reports, site, status,
 };
 use crate::control::ReportsArgs;
+use crate::daemon::{Direct, SlowDisk};
 use crate::table::Paint;
 use clap::{Parser, Subcommand};
 use engine::config::parse_duration;
@@ -97,6 +98,9 @@ makes it read the hosts table again.")]
         /// What to log: error, warn, info, debug or trace
         #[arg(long, default_value = "info", value_name = "LEVEL", value_parser = level)]
         log: log::LevelFilter,
+        /// Rehearse a slow disk: every commit of inbox and result store takes so much longer
+        #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+        slow_disk: Option<Duration>,
     },
     /// Dial hosts with their assignment now, rather than wait for their polls
     #[command(after_help = "\
@@ -266,7 +270,10 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
             let wish = site::PublishWish { site, dry_run, force, revision_min };
             site::publish(context, wish, now, out)
         }
-        Command::Master { log } => master::run(context, log),
+        Command::Master { log, slow_disk: None } => master::run(context, log, &Direct),
+        Command::Master { log, slow_disk: Some(delay) } => {
+            master::run(context, log, &SlowDisk(delay))
+        }
         Command::Push { selector } => push::run(context, &selector, out),
         Command::Status { counters } => status::run(context, counters, now, out),
         Command::Hosts { silent } => hosts::run(context, silent, now, out),

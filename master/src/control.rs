@@ -23,7 +23,7 @@ pub mod verb {
     pub const REPORTS: &str = "reports";
     /// One run with its results: [`super::ReportArgs`] → [`super::ReportDetail`].
     pub const REPORT: &str = "report";
-    /// Ids of all stored reports: [`super::IdsArgs`] → [`super::IdsPage`].
+    /// Ids and digests of all stored reports: [`super::IdsArgs`] → [`super::IdsPage`].
     pub const IDS: &str = "ids";
     /// Dial hosts with their assignment: [`super::PushArgs`] → any number of
     /// [`super::PushPiece::Progress`], then [`super::PushPiece::Result`]. Closing the

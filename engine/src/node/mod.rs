@@ -305,6 +305,13 @@ impl<R: Role> Node<R> {
     }
 }
 
+/// Whoever stands around a node can be asked for it, and so can the node itself.
+impl<R: Role> AsMut<Node<R>> for Node<R> {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
 impl<R: Role> Host for Node<R> {
     type Mail = R::Mail;
     type Effect = R::Effect;

@@ -110,6 +110,20 @@ pub struct Parts<E> {
 }
 
 impl<E> Parts<E> {
+    /// How many connections there are for each use. It looks at all of them: for people, not for
+    /// the loop.
+    #[must_use]
+    pub fn connections_by_use(&self) -> [(&'static str, u64); 5] {
+        let count = |is: fn(&Link) -> bool| self.links.values().filter(|link| is(link)).count();
+        [
+            ("connections_inbound", count(|link| matches!(link, Link::Inbound(_))) as u64),
+            ("connections_uplink", count(|link| matches!(link, Link::Uplink)) as u64),
+            ("connections_downstream", count(|link| matches!(link, Link::Downstream)) as u64),
+            ("connections_fetching", count(|link| matches!(link, Link::Fetching)) as u64),
+            ("connections_exchange", count(|link| matches!(link, Link::Exchange)) as u64),
+        ]
+    }
+
     /// A node of this name that has no part yet; set those that its role needs.
     #[must_use]
     pub fn new(name: HostName, rng: fastrand::Rng) -> Self {

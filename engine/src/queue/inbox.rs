@@ -244,6 +244,18 @@ impl Inbox {
         self.conns.entry(conn).or_default().refused = true;
     }
 
+    /// Records gathered or being written, whose acks wait for their commit.
+    #[must_use]
+    pub fn uncommitted(&self) -> usize {
+        self.uncommitted_records
+    }
+
+    /// Connections that wait for room in the gathering.
+    #[must_use]
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     /// Whether a durable frame of this connection was refused before.
     #[must_use]
     pub fn has_refused(&self, conn: ConnId) -> bool {

@@ -4,6 +4,10 @@ use crate::metrics::{Counter, Gauge, Histogram};
 use crate::node::io::CloseReason;
 use crate::wire::Kind;
 use std::array;
+use std::time::Duration;
+
+/// A turn that takes this long is one in which the loop stood still for its peers.
+pub const STALL: Duration = Duration::from_millis(100);
 
 /// The counters of one reactor.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub struct Metrics {
     pub handler_failures: Counter,
     /// Turns of the loop.
     pub turns: Counter,
+    /// Turns that took [`STALL`] or longer.
+    pub stalls: Counter,
     /// Deadlines that closed a connection.
     pub deadlines_missed: Counter,
     /// Timers that fired, those that were only moved included.
@@ -68,6 +74,7 @@ impl Default for Metrics {
             accept_errors: Counter::default(),
             handler_failures: Counter::default(),
             turns: Counter::default(),
+            stalls: Counter::default(),
             deadlines_missed: Counter::default(),
             timers_expired: Counter::default(),
             mails: Counter::default(),
@@ -77,6 +84,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// A turn of the loop has ended, and took so long.
+    pub(super) fn turned(&self, took: Duration) {
+        self.turns.bump();
+        self.lag.record(took);
+        self.stalls.add(u64::from(took >= STALL));
+    }
+
     /// Connections that ended for this reason.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
@@ -87,7 +101,7 @@ impl Metrics {
     /// microseconds.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, u64)> {
-        let us = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        let us = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
         let mut all: Vec<(String, u64)> = [
             ("connections", self.connections.value()),
             ("accepted", self.accepted.value()),
@@ -100,6 +114,7 @@ impl Metrics {
             ("accept_errors", self.accept_errors.value()),
             ("handler_failures", self.handler_failures.value()),
             ("turns", self.turns.value()),
+            ("stalls", self.stalls.value()),
             ("deadlines_missed", self.deadlines_missed.value()),
             ("timers_expired", self.timers_expired.value()),
             ("mails", self.mails.value()),

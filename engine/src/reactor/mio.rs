@@ -367,3 +367,41 @@ impl Poller for MioPoller {
         self.poll.registry().register(&mut SourceFd(&fd), mio_token(token), Interest::READABLE)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    fn option(stream: &MioStream, option: libc::c_int) -> libc::c_int {
+        let MioStream::Tcp(stream) = stream else { panic!("{stream:?}") };
+        let mut value: libc::c_int = -1;
+        let mut len = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: the descriptor is open, and `value` is writable for `len` bytes.
+        #[allow(unsafe_code)]
+        let result = unsafe {
+            libc::getsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_IP,
+                option,
+                (&raw mut value).cast(),
+                &raw mut len,
+            )
+        };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        value
+    }
+
+    /// With it an address has its ports once for each destination; without it, once at all.
+    #[test]
+    fn who_dials_from_an_address_takes_its_port_only_with_the_destination() {
+        let mut poller = MioPoller::new().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = poller.listen(any, 8, Token(1)).unwrap();
+        let addr = poller.listen_addr(&listener).unwrap();
+        let from = IpAddr::from([127, 0, 0, 9]);
+        let dialled = poller.connect(addr, Some(from), Token(2)).unwrap();
+        assert_eq!(option(&dialled, libc::IP_BIND_ADDRESS_NO_PORT), 1);
+        assert_eq!(poller.local_addr(&dialled).map(|local| local.ip()), Some(from));
+    }
+}

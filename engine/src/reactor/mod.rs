@@ -30,7 +30,7 @@ mod source;
 mod tests;
 
 pub use mailbox::Mailbox;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, STALL};
 pub use mio::{MioListener, MioPoller, MioStream};
 pub use signal::Signals;
 pub use source::Source;
@@ -248,8 +248,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.flush(now);
         // Writing has told the host what drained and what ended.
         self.drain_outputs(now);
-        self.metrics.turns.bump();
-        self.metrics.lag.record(self.clock.now().at.since(now.at));
+        self.metrics.turned(self.clock.now().at.since(now.at));
         Ok(if self.exits { Turn::Exits } else { Turn::Goes })
     }
 

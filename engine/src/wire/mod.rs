@@ -3,6 +3,7 @@
 
 mod body;
 mod decoder;
+mod digest;
 mod error;
 mod frame;
 mod header;

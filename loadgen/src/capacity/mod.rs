@@ -290,7 +290,7 @@ pub fn search(
         steps.push(step);
     }
     let interrupted = load.is_interrupted();
-    let checked = load.check()?;
+    let checked = load.check(false)?;
     load.end()?;
     load.progress.close();
     let mut answer = config.answer(&search, steps);

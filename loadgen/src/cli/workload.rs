@@ -293,6 +293,9 @@ pub(super) struct Common {
     /// Kill a master of its own with SIGKILL so often, and start it again at once
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, requires = "own_master")]
     kill_master: Option<Duration>,
+    /// Rehearse a slow disk: each commit of a master of its own takes so much longer
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, requires = "own_master")]
+    slow_disk: Option<Duration>,
     /// Bad peers beside the clients: KIND=NUMBER or KIND=NUMBER@BYTES_A_SECOND, more than once
     #[arg(long, value_name = "PEERS", value_parser = BadPeers::parse)]
     bad_peers: Vec<BadPeers>,
@@ -310,7 +313,7 @@ impl Common {
             clients,
             workers: self.names.workers,
             master: if self.own_master {
-                MasterChoice::Own(self.own.config())
+                MasterChoice::Own(self.own.config(self.slow_disk))
             } else {
                 MasterChoice::Running {
                     addr: self.master,

@@ -14,6 +14,7 @@ use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{Manifest, Poll, Report, ResourceResult, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, Lane, NackReason, access};
 use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub enum Observation {
         epoch: Epoch,
         /// The report's number there.
         seq: u64,
+        /// What it said.
+        digest: NonZeroU32,
     },
     /// An ack came for a report that was never sent.
     FalseAck,
@@ -103,6 +106,8 @@ struct Sent {
     /// When it was.
     begun: Instant,
     revision: u64,
+    /// What it said, if it is a report.
+    digest: Option<NonZeroU32>,
 }
 
 impl Sent {
@@ -277,7 +282,7 @@ impl LoadRole {
         let poll = self.poll(cx.now.wall);
         if let Ok(origin) = cx.push_up(&poll) {
             cx.effect(Observation::Polled);
-            let sent = Sent { seq: origin.seq, due, begun, revision: self.held };
+            let sent = Sent { seq: origin.seq, due, begun, revision: self.held, digest: None };
             self.polls.push(origin.epoch, sent);
         }
         if self.held == 0 {
@@ -299,7 +304,8 @@ impl LoadRole {
         match cx.push_up(&body) {
             Ok(origin) => {
                 cx.effect(Observation::Reported);
-                let sent = Sent { seq: origin.seq, due, begun: cx.now.at, revision: self.held };
+                let (begun, digest) = (cx.now.at, Some(body.digest()));
+                let sent = Sent { seq: origin.seq, due, begun, revision: self.held, digest };
                 self.reports.push(origin.epoch, sent);
             }
             Err(_) => cx.effect(Observation::OutboxFull),
@@ -406,7 +412,9 @@ impl LoadRole {
                 }
                 while let Some(sent) = self.reports.take_acked(epoch, seq) {
                     self.reported = self.reported.max(sent.revision);
-                    cx.effect(Observation::Acked { epoch, seq: sent.seq });
+                    if let Some(digest) = sent.digest {
+                        cx.effect(Observation::Acked { epoch, seq: sent.seq, digest });
+                    }
                     cx.effect(Observation::Took(Timed::Report, sent.took(cx.now.at)));
                 }
             }

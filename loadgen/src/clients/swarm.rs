@@ -25,7 +25,8 @@ use engine::wire::{Frame, Kind, Nack, NackReason};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{Range, RangeInclusive};
+use std::num::NonZeroU32;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,17 @@ pub struct Acked {
     pub client: u32,
     /// Incarnation of its outbox.
     pub epoch: u64,
-    /// The first one's number there, and the last one's.
-    pub seqs: RangeInclusive<u64>,
+    /// The first one's number there.
+    pub first: u64,
+    /// What each said, the first one first.
+    pub digests: Vec<NonZeroU32>,
+}
+
+impl Acked {
+    /// The number behind the last one's.
+    fn next(&self) -> u64 {
+        self.first + self.digests.len() as u64
+    }
 }
 
 struct Client {
@@ -463,13 +473,11 @@ fn observe(tally: &mut Tally, acked: &mut Vec<Acked>, client: u32, observation: 
         Observation::Took(what, took) => tally.latencies.record(what, took),
         Observation::Polled => tally.polls += 1,
         Observation::Reported => tally.reports += 1,
-        Observation::Acked { epoch: Epoch(epoch), seq } => match acked.last_mut() {
-            Some(last)
-                if (last.client, last.epoch, last.seqs.end() + 1) == (client, epoch, seq) =>
-            {
-                last.seqs = *last.seqs.start()..=seq;
+        Observation::Acked { epoch: Epoch(epoch), seq, digest } => match acked.last_mut() {
+            Some(last) if (last.client, last.epoch, last.next()) == (client, epoch, seq) => {
+                last.digests.push(digest);
             }
-            _ => acked.push(Acked { client, epoch, seqs: seq..=seq }),
+            _ => acked.push(Acked { client, epoch, first: seq, digests: vec![digest] }),
         },
         Observation::FalseAck => tally.false_acks += 1,
         Observation::Unasked => tally.unasked_manifests += 1,

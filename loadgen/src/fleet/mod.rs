@@ -152,7 +152,7 @@ pub struct Second {
     pub tally: Tally,
     /// CPU time of the worker's thread, microseconds.
     pub cpu_us: u64,
-    /// Open connections at its end.
+    /// The most open connections at once in it.
     pub connections: u64,
 }
 

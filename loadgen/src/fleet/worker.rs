@@ -41,6 +41,8 @@ pub(super) struct Worker {
     done_at: Option<Instant>,
     interrupted: bool,
     cpu_us: u64,
+    /// The most connections at once in this second.
+    connections: u64,
 }
 
 impl Worker {
@@ -60,6 +62,7 @@ impl Worker {
             done_at: None,
             interrupted: false,
             cpu_us: 0,
+            connections: 0,
         }
     }
 
@@ -146,6 +149,7 @@ impl Worker {
             Err(TryRecvError::Empty) => {}
         }
         reactor.turn_within(Some(TURN_MAX))?;
+        self.connections = self.connections.max(reactor.connections() as u64);
         let now = self.clock.now().at;
         let swarm = reactor.host();
         if swarm.is_interrupted() && !std::mem::replace(&mut self.interrupted, true) {
@@ -191,7 +195,7 @@ impl Worker {
             last,
             tally: reactor.host_mut().take_tally(),
             cpu_us: cpu_us - std::mem::replace(&mut self.cpu_us, cpu_us),
-            connections: reactor.connections() as u64,
+            connections: std::mem::take(&mut self.connections),
         };
         self.tell(Happening::Second(Box::new(second)));
     }

@@ -1,8 +1,6 @@
-//! What is measured: how long things took, what was counted, and what the generator itself took
-//! of the machine.
+//! What is measured: how long things took, and what was counted.
 
 pub mod latency;
-pub mod process;
 pub mod record;
 pub mod tally;
 

@@ -60,7 +60,7 @@ pub struct Row {
     pub latencies: BTreeMap<Timed, Quantiles>,
     /// How the clients stood at its end.
     pub standings: Standings,
-    /// Open connections of the generator at its end.
+    /// The most open connections of the generator at once, those of its workers added up.
     pub connections: u64,
     /// CPU time of the generator's workers, microseconds.
     pub cpu_us: u64,

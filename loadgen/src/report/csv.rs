@@ -1,5 +1,6 @@
 //! One row a second, for spreadsheets and plots.
 
+use crate::kernel::Process;
 use crate::measure::{Row, Timed};
 use crate::subject::Sample;
 use std::fmt::Write;
@@ -18,7 +19,7 @@ pub fn table(rows: &[Row], samples: &[Sample], start_ns: u64) -> String {
             ",{name}_count,{name}_p50_us,{name}_p99_us,{name}_max_us,{name}_service_p99_us"
         );
     }
-    out.push_str(",master_cpu_us,master_reactor_cpu_us,master_resident_bytes,master_descriptors,master_inbox_records,master_commit_p99_us,master_loop_lag_p99_us,tcp_memory_bytes,listen_overflows,retransmitted\n");
+    out.push_str(",master_cpu_us,master_reactor_cpu_us,master_resident_bytes,master_read_bytes,master_written_bytes,master_descriptors,master_inbox_records,master_commit_p99_us,master_loop_lag_p99_us,tcp_memory_bytes,listen_overflows,retransmitted\n");
     for row in rows {
         let part = serde_json::to_value(row.part).unwrap_or_default();
         let _ = write!(
@@ -54,9 +55,11 @@ pub fn table(rows: &[Row], samples: &[Sample], start_ns: u64) -> String {
                 let _ = write!(out, "{value}");
             }
         };
-        cell(process.map(crate::subject::kernel::Process::cpu_all_us));
+        cell(process.map(Process::cpu_all_us));
         cell(process.and_then(|p| p.cpu_us.get("reactor").copied()));
         cell(process.map(|p| p.resident_bytes));
+        cell(process.map(|p| p.read_bytes));
+        cell(process.map(|p| p.written_bytes));
         cell(process.map(|p| p.descriptors));
         cell(said.map(|s| s.inbox_records));
         cell(said.map(|s| s.commit_p99_us));
@@ -93,10 +96,10 @@ mod tests {
         let sample = Sample { at_ns: 1_500_000_000, ..Sample::default() };
         let text = table(&[row(0), row(1)], &[sample], 0);
         let columns: Vec<_> = text.lines().map(|line| line.split(',').count()).collect();
-        assert_eq!(columns, [56, 56, 56]);
+        assert_eq!(columns, [58, 58, 58]);
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].starts_with("0,load,measured,1,2,0,0,0,0,3,4,0,"), "{}", lines[1]);
-        assert!(lines[1].ends_with(",,,,,,,,,"), "nothing was seen yet: {}", lines[1]);
+        assert!(lines[1].ends_with(",,,,,,,,,,,"), "nothing was seen yet: {}", lines[1]);
         assert!(lines[2].ends_with(",0,0,0"), "{}", lines[2]);
     }
 }

@@ -49,7 +49,10 @@ pub fn page(report: &Report) -> String {
 
 fn facts(out: &mut String, report: &Report) {
     let truth = report.truth.as_ref().map_or("not checked".to_owned(), |truth| {
-        format!("{} acked, {} lost, {} doubled", truth.acked, truth.lost, truth.doubled)
+        format!(
+            "{} acked, {} lost, {} doubled, {} altered",
+            truth.acked, truth.lost, truth.doubled, truth.altered
+        )
     });
     let seen: Vec<_> = report.judged().filter_map(|phase| phase.constraint.as_ref()).collect();
     let bound = match seen.iter().find(|constraint| constraint.binds()) {

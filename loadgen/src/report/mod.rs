@@ -9,7 +9,8 @@ pub mod junit;
 pub mod plot;
 
 use crate::error::Exit;
-use crate::measure::{Quantiles, Row, Timed};
+use crate::kernel::Process;
+use crate::measure::{Quantiles, Record, Row, Timed};
 use crate::peers::PeerCounts;
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
@@ -22,6 +23,7 @@ use std::fmt::{self, Write};
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
 pub const SCHEMA: u32 = 3;
@@ -128,6 +130,32 @@ pub struct Clients {
     pub done: u64,
 }
 
+/// Connections of a phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// The most that the generator had at once in any second, its workers added up.
+    pub generator_most: u64,
+    /// The most that the master was seen to have at once; `None` if it could not be seen.
+    pub master_most: Option<u64>,
+    /// Connections that ended because the other side did not do in time what was awaited.
+    pub timeouts: u64,
+}
+
+impl Connections {
+    /// What was measured of them, and seen at the master.
+    #[must_use]
+    pub fn of(record: &Record, samples: &[Sample]) -> Self {
+        let said = samples.iter().filter_map(|sample| sample.said);
+        let failures = record.whole().failures.iter();
+        let timeouts = failures.filter(|((_, why), _)| why.ends_with("timeout"));
+        Self {
+            generator_most: record.rows().iter().map(|row| row.connections).max().unwrap_or(0),
+            master_most: said.map(|said| said.connections).max(),
+            timeouts: timeouts.map(|(_, count)| count).sum(),
+        }
+    }
+}
+
 /// Messages of a phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
@@ -160,6 +188,10 @@ pub struct Generator {
     pub cpu_s: f64,
     /// Resident memory at the end, bytes.
     pub resident_bytes: u64,
+    /// Bytes that it had read from disks.
+    pub read_bytes: u64,
+    /// Bytes that it had written to disks.
+    pub written_bytes: u64,
     /// Of which each client took so much, buffers of the loop included.
     pub bytes_per_client: u64,
     /// 99th percentile of a turn of its loops, microseconds.
@@ -216,6 +248,8 @@ pub struct PhaseReport {
     pub bound: Option<String>,
     /// The clients.
     pub clients: Clients,
+    /// Their connections.
+    pub connections: Connections,
     /// The messages.
     pub messages: Messages,
     /// How long things took in the part that is judged, from their intended start.
@@ -226,6 +260,8 @@ pub struct PhaseReport {
     pub failures: BTreeMap<String, u64>,
     /// What became of the bad peers.
     pub peers: Vec<PeerCounts>,
+    /// What was seen of the master that its user should know, goal or not.
+    pub remarks: Vec<String>,
     /// Whether the figures count.
     pub punctuality: Punctuality,
     /// Which resource gave out, or would; `None` if the master could not be seen.
@@ -358,7 +394,30 @@ impl Report {
             g.descriptors,
             self.seed
         );
+        let (read, written) = (size(g.read_bytes), size(g.written_bytes));
+        let _ = writeln!(out, "          {read} read, {written} written");
+        out.push_str(&self.master_line());
         out
+    }
+
+    /// What the master's process took between the first look and the last; empty if it was not
+    /// seen twice, or was another process at the end.
+    fn master_line(&self) -> String {
+        let mut seen = self.samples.iter().filter_map(|sample| sample.process.as_ref());
+        let (Some(first), Some(last)) = (seen.next(), seen.next_back()) else {
+            return String::new();
+        };
+        if self.master_kills > 0 {
+            return String::new();
+        }
+        let since = |of: fn(&Process) -> u64| of(last).saturating_sub(of(first));
+        format!(
+            "master    {:.1} s CPU, {} resident, {} read, {} written\n",
+            Duration::from_micros(since(Process::cpu_all_us)).as_secs_f64(),
+            size(last.resident_bytes),
+            size(since(|process| process.read_bytes)),
+            size(since(|process| process.written_bytes)),
+        )
     }
 }
 
@@ -378,6 +437,11 @@ impl PhaseReport {
             "\nclients   {clients}: {bound} bound, {holding} hold the release, {done} done, in {:.1} s",
             self.elapsed_s
         );
+        let _ = write!(out, "open      {} connections at once", self.connections.generator_most);
+        if let Some(most) = self.connections.master_most {
+            let _ = write!(out, ", {most} seen at the master");
+        }
+        let _ = writeln!(out, ", {} timeouts", self.connections.timeouts);
         let m = &self.messages;
         let _ = writeln!(
             out,
@@ -424,6 +488,9 @@ impl PhaseReport {
                 peers.acks,
                 peers.nacks
             );
+        }
+        for remark in &self.remarks {
+            let _ = writeln!(out, "remark    {}", paint.paint(Tone::Warn, remark));
         }
         let _ = writeln!(out, "own       {}", self.punctuality);
         if let Some(constraint) = &self.constraint {

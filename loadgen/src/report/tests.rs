@@ -1,4 +1,6 @@
 use super::*;
+use crate::measure::{Parts, Standings, Tally};
+use crate::subject::observer::Said;
 
 fn report() -> Report {
     let quantiles = Quantiles {
@@ -18,6 +20,8 @@ fn report() -> Report {
         measured_s: 6.0,
         bound: None,
         clients: Clients { bound: 10_000, holding: 9_999, done: 9_998 },
+        connections: Connections { generator_most: 900, master_most: Some(800), timeouts: 3 },
+        remarks: vec!["the master's loop stood still".into()],
         messages: Messages {
             polls: 3,
             polls_acked: 2,
@@ -65,12 +69,15 @@ fn report() -> Report {
             lost: 1,
             doubled: 0,
             disordered: 0,
+            altered: 0,
+            compared: 4,
             lost_first: vec!["lg-00007.load.test 000000000000000a 4".into()],
             doubled_first: Vec::new(),
             disordered_first: Vec::new(),
+            altered_first: Vec::new(),
         }),
         rows: Vec::new(),
-        samples: Vec::new(),
+        samples: vec![look(100_000, 4096), look(1_300_000, 8192)],
         start_ns: 0,
         master_kills: 0,
         environment: Environment::default(),
@@ -80,10 +87,44 @@ fn report() -> Report {
             descriptors: 20_000,
             cpu_s: 1.5,
             resident_bytes: 40 << 20,
+            read_bytes: 0,
+            written_bytes: 3 << 20,
             bytes_per_client: 1536,
             loop_lag_p99_us: 900,
         },
     }
+}
+
+/// A master whose process has taken so much.
+fn look(cpu_us: u64, read_bytes: u64) -> Sample {
+    let process = Process {
+        cpu_us: BTreeMap::from([("reactor".to_owned(), cpu_us)]),
+        resident_bytes: 5 << 20,
+        read_bytes,
+        written_bytes: 256 * read_bytes,
+        ..Process::default()
+    };
+    Sample { process: Some(process), ..Sample::default() }
+}
+
+#[test]
+fn s1_28_the_most_connections_and_all_timeouts_are_counted() {
+    let mut record = Record::new("load", 0, Parts::default(), 2);
+    let mut tally = Tally::default();
+    for why in ["connect_timeout", "answer_timeout", "refused"] {
+        tally.failed("dial", why);
+    }
+    for (second, connections) in [(1, 30), (2, 500), (3, 20)] {
+        // Two workers, with half of them each.
+        for _ in 0..2 {
+            record.add(Duration::from_secs(second), &tally, connections / 2, 0);
+        }
+    }
+    record.close(Standings::default(), true, |_, _| {});
+    let said = |connections| Some(Said { connections, ..Said::default() });
+    let looks = [said(7), None, said(9), said(8)].map(|said| Sample { said, ..Sample::default() });
+    let found = Connections::of(&record, &looks);
+    assert_eq!(found, Connections { generator_most: 500, master_most: Some(9), timeouts: 12 });
 }
 
 fn check(what: &str, outcome: Outcome) -> Check {
@@ -116,6 +157,10 @@ fn one_screen_says_it_all() {
         "5 reports acked, 5 stored, 1 lost, 0 doubled",
         "lost: lg-00007.load.test 000000000000000a 4",
         "40.0MiB resident (1.5KiB a client)",
+        "0B read, 3.0MiB written",
+        "master    1.2 s CPU, 5.0MiB resident, 4.0KiB read, 1.0MiB written",
+        "open      900 connections at once, 800 seen at the master, 3 timeouts",
+        "the master's loop stood still",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }

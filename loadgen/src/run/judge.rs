@@ -1,15 +1,17 @@
 //! The judgement of a run: what was asked of it, and whether each of that holds.
 
-use super::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario};
+use super::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario, Until};
 use crate::clients::role::VERSION;
-use crate::error::Exit;
-use crate::measure::{Row, Timed, process};
+use crate::error::{Exit, LoadError};
+use crate::kernel::{self, Process};
+use crate::measure::{Row, Timed};
 use crate::report::environment::Environment;
 use crate::report::{
-    Check, Clients, Generator, Messages, Outcome, PhaseReport, Punctuality, Report, SCHEMA,
+    Check, Clients, Connections, Generator, Messages, Outcome, PhaseReport, Punctuality, Report,
+    SCHEMA,
 };
 use crate::subject::constraint::{self, Constraint, Own};
-use crate::subject::{Sample, Target};
+use crate::subject::{Backlog, Sample, Stalls, Target};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ pub(super) fn report(
     let mut reports: Vec<PhaseReport> = Vec::new();
     let mut checks = Vec::new();
     for (config, phase) in scenario.phases.iter().zip(phases) {
-        let report = phase_report(config, load, phase);
+        let report = phase_report(config, load, phase, &checked);
         checks.extend(phase_checks(config, phase, &report, &reports, load));
         reports.push(report);
     }
@@ -36,8 +38,8 @@ pub(super) fn report(
         .unwrap_or_else(|| (Outcome::Reached, achievement(scenario, u64::from(config.clients))));
     let ended = &load.ended;
     let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
-    let resident_bytes = process::resident_bytes();
-    let taken = resident_bytes.saturating_sub(load.resident_before);
+    let own = Process::own();
+    let taken = own.resident_bytes.saturating_sub(load.resident_before);
     let clients = u64::from(config.clients);
     let start = load.began().unwrap_or_default();
     Report {
@@ -64,8 +66,10 @@ pub(super) fn report(
         generator: Generator {
             workers: load.workers() as u64,
             descriptors: load.descriptors as u64,
-            cpu_s: process::cpu_s(),
-            resident_bytes,
+            cpu_s: Duration::from_micros(kernel::own_cpu_us()).as_secs_f64(),
+            resident_bytes: own.resident_bytes,
+            read_bytes: own.read_bytes,
+            written_bytes: own.written_bytes,
             bytes_per_client: taken / clients.max(1),
             loop_lag_p99_us: ended.iter().map(|e| e.loop_lag_p99_us).max().unwrap_or(0),
             loop_lag_max_us: ended.iter().map(|e| e.loop_lag_max_us).max().unwrap_or(0),
@@ -78,7 +82,12 @@ pub(super) fn report(
     }
 }
 
-fn phase_report(config: &PhaseConfig, load: &Load<'_>, phase: &Phase) -> PhaseReport {
+fn phase_report(
+    config: &PhaseConfig,
+    load: &Load<'_>,
+    phase: &Phase,
+    checked: &Checked,
+) -> PhaseReport {
     let tally = phase.record.whole();
     let measured = &phase.record.measured().latencies;
     let count = |what| tally.latencies.count(what);
@@ -103,6 +112,7 @@ fn phase_report(config: &PhaseConfig, load: &Load<'_>, phase: &Phase) -> PhaseRe
             holding: phase.standings.holding,
             done: phase.standings.done,
         },
+        connections: Connections::of(&phase.record, &phase.samples),
         messages: Messages {
             polls: tally.polls,
             polls_acked: count(Timed::Poll),
@@ -121,6 +131,7 @@ fn phase_report(config: &PhaseConfig, load: &Load<'_>, phase: &Phase) -> PhaseRe
             .map(|((place, why), count)| (format!("{place}: {why}"), *count))
             .collect(),
         peers: phase.peers.clone(),
+        remarks: remarks(config, phase, checked),
         constraint: constraint(phase, &punctuality, first, last),
         punctuality,
     }
@@ -140,6 +151,30 @@ pub(crate) fn punctuality(bound: Option<Bound>, patience: Duration, phase: &Phas
         p99_allowed_us,
         max_allowed_us,
     }
+}
+
+/// Whether the master's inbox grew in the part that is judged. Only an even load can tell: one
+/// that comes at once fills it, whatever the master carries.
+#[expect(clippy::cast_precision_loss, reason = "a rate is judged to a percent")]
+pub(super) fn backlog(config: &PhaseConfig, phase: &Phase) -> Option<Backlog> {
+    let Until::Over(_) = config.until else { return None };
+    let length = config.work.length.saturating_sub(config.cool_down.unwrap_or_default());
+    let (from, to) = (phase.start + config.warm_up, phase.start + length);
+    let acked = phase.record.whole().latencies.count(Timed::Report) as f64;
+    let offered = acked / phase.elapsed.as_secs_f64().max(1.0);
+    Backlog::during(&phase.samples, from, to, offered)
+}
+
+/// What was seen of the master that its user should know, whether the goal was reached or not.
+fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String> {
+    let stalls = Stalls::between(&phase.samples).map(|stalls| stalls.to_string());
+    let backlog = backlog(config, phase).map(|backlog| match checked {
+        Checked::Unanswered(LoadError::InboxStuck { left }) => {
+            format!("{backlog} and does not empty: {left} are left")
+        }
+        _ => backlog.to_string(),
+    });
+    stalls.into_iter().chain(backlog).collect()
 }
 
 /// Which resource gave out in a phase, or would.
@@ -219,6 +254,14 @@ fn phase_checks(
             Some(missed) => failed(&what, Outcome::Missed, missed),
         });
     }
+    let what = "the master stores what it takes";
+    checks.push(match backlog(config, phase) {
+        None => held(what),
+        Some(_) => {
+            let detail = "missed: the master stores less than it takes".to_owned();
+            failed(what, Outcome::Missed, detail)
+        }
+    });
     if !config.bad_peers.is_empty() {
         let what = "no good client fails beside bad peers";
         let failures: u64 = report.failures.values().sum();
@@ -243,6 +286,12 @@ fn phase_checks(
             None => held(&what),
             Some(missed) => failed(&what, Outcome::Missed, missed),
         });
+    }
+    // Why it was missed may stand there.
+    for check in checks.iter_mut().filter(|check| check.outcome == Outcome::Missed) {
+        for remark in &report.remarks {
+            check.detail = format!("{}; {remark}", check.detail);
+        }
     }
     checks
 }
@@ -275,8 +324,8 @@ fn truth_checks(checked: &Checked, phases: &[Phase]) -> Vec<Check> {
             stored,
             Outcome::Violated,
             format!(
-                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order",
-                truth.lost, truth.doubled, truth.disordered
+                "VIOLATED: of the acked reports {} are missing in the master's result store, {} are there twice, {} out of order, {} altered",
+                truth.lost, truth.doubled, truth.disordered, truth.altered
             ),
         )),
         Checked::Interrupted => checks.push(check(

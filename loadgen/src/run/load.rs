@@ -8,7 +8,8 @@ use crate::clients::swarm::Acked;
 use crate::clients::work::Goal;
 use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
-use crate::measure::{Record, Standings, process};
+use crate::kernel::Process;
+use crate::measure::{Record, Standings};
 use crate::peers::{Crowd, PeerCounts};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -148,7 +149,7 @@ impl<'a> Load<'a> {
             }
         };
 
-        let resident_before = process::resident_bytes();
+        let resident_before = Process::own().resident_bytes;
         let clock = SystemClock::start();
         let fleet_config = FleetConfig {
             clients,
@@ -463,29 +464,31 @@ impl<'a> Load<'a> {
 
     /// What was acked, into the journal and the ledger.
     fn note(&mut self, acked: Vec<Acked>) -> Result<(), LoadError> {
-        for Acked { client, epoch, seqs } in acked {
+        for Acked { client, epoch, first, digests } in acked {
+            let digests = || digests.iter().copied().map(Some);
             if let Some(journal) = &mut self.journal {
-                let name = self.identities.name(client);
-                for seq in seqs.clone() {
-                    let report = AckedReport { name: name.clone(), epoch: Epoch(epoch), seq };
-                    journal.append(&report)?;
+                let (name, epoch) = (self.identities.name(client), Epoch(epoch));
+                for (seq, digest) in (first..).zip(digests()) {
+                    journal.append(&AckedReport { name: name.clone(), epoch, seq, digest })?;
                 }
             }
-            self.ledger.acked(epoch, seqs, || self.identities.name(client));
+            self.ledger.acked(epoch, first, digests(), || self.identities.name(client));
         }
         self.journal.as_mut().map_or(Ok(()), Journal::flush)?;
         Ok(())
     }
 
     /// Waits until the master's inbox is empty, and compares what it stored with what it acked.
+    /// An inbox that has grown under the load is not waited for for long.
     ///
     /// # Errors
     /// A worker cannot go on; a master that does not answer is a result.
-    pub fn check(&mut self) -> Result<Checked, LoadError> {
+    pub fn check(&mut self, has_grown: bool) -> Result<Checked, LoadError> {
         let Some(control) = self.control.clone() else { return Ok(Checked::NotAsked) };
         // What is acked from here on is not part of the question.
         let mut ledger = std::mem::take(&mut self.ledger);
-        let mut inbox = InboxWait::new(self.clock.now().at);
+        let now = self.clock.now().at;
+        let mut inbox = if has_grown { InboxWait::for_grown(now) } else { InboxWait::new(now) };
         let mut next = Instant(0);
         self.progress.say("waiting until the master's inbox is empty");
         loop {

@@ -1,8 +1,8 @@
 //! Which resource gave out first, or would: the one that was used to the largest share of what
 //! there is of it.
 
-use super::kernel::Tcp;
 use super::observer::Sample;
+use crate::kernel::{Process, Tcp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -106,7 +106,7 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     let mut all = own.processors;
     if let (Some(before), Some(after)) = (&first.process, &last.process) {
         let cpu = |name: &str| {
-            let of = |process: &super::kernel::Process| process.cpu_us.get(name).copied();
+            let of = |process: &Process| process.cpu_us.get(name).copied();
             share(of(after).unwrap_or(0).saturating_sub(of(before).unwrap_or(0)))
         };
         let reactor = cpu("reactor");
@@ -165,7 +165,6 @@ const INBOX_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use super::super::kernel::Process;
     use super::super::observer::Said;
     use super::*;
 

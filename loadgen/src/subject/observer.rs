@@ -1,7 +1,7 @@
 //! Looks at the master once a second, on a thread of its own: a master that does not answer
 //! must not stop the clock of the run.
 
-use super::kernel::{Process, Tcp};
+use crate::kernel::{Process, Tcp};
 use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use engine::time::Instant;
@@ -47,6 +47,7 @@ impl Sample {
 
 /// What a master says of itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Said {
     /// Reports accepted and not yet in the result store.
     pub inbox_records: u64,
@@ -56,6 +57,10 @@ pub struct Said {
     pub connections: u64,
     /// 99th percentile of a turn of its loop since its start, microseconds.
     pub loop_lag_p99_us: u64,
+    /// The longest turn since its start, microseconds.
+    pub loop_lag_max_us: u64,
+    /// Turns of 100 ms or longer since its start.
+    pub stalls: u64,
     /// Connections that it accepted since its start.
     pub accepted: u64,
     /// Times that it could accept nothing for want of descriptors.
@@ -143,6 +148,8 @@ pub fn look(watched: &Watched, clock: SystemClock) -> Sample {
             inbox_bytes: status.inbox_bytes,
             connections: status.connections,
             loop_lag_p99_us: status.loop_lag_p99_us,
+            loop_lag_max_us: counter("lag_max_us"),
+            stalls: counter("stalls"),
             accepted: counter("accepted"),
             accept_pauses: counter("accept_pauses"),
             commits: counter("commits"),

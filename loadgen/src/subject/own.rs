@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -29,6 +30,8 @@ pub struct OwnConfig {
     pub parent: PathBuf,
     /// The program; `None`: the `drover` beside this one.
     pub program: Option<PathBuf>,
+    /// Each of its commits takes so much longer, as on a slow disk.
+    pub slow_disk: Option<Duration>,
 }
 
 /// The policy that distributes a payload.
@@ -39,6 +42,7 @@ const PAYLOAD_YAML: &str = "resources:\n  - file: /opt/drover/payload\n    sourc
 pub struct OwnMaster {
     dir: TempDir,
     program: PathBuf,
+    slow_disk: Option<Duration>,
     addr: SocketAddr,
     child: Option<Child>,
 }
@@ -63,7 +67,8 @@ impl OwnMaster {
         })?;
         // Any port at first; the one that the kernel gives is kept when it starts again.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let mut own = Self { dir, program, addr, child: None };
+        let slow_disk = config.slow_disk;
+        let mut own = Self { dir, program, slow_disk, addr, child: None };
         init(&InitArgs { dir: own.dir.path().to_owned(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
@@ -152,7 +157,8 @@ impl OwnMaster {
         write().map_err(|error| failed(&format!("cannot write {}", path.display()), error))
     }
 
-    /// Starts the process, and waits until it answers.
+    /// Starts the process, and waits until it answers. It ends with the thread that calls this,
+    /// however that ends: nobody would end it later.
     ///
     /// # Errors
     /// It cannot be started, or ends at once.
@@ -160,12 +166,13 @@ impl OwnMaster {
         let log =
             fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("log"));
         let log = log.map_err(|error| failed("cannot write its log", error))?;
-        let child = Command::new(&self.program)
-            .args(["master", "--config"])
-            .arg(self.dir.path().join("master.toml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
+        let mut command = Command::new(&self.program);
+        command.args(["master", "--config"]).arg(self.dir.path().join("master.toml"));
+        if let Some(delay) = self.slow_disk {
+            command.arg("--slow-disk").arg(format!("{}ms", delay.as_millis()));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let child = die_with_us(&mut command)
             .spawn()
             .map_err(|error| failed(&format!("cannot start {}", self.program.display()), error))?;
         let child = self.child.insert(child);
@@ -220,6 +227,26 @@ impl Drop for OwnMaster {
     fn drop(&mut self) {
         // What it holds is thrown away, so nothing is lost by a hard end.
         let _ = self.kill();
+    }
+}
+
+/// Has the kernel kill the process when the thread that starts it ends.
+#[allow(unsafe_code)]
+fn die_with_us(command: &mut Command) -> &mut Command {
+    let us = std::process::id();
+    // SAFETY: between fork and exec it makes two system calls, and touches no memory but its own
+    // stack.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // Whoever ended before that call sends no signal any more.
+            if u32::try_from(libc::getppid()) != Ok(us) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            Ok(())
+        })
     }
 }
 

@@ -1,9 +1,11 @@
-//! The acked reports on disk, one a line: `name incarnation number`. It survives the death of
+//! The acked reports on disk, one a line: `name incarnation number digest`, the digest left out by
+//! earlier versions. It survives the death of
 //! the master and of the generator, and can be checked again later.
 
 use engine::ids::{Epoch, HostName};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 /// A report that the master has acked.
@@ -15,6 +17,8 @@ pub struct AckedReport {
     pub epoch: Epoch,
     /// Its number there.
     pub seq: u64,
+    /// What it said; a journal of an earlier version does not tell.
+    pub digest: Option<NonZeroU32>,
 }
 
 /// Bytes read at once from the end, to find a line that was cut short.
@@ -32,7 +36,7 @@ pub enum JournalError {
         error: io::Error,
     },
     /// A line is none of ours.
-    #[error("{}:{line}: expected `name incarnation number`; is this a journal of loadgen?", .path.display())]
+    #[error("{}:{line}: expected `name incarnation number digest`; is this a journal of loadgen?", .path.display())]
     Line {
         /// The file.
         path: PathBuf,
@@ -73,8 +77,12 @@ impl Journal {
     /// # Errors
     /// The file cannot be written.
     pub fn append(&mut self, report: &AckedReport) -> Result<(), JournalError> {
-        let AckedReport { name, epoch, seq } = report;
-        writeln!(self.out, "{name} {:016x} {seq}", epoch.0).map_err(|error| self.failed(error))
+        let AckedReport { name, epoch, seq, digest } = report;
+        let written = match digest {
+            Some(digest) => writeln!(self.out, "{name} {:016x} {seq} {digest:08x}", epoch.0),
+            None => writeln!(self.out, "{name} {:016x} {seq}", epoch.0),
+        };
+        written.map_err(|error| self.failed(error))
     }
 
     /// Hands what was added to the operating system: from then on it survives this process.
@@ -129,7 +137,11 @@ fn parse(line: &[u8]) -> Option<AckedReport> {
     let name = HostName::parse(fields.next()?.as_bytes()).ok()?;
     let epoch = Epoch(u64::from_str_radix(fields.next()?, 16).ok()?);
     let seq = fields.next()?.parse().ok()?;
-    fields.next().is_none().then_some(AckedReport { name, epoch, seq })
+    let digest = match fields.next() {
+        Some(field) => Some(NonZeroU32::new(u32::from_str_radix(field, 16).ok()?)?),
+        None => None,
+    };
+    fields.next().is_none().then_some(AckedReport { name, epoch, seq, digest })
 }
 
 #[cfg(test)]
@@ -138,7 +150,8 @@ mod tests {
     use std::fs;
 
     fn report(seq: u64) -> AckedReport {
-        AckedReport { name: HostName::parse(b"lg-1.x").unwrap(), epoch: Epoch(0xfeed), seq }
+        let digest = u32::try_from(seq % 3).ok().and_then(NonZeroU32::new);
+        AckedReport { name: HostName::parse(b"lg-1.x").unwrap(), epoch: Epoch(0xfeed), seq, digest }
     }
 
     fn read_all(path: &Path) -> Result<Vec<u64>, JournalError> {
@@ -155,7 +168,10 @@ mod tests {
         journal.flush().unwrap();
         // The generator dies here: nothing is closed in order.
         std::mem::forget(journal);
-        assert_eq!(read_all(&path).unwrap(), (1..=1000).collect::<Vec<_>>());
+        let mut found = Vec::new();
+        read(&path, |report| found.push(report.clone())).unwrap();
+        // Every third one has no digest, as in a journal of an earlier version.
+        assert_eq!(found, (1..=1000).map(report).collect::<Vec<_>>());
     }
 
     #[test]
@@ -185,8 +201,10 @@ mod tests {
     fn another_file_is_refused_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
-        fs::write(&path, "lg-1.x 1 1\nno journal\n").unwrap();
-        assert!(matches!(read_all(&path), Err(JournalError::Line { line: 2, .. })));
+        for line in ["no journal", "lg-1.x 1 2 digest", "lg-1.x 1 2 00000000", "lg-1.x 1 2 1 x"] {
+            fs::write(&path, format!("lg-1.x 1 1\n{line}\n")).unwrap();
+            assert!(matches!(read_all(&path), Err(JournalError::Line { line: 2, .. })), "{line}");
+        }
         assert!(matches!(read_all(&dir.path().join("none")), Err(JournalError::Io { .. })));
     }
 }

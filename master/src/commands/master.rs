@@ -1,7 +1,8 @@
 //! `drover master`: the daemon's process.
 
 use super::{Context, Exit, Failure};
-use crate::{daemon, descriptors};
+use crate::daemon::{self, Wiring};
+use crate::descriptors;
 use engine::logging;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -11,7 +12,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// The configuration is wrong, or the daemon cannot start.
-pub fn run(context: &Context, level: log::LevelFilter) -> Result<Exit, Failure> {
+pub fn run(
+    context: &Context,
+    level: log::LevelFilter,
+    wiring: &impl Wiring,
+) -> Result<Exit, Failure> {
     let mut config = context.config()?;
     logging::to_stderr(level);
     private_dir(&config.state_dir)?;
@@ -28,7 +33,7 @@ pub fn run(context: &Context, level: log::LevelFilter) -> Result<Exit, Failure> 
         config.limits.connections_max = connections;
     }
     private_dir(&crate::daemon::inbox_dir(&config.state_dir))?;
-    daemon::run(config)?;
+    daemon::run(config, wiring)?;
     Ok(Exit::Done)
 }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 /// Why a command was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,7 +170,7 @@ pub struct ReportDetail {
     pub results: Vec<ResultRow>,
 }
 
-/// Who sent a stored report, and as which of its own.
+/// Who sent a stored report, as which of its own, and whether it is what was sent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StoredId {
     /// The origin's host name.
@@ -179,6 +180,10 @@ pub struct StoredId {
     pub epoch: u64,
     /// Its number there.
     pub seq: u64,
+    /// `Report::digest` of what the result store has of it; a master that is older than this
+    /// field tells none.
+    #[serde(default)]
+    pub digest: Option<NonZeroU32>,
 }
 
 /// Some ids, in the order in which they were stored.

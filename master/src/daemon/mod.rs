@@ -10,12 +10,14 @@ mod role;
 mod services;
 mod status;
 mod strangers;
+mod wiring;
 
 pub use claims::{Claim, Claims};
 pub use hosts::{CLOCK_SKEW_MAX_MS, Heard, HostCounts, Hosts, Polled};
 pub use published::Published;
 pub use role::{Effect, MasterOptions, MasterRole, RoleMail, VERSION};
 pub use services::MasterServices;
+pub use wiring::{Direct, MasterHost, SlowDisk, Wiring};
 
 use crate::commands::{Exit, Failure};
 use crate::config::MasterConfig;
@@ -28,7 +30,7 @@ use engine::ids::{Epoch, HostName, Revision};
 use engine::node::io::{Listener, Mail};
 use engine::node::{Downstream, DownstreamLimits, Node, Parts};
 use engine::queue::inbox::{Inbox, InboxConfig};
-use engine::queue::lmdb::{LmdbConfig, machine_identity};
+use engine::queue::lmdb::{LmdbConfig, LmdbStore, machine_identity};
 use engine::queue::thread::StoreHandle;
 use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
 use engine::resolver::TableFile;
@@ -64,8 +66,8 @@ pub fn inbox_dir(state_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// It cannot start: an address in use, a store that cannot be opened, a damaged release.
-pub fn run(config: MasterConfig) -> Result<(), Failure> {
-    start(config, true, |addr| log::info!("drover {VERSION} listens on {addr}"))
+pub fn run(config: MasterConfig, wiring: &impl Wiring) -> Result<(), Failure> {
+    start_with(config, wiring, true, |addr| log::info!("drover {VERSION} listens on {addr}"))
 }
 
 /// The same for a test that starts a master as a thread: without signals, told the address
@@ -75,6 +77,15 @@ pub fn run(config: MasterConfig) -> Result<(), Failure> {
 /// As [`run`].
 pub fn start(
     config: MasterConfig,
+    signals: bool,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), Failure> {
+    start_with(config, &Direct, signals, listening)
+}
+
+fn start_with(
+    config: MasterConfig,
+    wiring: &impl Wiring,
     signals: bool,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
@@ -89,10 +100,11 @@ pub fn start(
         identity: machine_identity(Path::new(MACHINE_ID)),
         ..LmdbConfig::new(inbox_dir(&config.state_dir))
     };
-    let post = mailbox.clone();
     let (store, state) =
-        StoreHandle::open(store_config, move |event| post.post(Mail::Store(event)))
-            .map_err(|error| Failure::new(error, Exit::Failed))?;
+        LmdbStore::open(store_config).map_err(|error| Failure::new(error, Exit::Failed))?;
+    let post = mailbox.clone();
+    let store = StoreHandle::start(wiring.store(store), move |event| post.post(Mail::Store(event)))
+        .map_err(failed("the store thread"))?;
     if state.set_aside > 0 {
         log::warn!(
             "this machine is a copy of another: {} records of its inbox were set aside",
@@ -138,7 +150,7 @@ pub fn start(
     let post = mailbox.clone();
     let keep =
         (config.keep_days > 0).then(|| Duration::from_secs(u64::from(config.keep_days) * 86_400));
-    let sink = SinkThread::start(sink, keep, move |event: SinkEvent| {
+    let sink = SinkThread::start(wiring.sink(sink), keep, move |event: SinkEvent| {
         post.post_role(RoleMail::Sink(event))
     })
     .map_err(failed("the sink's thread"))?;
@@ -177,10 +189,11 @@ pub fn start(
     let store_metrics = store.metrics();
     let services =
         MasterServices { store, blobs, resolver, sink, loader, mailbox: mailbox.clone() };
+    let host = wiring.host(node);
     let mut reactor =
-        Reactor::new(poller, mailbox.clone(), node, services, clock, config.limits.limits());
+        Reactor::new(poller, mailbox.clone(), host, services, clock, config.limits.limits());
     let metrics = reactor.metrics();
-    reactor.host_mut().with_role(now, |role, cx| {
+    reactor.host_mut().as_mut().with_role(now, |role, cx| {
         role.start(metrics, store_metrics, cx);
         role.handle_loaded(loaded, cx);
         for (name, seen, held) in &remembered {

@@ -25,8 +25,12 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
         all.insert("dials_in_flight".into(), down.in_flight() as u64);
         all.insert("dials_queued".into(), down.queued() as u64);
     }
+    all.extend(node.connections_by_use().map(|(name, n)| (name.to_owned(), n)));
     if let Some(inbox) = &node.inbox {
         all.insert("quarantined".into(), inbox.quarantined());
+        all.insert("inbox_uncommitted".into(), inbox.uncommitted() as u64);
+        all.insert("inbox_parked".into(), inbox.parked() as u64);
+        all.insert("inbox_waiting".into(), inbox.depth().waiting);
     }
     all.insert("identity_conflict".into(), role.hosts().claims().count);
     all

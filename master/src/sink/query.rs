@@ -6,7 +6,7 @@ use crate::control::{
     ResultRow, StoredId,
 };
 use engine::time::WallMs;
-use engine::wire::message::{outcome, trigger};
+use engine::wire::message::{Report, ResourceResult, outcome, trigger};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 /// Rows of one page: far below the 8 MiB that a control frame may have.
@@ -36,7 +36,7 @@ pub enum Query {
         /// Its number.
         id: i64,
     },
-    /// Ids of all stored reports, in the order in which they were stored.
+    /// Ids and digests of all stored reports, in the order in which they were stored.
     Ids {
         /// Only those behind this.
         after: Option<i64>,
@@ -251,45 +251,75 @@ fn report(db: &Connection, id: i64) -> rusqlite::Result<Option<ReportDetail>> {
     let Some(report) = db.prepare_cached(&sql)?.query_row([id], report_row).optional()? else {
         return Ok(None);
     };
-    let results = db
-        .prepare_cached(
-            "SELECT resource, outcome, before, after, error, duration_us, output
-             FROM results WHERE report = ?1 ORDER BY place",
-        )?
-        .query_map([id], |row| {
-            Ok(ResultRow {
-                resource: lossy(row, "resource")?,
-                outcome: outcome::name(row.get("outcome")?).to_owned(),
-                before: row.get("before")?,
-                after: row.get("after")?,
-                error: row.get("error")?,
-                duration_us: number(row, "duration_us")?,
-                output: lossy(row, "output")?,
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+    let shown = |result: ResourceResult| ResultRow {
+        resource: lossy(&result.id),
+        outcome: outcome::name(result.outcome).to_owned(),
+        before: result.before,
+        after: result.after,
+        error: result.error,
+        duration_us: result.duration_us,
+        output: lossy(&result.output),
+    };
+    let results = results(db, id)?.into_iter().map(shown).collect();
     Ok(Some(ReportDetail { report, results }))
 }
+
+/// What became of the resources of a report, in its own order.
+const RESULTS: &str = "SELECT resource, outcome, before, after, error, duration_us, output
+     FROM results WHERE report = ?1 ORDER BY place";
 
 fn ids(db: &Connection, after: Option<i64>) -> rusqlite::Result<IdsPage> {
     let rows: Vec<(i64, StoredId)> = db
         .prepare_cached(
-            "SELECT reports.id, hosts.name, epoch, seq
+            "SELECT reports.id, hosts.name, epoch, seq, started_ms, revision, trigger,
+                 duration_us, busy_us, checked, note
              FROM reports JOIN streams ON streams.id = reports.stream
              JOIN hosts ON hosts.id = streams.host
              WHERE reports.id > ?1 ORDER BY reports.id LIMIT ?2",
         )?
         .query_map([after.unwrap_or(0), IDS_PAGE as i64], |row| {
-            let id = StoredId {
+            let id = row.get("id")?;
+            let stored = StoredId {
                 name: row.get("name")?,
                 epoch: number(row, "epoch")?,
                 seq: number(row, "seq")?,
+                digest: Some(as_sent(row, results(db, id)?)?.digest()),
             };
-            Ok((row.get("id")?, id))
+            Ok((id, stored))
         })?
         .collect::<rusqlite::Result<_>>()?;
     let next = rows.last().filter(|_| rows.len() == IDS_PAGE).map(|(id, _)| *id);
     Ok(IdsPage { ids: rows.into_iter().map(|(_, id)| id).collect(), next })
+}
+
+/// The report as its host sent it, put together again from the columns.
+fn as_sent(row: &Row<'_>, results: Vec<ResourceResult>) -> rusqlite::Result<Report> {
+    Ok(Report {
+        revision: number(row, "revision")?,
+        trigger: row.get("trigger")?,
+        started_ms: number(row, "started_ms")?,
+        duration_us: number(row, "duration_us")?,
+        busy_us: number(row, "busy_us")?,
+        checked: row.get("checked")?,
+        results,
+        note: text(row, "note")?,
+    })
+}
+
+fn results(db: &Connection, report: i64) -> rusqlite::Result<Vec<ResourceResult>> {
+    db.prepare_cached(RESULTS)?
+        .query_map([report], |row| {
+            Ok(ResourceResult {
+                id: bytes(row, "resource")?,
+                outcome: row.get("outcome")?,
+                before: text(row, "before")?,
+                after: text(row, "after")?,
+                error: text(row, "error")?,
+                duration_us: number(row, "duration_us")?,
+                output: bytes(row, "output")?,
+            })
+        })?
+        .collect()
 }
 
 fn counts(db: &Connection, before: i64, revision: i64) -> rusqlite::Result<HostCounts> {
@@ -344,8 +374,17 @@ fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u64>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
 }
 
-fn lossy(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
-    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_blob()?).into_owned())
+fn bytes(row: &Row<'_>, column: &str) -> rusqlite::Result<Vec<u8>> {
+    Ok(row.get_ref(column)?.as_bytes()?.to_vec())
+}
+
+/// A text; one that was damaged is still read, so that it can be shown, and told by its digest.
+fn text(row: &Row<'_>, column: &str) -> rusqlite::Result<String> {
+    Ok(lossy(&bytes(row, column)?))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn trigger_name(number: u8) -> &'static str {

@@ -62,7 +62,13 @@ fn records(from: u64, to: u64) -> Vec<Record> {
 fn stored_id(record: &Record) -> StoredId {
     let frame = engine::wire::Frame::parse(&record.frame).unwrap();
     let origin = frame.route().unwrap().origin().unwrap();
-    StoredId { name: origin.name.to_string(), epoch: origin.epoch.0, seq: origin.seq }
+    let report: Report = engine::release::decode(frame.body()).unwrap();
+    StoredId {
+        name: origin.name.to_string(),
+        epoch: origin.epoch.0,
+        seq: origin.seq,
+        digest: Some(report.digest()),
+    }
 }
 
 fn open(path: &Path) -> SqliteSink {
@@ -118,6 +124,39 @@ fn s1_26_duplicates_are_removed_also_after_a_restart() {
     assert_eq!(again, Appended { upto: 29, duplicates: 20, ..Appended::default() });
     let wanted: Vec<StoredId> = batch.iter().map(stored_id).collect();
     assert_eq!(all_ids(&mut sink), wanted);
+}
+
+/// The digest is of what lies in the columns: whoever changes one of them is found out.
+#[test]
+fn each_column_of_a_stored_report_counts_in_its_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&dir.path().join("results.sqlite"));
+    let record = records(0, 1).remove(0);
+    sink.append(std::slice::from_ref(&record)).unwrap();
+    let whole = stored_id(&record).digest;
+    assert_eq!(all_ids(&mut sink)[0].digest, whole);
+    for change in [
+        "UPDATE reports SET started_ms = started_ms + 1",
+        "UPDATE reports SET revision = revision + 1",
+        "UPDATE reports SET trigger = trigger + 1",
+        "UPDATE reports SET duration_us = duration_us + 1",
+        "UPDATE reports SET busy_us = busy_us + 1",
+        "UPDATE reports SET checked = checked + 1",
+        "UPDATE reports SET note = 'A note'",
+        "DELETE FROM results",
+        "UPDATE results SET resource = x'00'",
+        "UPDATE results SET outcome = outcome + 1",
+        "UPDATE results SET before = before || ' '",
+        "UPDATE results SET after = cast(x'ff' AS TEXT)",
+        "UPDATE results SET error = 'x'",
+        "UPDATE results SET duration_us = duration_us + 1",
+        "UPDATE results SET output = x'00'",
+    ] {
+        sink.db.execute_batch(&format!("SAVEPOINT whole; {change}")).unwrap();
+        assert_ne!(all_ids(&mut sink)[0].digest, whole, "{change}");
+        sink.db.execute_batch("ROLLBACK TO whole; RELEASE whole").unwrap();
+    }
+    assert_eq!(all_ids(&mut sink)[0].digest, whole);
 }
 
 #[test]

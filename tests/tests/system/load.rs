@@ -2,13 +2,16 @@
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 use tests::system::{Daemon, binary, output};
 
 /// `loadgen` with a master of its own, below a directory of the test.
-fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
+pub(super) fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary("loadgen"));
     command.args(arguments);
     // Its port is whatever is free: other tests load their masters at the same time.
@@ -16,7 +19,7 @@ fn loadgen(dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-fn report(output: &Output) -> Value {
+pub(super) fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
 }
@@ -78,6 +81,131 @@ fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
     let truth = &report["truth"];
     assert!(truth["acked"].as_u64().unwrap() >= 800, "{truth}");
     assert_eq!((truth["lost"].as_u64(), truth["doubled"].as_u64()), (Some(0), Some(0)));
+}
+
+/// All that comes at once stands at once: how many did, and whether any of them was given up,
+/// counts; how long it took is told, and no reason to fail.
+#[test]
+fn s1_28_a_storm_tells_how_many_connections_stood_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["storm", "--own-master", "--clients", "400", "--json"];
+    let done = output(&mut loadgen(dir.path(), &arguments));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let connections = &report["connections"];
+    let most = connections["generator_most"].as_u64().unwrap();
+    // Each client has at most its own delivery and the master's dial.
+    assert!((100..=800).contains(&most), "{connections}");
+    assert!(connections["master_most"].as_u64().unwrap() > 0, "{connections}");
+    assert_eq!(connections["timeouts"], 0, "{connections}");
+    assert!(report["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
+}
+
+#[test]
+fn s1_65_cpu_and_io_of_master_and_generator_are_told_apart() {
+    // Where the build lies is a disk; a temporary directory may be memory.
+    let dir = binary("loadgen").parent().unwrap().to_owned();
+    let dir = tempfile::tempdir_in(dir).unwrap();
+    let load =
+        ["--clients", "100", "--interval", "200ms", "--for", "3s", "--reports-per-poll", "1"];
+    let journal = dir.path().join("journal");
+    let mut command = loadgen(dir.path(), &["steady", "--own-master", "--json"]);
+    let done = output(command.args(load).arg("--journal").arg(&journal));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let samples = report["samples"].as_array().unwrap();
+    let (first, last) = (&samples[0]["process"], &samples[samples.len() - 1]["process"]);
+    let since = |name: &str| last[name].as_u64().unwrap() - first[name].as_u64().unwrap();
+    // 1,500 reports, in the log and in the result store.
+    assert!(since("written_bytes") >= 2 * 1500 * 200, "{first} {last}");
+    let cpu = |process: &Value, thread: &str| process["cpu_us"][thread].as_u64().unwrap();
+    assert!(cpu(last, "reactor") > cpu(first, "reactor"), "{first} {last}");
+    assert!(cpu(last, "sink") > 0 && last["cpu_us"]["store"].is_u64(), "{last}");
+    let own = &report["generator"];
+    let journal = journal.metadata().unwrap().len();
+    assert!(own["cpu_s"].as_f64().unwrap() > 0.0, "{own}");
+    assert!(own["written_bytes"].as_u64().unwrap() >= journal, "{own}");
+}
+
+/// An operator looks at a master that is stormed: the counters come, and tell what goes on.
+#[test]
+fn s1_70_counters_are_read_while_thousands_connect() {
+    const CLIENTS: u64 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["storm", "--own-master", "--clients", "3000"];
+    let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
+    run.wait_line("3000 clients of");
+    let config = dir.path().join(&entries(dir.path())[0]).join("master.toml");
+    let mut ask = Command::new(binary("drover"));
+    ask.args(["status", "--json", "--config"]).arg(config);
+    let mut looks = Vec::new();
+    loop {
+        let done = output(&mut ask);
+        // The load is over, and its master with it.
+        let Ok(status) = serde_json::from_slice::<Value>(&done.stdout) else { break };
+        looks.push(status["counters"].clone());
+    }
+    let ended = run.wait_end(Duration::from_secs(60));
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let count = |look: &Value, name: &str| look[name].as_u64().unwrap_or(0);
+    let stormed = |look: &&Value| (1..CLIENTS).contains(&count(look, "frames_in_Poll"));
+    let midst = looks.iter().find(stormed).unwrap_or_else(|| panic!("none in it: {looks:#?}"));
+    // Connections by use, dials, queues, the loop, and what came by its kind.
+    for name in [
+        "connections",
+        "connections_inbound",
+        "connections_downstream",
+        "dials_in_flight",
+        "dials_queued",
+        "inbox_uncommitted",
+        "inbox_parked",
+        "inbox_waiting",
+        "stalls",
+        "lag_p99_us",
+        "lag_max_us",
+    ] {
+        assert!(midst[name].is_u64(), "{name} is not told: {midst:#}");
+    }
+    let most = looks.iter().map(|look| count(look, "connections_inbound")).max();
+    assert!(most > Some(0), "no look saw a client: {looks:#?}");
+    assert!(count(midst, "accepted") > 0 && count(midst, "frames_in_BindReq") > 0, "{midst:#}");
+}
+
+/// Nobody is left to end it: a load that goes on would be charged to the next one.
+#[test]
+fn a_master_of_its_own_ends_with_a_generator_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments =
+        ["steady", "--own-master", "--clients", "20", "--interval", "200ms", "--for", "10m"];
+    let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
+    run.wait_line("20 of 20 bound");
+    let own = entries(dir.path());
+    let control = dir.path().join(&own[0]).join("control.sock");
+    let mut connection = UnixStream::connect(&control).unwrap();
+    run.signal(Signal::SIGKILL);
+    let killed = run.wait_end(Duration::from_secs(30));
+    assert_eq!(killed.status.signal(), Some(Signal::SIGKILL as i32));
+    // The kernel closes what the master had open. By itself the master would do so in a minute.
+    connection.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let ended = connection.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(ended, Ok(0) | Err(ErrorKind::ConnectionReset)), "{ended:?}: it still runs");
+    assert!(UnixStream::connect(&control).is_err(), "somebody still listens");
+}
+
+#[test]
+fn s1_66_a_slow_disk_is_named_as_what_binds_the_master() {
+    let dir = tempfile::tempdir().unwrap();
+    let load =
+        ["--clients", "200", "--interval", "500ms", "--for", "5s", "--reports-per-poll", "1"];
+    let arguments = ["steady", "--own-master", "--slow-disk", "20ms", "--json"];
+    let done = output(loadgen(dir.path(), &arguments).args(load));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    let constraint = &report["constraint"];
+    assert_eq!(constraint["resource"], "commit_wait", "{constraint}");
+    assert!(constraint["used"].as_f64().unwrap() >= 0.85, "it binds: {constraint}");
+    let last = report["samples"].as_array().unwrap().last().unwrap();
+    assert!(last["said"]["commit_p99_us"].as_u64().unwrap() >= 20_000, "{last}");
 }
 
 /// The generator is stopped for longer than the bound: what it measured is its own sleep.

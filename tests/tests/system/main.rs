@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod faults;
 mod happy;
 mod idle;
 mod killed;

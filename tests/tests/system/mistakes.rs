@@ -477,7 +477,7 @@ fn mistakes_with_the_load_generator() {
             "a journal that is none",
             &["check", "--journal", &journal, "--control", &socket],
             1,
-            "expected `name incarnation number`; is this a journal of loadgen?",
+            "expected `name incarnation number digest`; is this a journal of loadgen?",
         ),
     ] {
         check(name, &output(Command::new(binary("loadgen")).args(arguments)), exit, &[says]);

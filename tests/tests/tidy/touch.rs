@@ -76,6 +76,18 @@ fn sqlite_is_touched_in_one_place() {
     });
 }
 
+/// What stands in quotes is no code, so the words of a path are looked for in the text.
+#[test]
+fn the_load_generator_reads_proc_in_one_place() {
+    let is_of_loadgen = |file: &&SourceFile| {
+        file.path.starts_with("loadgen/src/") && !file.path.starts_with("loadgen/src/kernel/")
+    };
+    let files = SourceFile::product_rust();
+    let reads = files.iter().filter(is_of_loadgen).filter(|file| file.text.contains("\"/proc"));
+    let found: Vec<String> = reads.map(|file| file.path.clone()).collect();
+    assert_none(&found, "ask loadgen/src/kernel/ for it");
+}
+
 #[test]
 fn threads_are_started_in_few_places() {
     check(&Rule {

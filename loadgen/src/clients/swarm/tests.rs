@@ -46,12 +46,14 @@ fn acked_reports_are_told_once_with_their_own_names() {
     let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
     let acked = bench.swarm.take_acked().into_iter();
     let mut acked: Vec<_> = acked
-        .flat_map(|a| a.seqs.map(move |seq| (a.client, a.epoch, seq)))
-        .map(|(client, epoch, seq)| (identities.name(client), epoch, seq))
+        .flat_map(|a| {
+            let name = identities.name(a.client);
+            (a.first..).zip(a.digests).map(move |(seq, said)| (name.clone(), a.epoch, seq, said))
+        })
         .collect();
     acked.sort();
     assert_eq!(acked.len(), 50);
-    let mut epochs: Vec<_> = acked.iter().map(|(_, epoch, _)| *epoch).collect();
+    let mut epochs: Vec<_> = acked.iter().map(|(_, epoch, ..)| *epoch).collect();
     epochs.sort_unstable();
     epochs.dedup();
     assert_eq!(epochs.len(), 50, "an incarnation each");

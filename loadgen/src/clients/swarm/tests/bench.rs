@@ -6,13 +6,14 @@ use crate::clients::work::{Goal, Pace, Work};
 use engine::delivery::ack;
 use engine::ids::{ConnId, DialId, Epoch, HostName, Origin};
 use engine::node::io::{CloseReason, Host, Input, Listener, Output, PeerAddr};
-use engine::release::Assignment;
+use engine::release::{Assignment, decode};
 use engine::sign::SigningKey;
 use engine::time::{Instant, Now, WallMs};
-use engine::wire::message::{BindReq, BindResp, Manifest, Poll};
+use engine::wire::message::{BindReq, BindResp, Manifest, Poll, Report};
 use engine::wire::{Body, Frame, FrameBuf, Kind, RouteBuf, access, encode};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The master answers after this.
@@ -76,8 +77,8 @@ pub struct Bench {
     pub failing_dials: u32,
     /// Addresses that were dialled from.
     pub sources: Vec<IpAddr>,
-    /// Reports received: name, epoch, seq.
-    pub reports: Vec<(HostName, u64, u64)>,
+    /// Reports received: name, epoch, seq, and what each says.
+    pub reports: Vec<(HostName, u64, u64, NonZeroU32)>,
     /// Refusals received for what was dialled back.
     pub nacks: u32,
     /// From a client's dial to the answer to its poll.
@@ -287,7 +288,11 @@ impl Bench {
                     frames.push(self.manifest(origin.name.clone(), self.revision));
                 }
             }
-            Kind::REPORT => self.reports.push((origin.name.clone(), origin.epoch.0, origin.seq)),
+            Kind::REPORT => {
+                let report: Report = decode(frame.body()).unwrap();
+                let (name, digest) = (origin.name.clone(), report.digest());
+                self.reports.push((name, origin.epoch.0, origin.seq, digest));
+            }
             Kind::BIND_ACK => {}
             other => panic!("a client sends {other}"),
         }

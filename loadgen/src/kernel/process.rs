@@ -1,0 +1,145 @@
+//! What a process takes of the machine.
+
+use super::{line, number, text};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// Clock ticks a second in `/proc`: 100 on every Linux that Drover is for.
+const TICK_US: u64 = 10_000;
+
+/// What a process takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// CPU time by the names of its threads, microseconds since its start. The first thread, which
+    /// bears the program's name, is `reactor`: it is the one with the master's loop.
+    pub cpu_us: BTreeMap<String, u64>,
+    /// Resident memory, bytes.
+    pub resident_bytes: u64,
+    /// Of that, what is no file's: what the program itself has taken.
+    pub anonymous_bytes: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Most descriptors that it may have.
+    pub descriptors_max: u64,
+    /// Bytes that it had read from disks since its start.
+    #[serde(default)]
+    pub read_bytes: u64,
+    /// Bytes that it had written to disks since its start, or will have once the system does so.
+    #[serde(default)]
+    pub written_bytes: u64,
+}
+
+impl Process {
+    /// As it stands; `None` if there is no such process, or it is somebody else's.
+    #[must_use]
+    pub fn read(pid: u32) -> Option<Self> {
+        let mut cpu_us = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+            let Some((name, took)) = thread(&text(task.path().join("stat"))) else { continue };
+            let is_first = task.file_name().to_str() == Some(pid.to_string().as_str());
+            *cpu_us.entry(if is_first { "reactor".to_owned() } else { name }).or_default() += took;
+        }
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let io = text(format!("/proc/{pid}/io"));
+        let limits = text(format!("/proc/{pid}/limits"));
+        Some(Self {
+            cpu_us,
+            resident_bytes: 1024 * number(&status, "VmRSS:").unwrap_or(0),
+            anonymous_bytes: 1024 * number(&status, "RssAnon:").unwrap_or(0),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64,
+            descriptors_max: descriptors_of(&limits).map_or(u64::MAX, |(now, _)| now),
+            read_bytes: number(&io, "read_bytes:").unwrap_or(0),
+            written_bytes: number(&io, "write_bytes:").unwrap_or(0),
+        })
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::read(std::process::id()).unwrap_or_default()
+    }
+
+    /// CPU time of all threads.
+    #[must_use]
+    pub fn cpu_all_us(&self) -> u64 {
+        self.cpu_us.values().sum()
+    }
+}
+
+/// A thread's name and its CPU time, microseconds. The name stands in parentheses, and may
+/// contain anything.
+fn thread(stat: &str) -> Option<(String, u64)> {
+    let (head, fields) = stat.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    let (_, name) = head.split_once('(')?;
+    Some((name.to_owned(), ticks * TICK_US))
+}
+
+/// CPU time of this process, microseconds; that of threads which have ended is in it.
+#[must_use]
+pub fn own_cpu_us() -> u64 {
+    thread(&text("/proc/self/stat")).map_or(0, |(_, took)| took)
+}
+
+/// Most descriptors of this process: as it is, and as it could be raised without being root.
+#[must_use]
+pub fn descriptors_max() -> (u64, u64) {
+    descriptors_of(&text("/proc/self/limits")).unwrap_or_default()
+}
+
+fn descriptors_of(limits: &str) -> Option<(u64, u64)> {
+    let mut words = line(limits, "Max open files")?.split_whitespace();
+    let mut next = || match words.next()? {
+        "unlimited" => Some(u64::MAX),
+        word => word.parse().ok(),
+    };
+    Some((next()?, next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn this_process_is_understood() {
+        let found = Process::own();
+        assert!(found.cpu_us.contains_key("reactor"), "{found:?}");
+        assert!((1 << 20..1 << 34).contains(&found.resident_bytes), "{found:?}");
+        assert!(found.descriptors >= 3 && found.descriptors_max > found.descriptors, "{found:?}");
+        assert_eq!(Process::read(u32::MAX - 1), None);
+        let (now, most) = descriptors_max();
+        assert!(now == found.descriptors_max && now <= most, "{now} {most}");
+    }
+
+    #[test]
+    fn work_and_writes_are_counted() {
+        let (before, begun) = (Process::own(), own_cpu_us());
+        let mut rng = fastrand::Rng::with_seed(1);
+        // Work until the kernel's own count of ticks has moved.
+        while Process::own().cpu_all_us() <= before.cpu_all_us() {
+            std::hint::black_box((0..100_000).map(|_| rng.u64(..) & 1).sum::<u64>());
+        }
+        assert!((begun + 1..begun + 60_000_000).contains(&own_cpu_us()));
+        // Where the build lies is a disk; a temporary directory may be memory.
+        let dir = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+        let mut file = tempfile::tempfile_in(dir).unwrap();
+        file.write_all(&vec![7; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let written = Process::own().written_bytes - before.written_bytes;
+        assert!((1 << 20..1 << 24).contains(&written), "{written} bytes");
+    }
+
+    #[test]
+    fn threads_have_any_name_and_limits_may_have_no_end() {
+        let stat = "12 (a) b (c) S 1 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0";
+        assert_eq!(thread(stat), Some(("a) b (c".to_owned(), 420_000)));
+        assert_eq!(thread(""), None);
+        let limits =
+            "Max processes 1 2 processes\nMax open files            1024   unlimited   files\n";
+        assert_eq!(descriptors_of(limits), Some((1024, u64::MAX)));
+        assert_eq!(descriptors_of(""), None);
+    }
+}
