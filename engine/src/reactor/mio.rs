@@ -253,7 +253,8 @@ impl Poller for MioPoller {
         token: Token,
     ) -> io::Result<MioStream> {
         let socket = new_socket(addr)?;
-        tune(&socket)?;
+        // No keepalive: who dials awaits something, and has a deadline for it.
+        socket.set_tcp_nodelay(true)?;
         if let Some(from) = from {
             bind_address_no_port(&socket)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -270,12 +271,12 @@ impl Poller for MioPoller {
 
     fn connected(&mut self, stream: &MioStream) -> io::Result<bool> {
         let MioStream::Tcp(stream) = stream else { return Ok(true) };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
-        }
+        // Asked first, since it is enough when all went well.
         match stream.peer_addr() {
             Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => {
+                stream.take_error()?.map_or(Ok(false), Err)
+            }
             Err(e) => Err(e),
         }
     }

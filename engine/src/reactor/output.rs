@@ -218,9 +218,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
         conn.phase = Phase::Lingering;
         conn.deadline = now.at + LINGER.min(self.limits.send_timeout);
-        // The peer's end may have been read already, and comes as no event again.
-        conn.flags.set(Flags::READABLE);
-        self.queue(id);
+        // The peer's end may have come already, and comes as no event again.
+        if conn.flags.has(Flags::READABLE) {
+            self.queue(id);
+        }
         self.arm(id);
     }
 

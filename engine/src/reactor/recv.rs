@@ -205,11 +205,9 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                     conn.flags.clear(Flags::READABLE);
                     return;
                 }
-                // Its own end while ours is not sent yet: what waits may still be read there.
-                Ok(0) if conn.phase == Phase::Closing => {
-                    conn.flags.clear(Flags::READABLE);
-                    return;
-                }
+                // Its own end while ours is not sent yet: what waits may still be read there. It
+                // stays readable, and is looked at again once ours has been sent.
+                Ok(0) if conn.phase == Phase::Closing => return,
                 Ok(0) | Err(_) => {
                     let reason = conn.reason;
                     return self.finish(id, reason, now);

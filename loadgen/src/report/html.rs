@@ -99,20 +99,24 @@ fn latencies(out: &mut String, report: &PhaseReport) {
 
 #[expect(clippy::cast_precision_loss, reason = "plots have three digits")]
 fn plots(report: &Report) -> Vec<Plot> {
-    let rows = &report.rows;
+    // A piece of a second, which a run ends with, would look like a collapse.
+    let is_whole = |row: &&Row| row.second == 0 || (row.second + 1) as f64 <= report.elapsed_s;
+    let rows: Vec<&Row> = report.rows.iter().filter(is_whole).collect();
     let marks = seconds(rows.last().map_or(1, |row| row.second + 1));
     let time = || ("seconds from the start".to_owned(), marks.clone());
-    let per_row = |name: &str, of: &dyn Fn(&Row) -> f64| Series {
+    let per_row = |name: &str, of: &dyn Fn(&Row) -> Option<f64>| Series {
         name: name.to_owned(),
-        points: rows.iter().map(|row| (row.second as f64, of(row))).collect(),
+        points: rows.iter().filter_map(|row| Some((row.second as f64, of(row)?))).collect(),
     };
     let kinds: BTreeSet<Timed> =
         report.judged().flat_map(|phase| phase.latencies.keys().copied()).collect();
     let kinds = || kinds.iter().copied().filter(|what| *what != Timed::Slip);
     let is_named = report.judged().count() > 1;
-    let count = |row: &Row, what| row.latencies.get(&what).map_or(0.0, |q| q.count as f64);
-    let p99 = |row: &Row, what| row.latencies.get(&what).map_or(0.0, |q| q.p99_us as f64);
-    let nines = ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"];
+    let count = |row: &Row, what| Some(row.latencies.get(&what).map_or(0.0, |q| q.count as f64));
+    // A second without such a message has no latency, and none of zero.
+    let p99 =
+        |row: &Row, what| row.latencies.get(&what).filter(|q| q.count > 0).map(|q| q.p99_us as f64);
+    let nines = ["0", "90", "99", "99.9", "99.99", "99.999"];
     let by_percentile = report.judged().flat_map(|phase| {
         phase.percentiles.iter().map(move |(what, points)| Series {
             name: if is_named { format!("{}: {what}", phase.name) } else { what.to_string() },
@@ -122,7 +126,7 @@ fn plots(report: &Report) -> Vec<Plot> {
                 .collect(),
         })
     });
-    let zero = rows.first().map_or(0, |_| report.start_ns);
+    let zero = report.rows.first().map_or(0, |_| report.start_ns);
     let seen = |samples: &[Sample], name: &str, of: &dyn Fn(&Sample) -> Option<f64>| Series {
         name: name.to_owned(),
         points: samples
@@ -149,7 +153,7 @@ fn plots(report: &Report) -> Vec<Plot> {
         Plot {
             title: "Latency by percentile".into(),
             x: (
-                "share of the messages".into(),
+                "per cent of the messages".into(),
                 nines.iter().enumerate().map(|(n, l)| (n as f64, (*l).into())).collect(),
             ),
             unit: Unit::Duration,

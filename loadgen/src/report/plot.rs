@@ -3,12 +3,13 @@
 use super::junit::escape;
 use std::fmt::Write;
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 16.0;
+/// About as wide as it is shown, so that its text is about as large as the page's.
+const WIDTH: f64 = 480.0;
+const HEIGHT: f64 = 230.0;
+const LEFT: f64 = 80.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
-const BOTTOM: f64 = 34.0;
+const BOTTOM: f64 = 38.0;
 /// Classes of the page's style, each a colour that is told from the others in grey too.
 const COLOURS: usize = 6;
 
@@ -95,7 +96,12 @@ impl Plot {
                 .collect();
         }
         let rough = top / 4.0;
-        let magnitude = 10f64.powf(rough.log10().floor());
+        // Bytes are round in KiB, MiB, …
+        let unit = match self.unit {
+            Unit::Bytes => 1024f64.powf(rough.log(1024.0).floor().max(0.0)),
+            Unit::Duration | Unit::Percent | Unit::Count => 1.0,
+        };
+        let magnitude = unit * 10f64.powf((rough / unit).log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * magnitude).find(|s| *s >= rough);
         let step = step.unwrap_or(1.0);
         std::iter::successors(Some(0.0), |n| Some(n + step))
@@ -215,6 +221,9 @@ mod tests {
             assert!((3..=6).contains(&marks.len()), "{top}: {marks:?}");
             assert!(*marks.last().unwrap() >= top * 0.999);
         }
+        let bytes = Plot { unit: Unit::Bytes, ..plot(false) };
+        let mib = f64::from(1 << 20);
+        assert_eq!(bytes.marks(14.9 * mib), [0.0, 5.0 * mib, 10.0 * mib, 15.0 * mib]);
         assert_eq!(plot(true).marks(5000.0), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
         assert!(seconds(600).len() <= 9 && seconds(3).len() == 4);
     }

@@ -1,0 +1,102 @@
+//! The least that a load generator can do: connect from an address of its own, write one
+//! request, read the answer, close, begin the next.
+
+use engine::clock::{Clock, SystemClock};
+use loadgen::clients::address::address;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Socket, Type};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// The server.
+    pub to: SocketAddr,
+    /// Each request.
+    pub request: Vec<u8>,
+    /// Bytes of each answer.
+    pub answer_size: usize,
+    /// One each, from so many addresses.
+    pub transactions: u32,
+    /// Under way at once.
+    pub window: usize,
+}
+
+struct Transaction {
+    stream: TcpStream,
+    sent: bool,
+    received: usize,
+}
+
+impl Load {
+    fn begin(&self, number: u32, slot: usize, poll: &Poll) -> io::Result<Transaction> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
+        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+        socket.bind(&SocketAddr::from((address(number), 0)).into())?;
+        match socket.connect(&self.to.into()) {
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
+            other => other?,
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        let both = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(&mut stream, Token(slot), both)?;
+        Ok(Transaction { stream, sent: false, received: 0 })
+    }
+
+    /// Goes on with a transaction; whether it is done.
+    fn go_on(&self, transaction: &mut Transaction, buffer: &mut [u8]) -> io::Result<bool> {
+        if !transaction.sent {
+            transaction.stream.write_all(&self.request)?;
+            transaction.sent = true;
+            return Ok(false);
+        }
+        match transaction.stream.read(buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => {
+                transaction.received += read;
+                Ok(transaction.received >= self.answer_size)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Carries out all transactions, and says how long that took.
+///
+/// # Errors
+/// One of them failed: then there is no figure.
+pub fn run(load: &Load, clock: SystemClock) -> io::Result<Duration> {
+    let mut poll = Poll::new()?;
+    let mut events = Events::with_capacity(256);
+    let mut buffer = [0; 4096];
+    let begun = clock.now().at;
+    let (mut next, mut done) = (0, 0);
+    let mut slots = Vec::with_capacity(load.window);
+    while slots.len() < load.window && next < load.transactions {
+        slots.push(Some(load.begin(next, slots.len(), &poll)?));
+        next += 1;
+    }
+    while done < load.transactions {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            let Token(slot) = event.token();
+            let Some(transaction) = &mut slots[slot] else { continue };
+            if !load.go_on(transaction, &mut buffer)? {
+                continue;
+            }
+            done += 1;
+            // What stood in its place ends, and with it its connection.
+            slots[slot] = None;
+            if next < load.transactions {
+                slots[slot] = Some(load.begin(next, slot, &poll)?);
+                next += 1;
+            }
+        }
+    }
+    Ok(clock.now().at.since(begun))
+}
