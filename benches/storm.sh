@@ -56,10 +56,10 @@ storm() { # $1: case; $2: backlog; $3: connects within
   "$bin/loadgen" storm --clients "$clients" --master 127.0.0.1:7400 --master-pid "$master" \
     --control "$top/control.sock" --within "$3" --timeout 15m --json >"$top/out.json" 2>/dev/null || status=$?
   printf '%s: backlog %d, within %s: exit status %d, %s of %s done in %.1f s, ListenOverflows %d, ListenDrops %d, lost %s, doubled %s, failures %s, bind p50/p99/max %s s, load %s\n' \
-    "$1" "$2" "$3" "$status" "$(field 'r["clients"]["done"]')" "$clients" "$(field 'r["elapsed_s"]')" \
+    "$1" "$2" "$3" "$status" "$(field 'r["phases"][0]["clients"]["done"]')" "$clients" "$(field 'r["elapsed_s"]')" \
     "$(($(tcp ListenOverflows) - overflows))" "$(($(tcp ListenDrops) - drops))" \
-    "$(field 'r["truth"]["lost"]')" "$(field 'r["truth"]["doubled"]')" "$(field 'r["failures"] or 0')" \
-    "$(field '"/".join("%.2f" % (r["latencies"]["bind"][q] / 1e6) for q in ("p50_us", "p99_us", "max_us"))')" \
+    "$(field 'r["truth"]["lost"]')" "$(field 'r["truth"]["doubled"]')" "$(field 'r["phases"][0]["failures"] or 0')" \
+    "$(field '"/".join("%.2f" % (r["phases"][0]["latencies"]["bind"][q] / 1e6) for q in ("p50_us", "p99_us", "max_us"))')" \
     "$(cut -d' ' -f1 /proc/loadavg)"
 }
 

@@ -39,14 +39,16 @@ while (interval := reader.get_next_interval_histogram()) is not None:
     whole = kinds.setdefault(interval.get_tag(), HdrHistogram(1, 3_600_000_000, 3))
     whole.add(interval)
     lines += 1
-for kind, found in report["latencies"].items():
-    whole = kinds.pop(kind, None)
-    assert whole or found["count"] == 0, f"{kind}: not in the log"
-    count, most = whole.get_total_count(), whole.get_max_value()
-    assert (count, most) == (found["count"], found["max_us"]), f"{kind}: {count}, at most {most}, in the log"
-    # Implementations differ by one in which of all counts as the 99th of a hundred.
-    least, most = (whole.get_value_at_percentile(99 + way * 100 / count) for way in (-1, 1))
-    assert least <= found["p99_us"] <= most, f"{kind}: p99 between {least} and {most} in the log"
+for phase in report["phases"]:
+    for kind, found in phase["latencies"].items():
+        kind = f"{phase['name']}.{kind}"
+        whole = kinds.pop(kind, None)
+        assert whole or found["count"] == 0, f"{kind}: not in the log"
+        count, most = whole.get_total_count(), whole.get_max_value()
+        assert (count, most) == (found["count"], found["max_us"]), f"{kind}: {count}, at most {most}, in the log"
+        # Implementations differ by one in which of all counts as the 99th of a hundred.
+        least, most = (whole.get_value_at_percentile(99 + way * 100 / count) for way in (-1, 1))
+        assert least <= found["p99_us"] <= most, f"{kind}: p99 between {least} and {most} in the log"
 assert not kinds, f"only in the log: {list(kinds)}"
 print(f"latency.hlog: {lines} intervals, as report.json says")
 

@@ -2,7 +2,7 @@
 
 use engine::clock::{self, Clock, SystemClock};
 use loadgen::clients::address::{DEFAULT_SUFFIX, Identities};
-use loadgen::clients::work::{Goal, Work};
+use loadgen::clients::work::{Pace, Reports, Work};
 use loadgen::fleet::{Fleet, FleetConfig, Happening};
 use loadgen::measure::{Tally, Timed};
 use std::io;
@@ -53,12 +53,10 @@ pub fn start(
 /// One poll or one report of each client, spread over this window.
 #[must_use]
 pub fn work(window: Duration, kind: Timed) -> Work {
-    Work {
-        restarted: false,
-        goal: Goal::Settled,
-        polls: kind == Timed::Poll,
-        reports: u32::from(kind == Timed::Report),
-        ..Work::storm(window, PATIENCE)
+    let pace = Pace::once(window);
+    match kind {
+        Timed::Report => Work { reports: Some(Reports::at(pace)), ..Work::idle(PATIENCE) },
+        _ => Work { polls: Some(pace), ..Work::idle(PATIENCE) },
     }
 }
 
@@ -80,9 +78,8 @@ pub fn phase(fleet: &Fleet, work: &Work, clock: SystemClock) -> io::Result<Phase
             None => return Err(io::Error::other("the fleet says nothing")),
             Some(Happening::Failed(error)) => return Err(io::Error::other(error)),
             Some(Happening::Beat(beat)) if done_at.is_none() && beat.awaited == 0 => {
-                // Clients that only report are as settled before their slots as behind them.
-                let settled = (now > start + work.window + LEAD).then_some(now);
-                done_at = beat.done_at.filter(|at| *at > start && work.polls).or(settled);
+                // Nothing is awaited any more: neither an ack nor a slot.
+                done_at = beat.done_at.filter(|_| beat.at > start).map(|at| at.max(start));
                 if done_at.is_some() {
                     fleet.close();
                 }

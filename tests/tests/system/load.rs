@@ -92,13 +92,13 @@ fn s1_28_a_storm_tells_how_many_connections_stood_at_once() {
     let done = output(&mut loadgen(dir.path(), &arguments));
     let report = report(&done);
     assert_eq!(done.status.code(), Some(0), "{report:#}");
-    let connections = &report["connections"];
+    let connections = &report["phases"][0]["connections"];
     let most = connections["generator_most"].as_u64().unwrap();
     // Each client has at most its own delivery and the master's dial.
     assert!((100..=800).contains(&most), "{connections}");
     assert!(connections["master_most"].as_u64().unwrap() > 0, "{connections}");
     assert_eq!(connections["timeouts"], 0, "{connections}");
-    assert!(report["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
+    assert!(report["phases"][0]["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn s1_66_a_slow_disk_is_named_as_what_binds_the_master() {
     let done = output(loadgen(dir.path(), &arguments).args(load));
     let report = report(&done);
     assert_eq!(done.status.code(), Some(0), "{report:#}");
-    let constraint = &report["constraint"];
+    let constraint = &report["phases"][0]["constraint"];
     assert_eq!(constraint["resource"], "commit_wait", "{constraint}");
     assert!(constraint["used"].as_f64().unwrap() >= 0.85, "it binds: {constraint}");
     let last = report["samples"].as_array().unwrap().last().unwrap();
