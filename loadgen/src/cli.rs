@@ -2,7 +2,7 @@
 
 mod workload;
 
-use crate::capacity::{self, CapacityConfig, Question};
+use crate::capacity::{self, Answer, CapacityConfig, Question};
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::doctor;
 use crate::error::{Exit, LoadError};
@@ -11,31 +11,34 @@ use crate::report::{Report, compare};
 use crate::run::load::{worker_ports, workers_here};
 use crate::run::{self, Bound, LoadConfig, MasterChoice};
 use crate::subject::own::OwnConfig;
-use clap::{Args, Parser, Subcommand};
-use engine::config::parse_duration;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{CLIENT_PORT, MASTER_PORT};
-use engine::reactor::Signals;
+use engine::config::{parse_duration, parse_size};
 use master::table::Paint;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use workload::Workload;
 
 /// Where a master listens by default.
 const MASTER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), MASTER_PORT);
-/// How many clients a run has by default, and how many a search: enough that none has a report
-/// under way when its next one is due.
+/// How many clients a run has by default.
 const CLIENTS: u32 = 1000;
-const CAPACITY_CLIENTS: u32 = 5000;
 /// A step of the quick search, and what all of it may take.
 const QUICK_STEP: Duration = Duration::from_secs(2);
 const QUICK_BUDGET: Duration = Duration::from_secs(60);
 /// What its first step offers.
 const QUICK_FIRST: u32 = 4000;
+/// How closely an answer is searched for.
+const PRECISION: f64 = 0.05;
+const QUICK_PRECISION: f64 = 0.1;
 /// Where clients are dialled back by default: beside a real client of this machine.
 const PORT: u16 = CLIENT_PORT + 1;
 
@@ -75,41 +78,15 @@ Examples:
   loadgen capacity --question reports --slo p99=1s --for 30s
   loadgen capacity --question polls --interval 10m
   loadgen capacity --question reconnects --slo max=30s --clients 20000
+  loadgen capacity --question push --slo max=10s --clients 50000
+  loadgen capacity --question release --size 16MiB --slo max=5m
+  loadgen capacity --question all --for 10s        a table: what is carried, and what each costs
 
 Each step passes only if 99 % of what was offered was carried, latencies kept to the bound, and
-neither the inbox nor the master's memory grew. The answer lies within
-5 % of what passed and what did not, and was confirmed three times; what was acked is compared
-with what is stored at the end. It starts a master of its own, which ends with it.")]
-    Capacity {
-        #[command(flatten)]
-        names: Names,
-        #[command(flatten)]
-        own: OwnArgs,
-        /// What is asked
-        #[arg(long, value_enum, default_value = "reports")]
-        question: AskedFor,
-        /// What latencies must keep to
-        #[arg(long, value_name = "BOUND", default_value = "p99=1s", value_parser = Bound::parse)]
-        slo: Bound,
-        /// How long each step offers its load
-        #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
-        step: Duration,
-        /// Steps of 2 s, one minute in all
-        #[arg(long, conflicts_with_all = ["step", "question"])]
-        quick: bool,
-        /// The poll interval for which the answer is put in clients: by default the clients' own
-        #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
-        interval: Duration,
-        /// Rehearse a slow disk: each commit of the master takes so much longer
-        #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-        slow_disk: Option<Duration>,
-        /// Decides the order of the clients' slots
-        #[arg(long, value_name = "N", default_value_t = 1)]
-        seed: u64,
-        /// Print JSON for programs
-        #[arg(long)]
-        json: bool,
-    },
+neither the inbox nor the master's memory grew. The answer lies within 5 % (--quick: 10 %) of
+what passed and what did not, and was confirmed three times; what was acked is compared with
+what is stored at the end. It starts a master of its own, which ends with it.")]
+    Capacity(CapacityArgs),
     /// Write the hosts table, so that a master can be configured with it
     #[command(after_help = "\
 Example:
@@ -171,19 +148,121 @@ Example:
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum AskedFor {
-    /// Durable reports a second
-    Reports,
-    /// Polls a second, and clients at the poll interval
-    Polls,
-    /// Clients that bind anew at once
-    Reconnects,
+/// What a search is asked for.
+#[derive(Debug, Args)]
+struct CapacityArgs {
+    #[command(flatten)]
+    names: Names,
+    #[command(flatten)]
+    own: OwnArgs,
+    /// What is asked: reports, polls, reconnects, push, release, or all
+    #[arg(long, value_name = "QUESTION", default_value = "reports", value_parser = questions)]
+    question: Questions,
+    /// What latencies must keep to, or how soon all must be done [default: p99=1s; reconnects:
+    /// max=30s; push: max=10s; release: max=1m]
+    #[arg(long, value_name = "BOUND", value_parser = Bound::parse)]
+    slo: Option<Bound>,
+    /// How long each step offers its load
+    #[arg(long = "for", value_name = "DURATION", default_value = "30s", value_parser = positive_duration)]
+    step: Duration,
+    /// Steps of 2 s, one minute in all
+    #[arg(long, conflicts_with_all = ["step", "question"])]
+    quick: bool,
+    /// Each question is given up, with the answer so far, after this
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = positive_duration)]
+    budget: Duration,
+    /// The poll interval for which the answer is put in clients: by default the clients' own
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = positive_duration)]
+    interval: Duration,
+    /// The size of the version that is fetched
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_size)]
+    size: u64,
+    /// Rehearse a slow disk: each commit of the master takes so much longer
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    slow_disk: Option<Duration>,
+    /// Decides the order of the clients' slots
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// One question, or all of them.
+type Questions = Vec<Question>;
+
+fn questions(text: &str) -> Result<Questions, String> {
+    match text {
+        "all" => Ok(Question::ALL.to_vec()),
+        one => Ok(vec![Question::from_str(one, false)?]),
+    }
+}
+
+impl CapacityArgs {
+    fn config(&self, question: Question) -> CapacityConfig {
+        CapacityConfig {
+            load: LoadConfig {
+                clients: self.names.clients.unwrap_or(question.clients()),
+                workers: self.names.workers,
+                master: MasterChoice::Own(self.own.config(self.slow_disk)),
+                port: self.names.port,
+                suffix: self.names.suffix.clone(),
+                hosts_table: None,
+                journal: None,
+                out: None,
+                deliveries_max: None,
+                seed: self.seed,
+            },
+            question,
+            bound: self.slo.unwrap_or(question.bound()),
+            step: if self.quick { QUICK_STEP } else { self.step },
+            release_bytes: self.size,
+            precision: if self.quick { QUICK_PRECISION } else { PRECISION },
+            first: if self.quick { QUICK_FIRST } else { question.first() },
+            budget: if self.quick { QUICK_BUDGET } else { self.budget },
+            interval: self.interval,
+        }
+    }
+
+    fn run(&self) -> Result<Exit, LoadError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // The second one ends the process at once.
+            flag::register_conditional_default(signal, Arc::clone(&stop))?;
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        let mut progress = Progress::to_stderr();
+        let mut answers = Vec::new();
+        for question in &self.question {
+            let answer = capacity::search(&self.config(*question), &stop, &mut progress)?;
+            let interrupted = answer.interrupted;
+            if !self.json {
+                writeln!(io::stdout(), "{answer}")?;
+            }
+            answers.push(answer);
+            if interrupted {
+                break;
+            }
+        }
+        match &answers[..] {
+            [answer] if self.json => print_json(answer)?,
+            several if self.json => print_json(&several)?,
+            [_] => {}
+            several => {
+                let text = capacity::table::render(several, Paint::for_stdout());
+                write!(io::stdout(), "\n{text}")?;
+            }
+        }
+        // The worst of them: a report that was lost before a load that was not carried.
+        let exits: Vec<Exit> = answers.iter().map(Answer::exit).collect();
+        let worst = [Exit::Violated, Exit::Interrupted, Exit::Unreachable, Exit::Missed];
+        Ok(worst.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Exit::Reached))
+    }
 }
 
 #[derive(Debug, Args)]
 struct Names {
-    /// How many clients [default: 1000; capacity: 5000]
+    /// How many clients [default: 1000; capacity: 2000 to 20000, as the question needs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
     clients: Option<u32>,
     /// The clients' names end with this
@@ -241,54 +320,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn execute(command: &Command) -> Result<Exit, LoadError> {
     match command {
         Command::Workload(workload) => workload.run(),
-        Command::Capacity {
-            names,
-            own,
-            question,
-            slo,
-            step,
-            quick,
-            interval,
-            slow_disk,
-            seed,
-            json,
-        } => {
-            let load = LoadConfig {
-                clients: names.clients.unwrap_or(CAPACITY_CLIENTS),
-                workers: names.workers,
-                master: MasterChoice::Own(own.config(*slow_disk)),
-                port: names.port,
-                suffix: names.suffix.clone(),
-                hosts_table: None,
-                journal: None,
-                out: None,
-                deliveries_max: None,
-                seed: *seed,
-            };
-            let config = CapacityConfig {
-                load,
-                question: match question {
-                    AskedFor::Reports => Question::Reports,
-                    AskedFor::Polls => Question::Polls,
-                    AskedFor::Reconnects => Question::Reconnects,
-                },
-                bound: *slo,
-                step: if *quick { QUICK_STEP } else { *step },
-                first: if *quick { QUICK_FIRST } else { 1000 },
-                budget: if *quick { QUICK_BUDGET } else { Duration::from_secs(3600) },
-                interval: *interval,
-            };
-            let signals = Signals::install()?;
-            let mut progress = Progress::to_stderr();
-            let stop = AtomicBool::new(false);
-            let answer = capacity::search(&config, &stop, Some(signals), &mut progress)?;
-            if *json {
-                print_json(&answer)?;
-            } else {
-                writeln!(io::stdout(), "{answer}")?;
-            }
-            Ok(answer.exit())
-        }
+        Command::Capacity(args) => args.run(),
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
             let clients = names.clients.unwrap_or(CLIENTS);

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The gap between what passed and what failed is closed to this part of what passed.
-const PRECISION: f64 = 0.05;
 /// The answer is confirmed so often.
 pub(super) const CONFIRMATIONS: usize = 3;
 
@@ -37,6 +35,8 @@ pub(super) enum Judgement {
 pub(super) struct Search {
     first: u32,
     most: u32,
+    /// The gap between what passed and what failed is closed to this part of what passed.
+    precision: f64,
     passed: Option<u32>,
     /// All that ever passed, in ascending order.
     all_passed: Vec<u32>,
@@ -46,11 +46,12 @@ pub(super) struct Search {
 }
 
 impl Search {
-    pub(super) fn new(first: u32, most: u32) -> Self {
+    pub(super) fn new(first: u32, most: u32, precision: f64) -> Self {
         let first = first.clamp(1, most);
         Self {
             first,
             most,
+            precision,
             passed: None,
             all_passed: Vec::new(),
             failed: None,
@@ -67,9 +68,14 @@ impl Search {
             (Some(passed), None) => Some(passed.saturating_mul(2).min(self.most)),
             // Nothing passed yet: look further down.
             (None, Some(failed)) => (failed > 1).then_some(failed / 2),
-            (Some(passed), Some(failed)) if is_close(passed, failed) => self.confirm(passed),
+            (Some(passed), Some(failed)) if self.is_close(passed, failed) => self.confirm(passed),
             (Some(passed), Some(failed)) => Some(passed + (failed - passed) / 2),
         }
+    }
+
+    fn is_close(&self, passed: u32, failed: u32) -> bool {
+        let gap = failed - passed.min(failed);
+        f64::from(gap) <= (f64::from(passed) * self.precision).max(1.0)
     }
 
     fn confirm(&self, passed: u32) -> Option<u32> {
@@ -105,8 +111,10 @@ impl Search {
     }
 
     /// The least that may be the truth, and the most if anything was not carried.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "part of a u32")]
     pub(super) fn between(&self) -> (u32, Option<u32>) {
-        (below(self.answer()), self.failed)
+        let least = f64::from(self.answer()) * (1.0 - self.precision);
+        (least as u32, self.failed)
     }
 
     pub(super) fn confirmed(&self) -> usize {
@@ -124,22 +132,13 @@ impl Search {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of a u32")]
-fn below(offered: u32) -> u32 {
-    (f64::from(offered) * (1.0 - PRECISION)) as u32
-}
-
-fn is_close(passed: u32, failed: u32) -> bool {
-    f64::from(failed - passed.min(failed)) <= (f64::from(passed) * PRECISION).max(1.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Searches where everything up to `limit` is carried, and says what was offered.
     fn offered(first: u32, most: u32, judgement: impl Fn(u32) -> Judgement) -> (Search, Vec<u32>) {
-        let mut search = Search::new(first, most);
+        let mut search = Search::new(first, most, 0.05);
         let mut offered = Vec::new();
         while let Some(next) = search.next() {
             offered.push(next);
@@ -188,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_search_that_was_cut_short_says_so() {
-        let mut search = Search::new(1000, 5000);
+        let mut search = Search::new(1000, 5000, 0.05);
         search.judge(1000, Judgement::Passed);
         assert_eq!((search.answer(), search.limit()), (1000, Limit::Time));
     }

@@ -212,6 +212,26 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// Adds that of other clients.
+    pub fn add(&mut self, other: Self) {
+        self.acked += other.acked;
+        self.stored += other.stored;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.disordered += other.disordered;
+        self.altered += other.altered;
+        self.compared += other.compared;
+        for (all, more) in [
+            (&mut self.lost_first, other.lost_first),
+            (&mut self.doubled_first, other.doubled_first),
+            (&mut self.disordered_first, other.disordered_first),
+            (&mut self.altered_first, other.altered_first),
+        ] {
+            all.extend(more);
+            all.truncate(EXAMPLES_MAX);
+        }
+    }
+
     /// Whether all is as it must be.
     #[must_use]
     pub fn holds(&self) -> bool {
