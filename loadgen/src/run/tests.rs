@@ -70,6 +70,19 @@ fn foreign_targets_are_refused_without_the_flag() {
 }
 
 #[test]
+fn what_is_done_to_a_master_is_done_to_an_own_one_alone() {
+    let config = config(1, "127.0.0.1:1".parse().unwrap());
+    let back = Return { within: Duration::ZERO, backoff: true, timeout: S };
+    let mut killed = storm();
+    killed.phases[0].kill_every = Some(S);
+    for scenario in [Scenario::release(1, 1, back), Scenario::cold_start(1, back), killed] {
+        let error = start(&config, &scenario).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage, "{error}");
+        assert!(error.to_string().contains("add --own-master"), "{error}");
+    }
+}
+
+#[test]
 fn a_master_that_is_not_there_is_said_so() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

@@ -451,6 +451,8 @@ fn mistakes_with_a_client() {
 fn mistakes_with_the_load_generator() {
     let cluster = Cluster::new();
     cluster.write("journal", "no journal\n");
+    cluster.write("scenario.toml", "name = \"x\"\n[[phase]]\nname = \"a\"\npols = {}\n");
+    let scenario = cluster.path("scenario.toml").display().to_string();
     let [nowhere, journal, socket] =
         ["none/hosts", "journal", "none.sock"].map(|file| cluster.path(file).display().to_string());
     let master = cluster.master_addr.to_string();
@@ -478,6 +480,12 @@ fn mistakes_with_the_load_generator() {
             &["check", "--journal", &journal, "--control", &socket],
             1,
             "expected `name incarnation number digest`; is this a journal of loadgen?",
+        ),
+        (
+            "a scenario with an unknown key",
+            &["run", &scenario, "--own-master"],
+            2,
+            "unknown field `pols`",
         ),
     ] {
         check(name, &output(Command::new(binary("loadgen")).args(arguments)), exit, &[says]);
