@@ -49,8 +49,8 @@ struct Kind {
     name: &'static str,
     /// Whether each record is a commit of its own.
     each: bool,
-    /// Syncs in a commit, as strace sees them; one of LMDB's is a write to a descriptor that is
-    /// opened with O_DSYNC.
+    /// Syncs in a commit, by its documentation; one of LMDB's is a write to a descriptor that
+    /// is opened with O_DSYNC.
     syncs: f64,
 }
 

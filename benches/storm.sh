@@ -9,7 +9,7 @@
 #   default  4096 both, all at once
 #   splayed  4096 both, connects spread over WITHIN (default 60s; the clients' own default splay
 #            is their poll interval, 10m)
-# Prints a line for each of RUNS (3) runs. The files lie below target/storm-bench until the end.
+# Prints a line for each of RUNS (3) runs. The files lie below target/ until the end.
 set -euo pipefail
 if [ -z "${STORM_INSIDE:-}" ]; then
   exec env STORM_INSIDE=1 unshare -rn "$0" "$@"
@@ -18,7 +18,7 @@ ip link set lo up
 cd "$(dirname "$0")/.."
 clients=${1:-50000} runs=${RUNS:-3} within=${WITHIN:-60s}
 bin=${BIN:-$PWD/target/release}
-top=$PWD/target/storm-bench
+top=$PWD/target/storm-bench-$$
 master=
 stop() { [ -z "$master" ] || { kill -9 "$master" 2>/dev/null || true; wait "$master" 2>/dev/null || true; master=; }; }
 clean() { stop; rm -rf "$top"; }
