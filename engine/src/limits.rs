@@ -59,7 +59,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             rate_min: 4 * 1024,
             read_budget: 64 * 1024,
-            requests_budget: 4,
+            requests_budget: 1,
             events_max: 64,
             send_bytes_high: 512 * 1024,
         }

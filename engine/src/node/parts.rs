@@ -182,7 +182,11 @@ impl<E> Context<'_, E> {
 
     /// Answers a request.
     pub fn reply<B: Body>(&mut self, conn: ConnId, body: &B) {
-        let frame = FrameBuf::message(None, body, |_| {});
+        self.reply_with(conn, FrameBuf::message(None, body, |_| {}));
+    }
+
+    /// Answers a request with a frame that others may be answered with too.
+    pub fn reply_with(&mut self, conn: ConnId, frame: FrameBuf) {
         self.node.out.push_back(Output::Send { conn, frame });
     }
 

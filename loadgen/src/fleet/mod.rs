@@ -204,17 +204,7 @@ impl Fleet {
         }
         // With it gone, the channel ends with the last worker.
         drop(sender);
-        fleet.ports = vec![0; fleet.orders.len()];
-        for _ in 0..config.workers {
-            match fleet.events.recv() {
-                Ok(Event { worker, what: Happening::Ready(port) }) => {
-                    fleet.ports[worker as usize] = port;
-                }
-                Ok(Event { what: Happening::Failed(error), .. }) => return Err(error),
-                Ok(_) => {}
-                Err(_) => return Err(LoadError::WorkerDied),
-            }
-        }
+        fleet.ports = ports(&fleet.events, config.workers)?;
         Ok(fleet)
     }
 
@@ -265,6 +255,25 @@ impl Fleet {
     }
 }
 
+/// Waits until so many workers listen, and says where.
+fn ports(events: &Receiver<Event>, workers: u32) -> Result<Vec<u16>, LoadError> {
+    let mut ports = vec![0; workers as usize];
+    let mut ready = 0;
+    while ready < workers {
+        match events.recv() {
+            Ok(Event { worker, what: Happening::Ready(port) }) => {
+                ports[worker as usize] = port;
+                ready += 1;
+            }
+            Ok(Event { what: Happening::Failed(error), .. }) => return Err(error),
+            // Those that were ready first tell how they stand meanwhile.
+            Ok(_) => {}
+            Err(_) => return Err(LoadError::WorkerDied),
+        }
+    }
+    Ok(ports)
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.orders.clear();
@@ -277,6 +286,22 @@ impl Drop for Fleet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_that_is_slow_to_listen_is_waited_for() {
+        let (sender, events) = channel();
+        let tell = |worker, what| sender.send(Event { worker, what }).unwrap();
+        tell(0, Happening::Ready(7402));
+        tell(0, Happening::Beat(Beat::default()));
+        tell(2, Happening::Ready(7404));
+        tell(0, Happening::Beat(Beat::default()));
+        tell(1, Happening::Ready(7403));
+        assert_eq!(ports(&events, 3).unwrap(), [7402, 7403, 7404]);
+        tell(0, Happening::Failed(LoadError::NothingPublished));
+        assert!(matches!(ports(&events, 1), Err(LoadError::NothingPublished)));
+        drop(sender);
+        assert!(matches!(ports(&events, 1), Err(LoadError::WorkerDied)));
+    }
 
     #[test]
     fn shares_are_equal_and_whole() {

@@ -36,7 +36,9 @@ impl Process {
     pub fn read(pid: u32) -> Option<Self> {
         let mut cpu_us = BTreeMap::new();
         for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-            let Some((name, took)) = thread(&text(task.path().join("stat"))) else { continue };
+            let Some((name, ticks)) = thread(&text(task.path().join("stat"))) else { continue };
+            // The scheduler's own count has nanoseconds, where the kernel keeps it.
+            let took = ran(&text(task.path().join("schedstat"))).unwrap_or(ticks);
             let is_first = task.file_name().to_str() == Some(pid.to_string().as_str());
             *cpu_us.entry(if is_first { "reactor".to_owned() } else { name }).or_default() += took;
         }
@@ -75,6 +77,12 @@ fn thread(stat: &str) -> Option<(String, u64)> {
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
     let (_, name) = head.split_once('(')?;
     Some((name.to_owned(), ticks * TICK_US))
+}
+
+/// CPU time of a thread as the scheduler has it, microseconds.
+fn ran(schedstat: &str) -> Option<u64> {
+    let ns: u64 = schedstat.split_whitespace().next()?.parse().ok()?;
+    Some(ns / 1000)
 }
 
 /// CPU time of this process, microseconds; that of threads which have ended is in it.
@@ -118,8 +126,8 @@ mod tests {
     fn work_and_writes_are_counted() {
         let (before, begun) = (Process::own(), own_cpu_us());
         let mut rng = fastrand::Rng::with_seed(1);
-        // Work until the kernel's own count of ticks has moved.
-        while Process::own().cpu_all_us() <= before.cpu_all_us() {
+        // Work until both counts have moved, of which one has ticks.
+        while Process::own().cpu_all_us() <= before.cpu_all_us() || own_cpu_us() <= begun {
             std::hint::black_box((0..100_000).map(|_| rng.u64(..) & 1).sum::<u64>());
         }
         assert!((begun + 1..begun + 60_000_000).contains(&own_cpu_us()));
@@ -137,6 +145,7 @@ mod tests {
         let stat = "12 (a) b (c) S 1 1 1 0 -1 0 0 0 0 0 30 12 0 0 20 0 1 0";
         assert_eq!(thread(stat), Some(("a) b (c".to_owned(), 420_000)));
         assert_eq!(thread(""), None);
+        assert_eq!((ran("1234567 890 3\n"), ran("")), (Some(1234), None));
         let limits =
             "Max processes 1 2 processes\nMax open files            1024   unlimited   files\n";
         assert_eq!(descriptors_of(limits), Some((1024, u64::MAX)));

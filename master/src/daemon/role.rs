@@ -20,10 +20,8 @@ use engine::queue::thread::StoreMetrics;
 use engine::reactor::Metrics;
 use engine::release::Pattern;
 use engine::time::{Instant, WallMs};
-use engine::wire::message::{
-    BindReq, BindResp, ControlReq, Heartbeat, Poll, StatusReq, StatusResp,
-};
-use engine::wire::{Body, Class, Frame, Kind, NackReason, access};
+use engine::wire::message::{BindReq, BindResp, ControlReq, Heartbeat, Poll, StatusReq};
+use engine::wire::{Body, Class, Frame, FrameBuf, Kind, NackReason, access};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -111,7 +109,7 @@ pub struct MasterRole {
     pub(super) sink_cursor: u64,
     pub(super) sink_error: String,
     /// What was last said to anybody who asks, and in which turn: a crowd costs one look.
-    said: Option<(Instant, StatusResp)>,
+    said: Option<(Instant, FrameBuf)>,
     started: Option<Instant>,
     stopping: bool,
 }
@@ -541,9 +539,12 @@ impl Role for MasterRole {
             Kind::STATUS_REQ => {
                 access::<StatusReq>(&frame).ok()?;
                 let said = self.said.take().filter(|(at, _)| *at == cx.now.at);
-                let (at, status) = said.unwrap_or_else(|| (cx.now.at, status::public(self, cx)));
-                cx.reply(conn, &status);
-                self.said = Some((at, status));
+                let (at, answer) = said.unwrap_or_else(|| {
+                    let status = status::public(self, cx);
+                    (cx.now.at, FrameBuf::message(None, &status, |_| {}))
+                });
+                cx.reply_with(conn, answer.clone());
+                self.said = Some((at, answer));
                 Some(())
             }
             _ => None,

@@ -58,7 +58,8 @@ fn s1_71_all_come_back_to_a_master_that_starts_again() {
         let report = reached(dir.path(), &[&["cold-start", "--clients", "100"], way].concat());
         let start = phase(&report, "cold-start");
         assert_eq!((&report["master_kills"], &start["clients"]["done"]), (&1.into(), &100.into()));
-        assert_eq!(start["latencies"]["bind"]["count"], 100, "{start:#}");
+        // Who was fast is bound to the master that is killed, and then to the next.
+        assert!(start["latencies"]["bind"]["count"].as_u64().unwrap() >= 100, "{start:#}");
     }
 }
 
