@@ -11,7 +11,7 @@ struct Bench {
 
 fn bench(ip: [u8; 4], timeout: Duration) -> Bench {
     let server = NameServer::start(Ipv4Addr::from(ip).into()).unwrap();
-    let config = DnsConfig::Server { addr: server.addr(), timeout };
+    let config = DnsConfig::Servers { addrs: vec![server.addr()], timeout };
     let (tell, answers) = mpsc::channel();
     let answer = move |name, result| tell.send((name, result)).unwrap();
     Bench { server, resolver: start(None, config, answer).unwrap(), answers }
