@@ -260,6 +260,7 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
                 port: names.port,
                 suffix: names.suffix.clone(),
                 hosts_table: None,
+                names: None,
                 journal: None,
                 out: None,
                 deliveries_max: None,
