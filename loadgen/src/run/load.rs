@@ -12,7 +12,7 @@ use crate::kernel::Process;
 use crate::measure::{Record, Standings};
 use crate::names::{NameCounts, NameService, NamesConfig};
 use crate::peers::{Crowd, PeerCounts};
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage, View};
 use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
 use crate::subject::observer::{self, Observer, Watched};
@@ -95,6 +95,8 @@ pub struct Load<'a> {
     interrupted: bool,
     /// What is measured now, from when on.
     current: Option<(Instant, Record)>,
+    /// The phase that it is in, for whoever looks on.
+    stage: Stage,
     /// Workers that have not told of the phase's last second yet.
     open: usize,
     /// Looks at the master since the beginning.
@@ -210,6 +212,7 @@ impl<'a> Load<'a> {
             ended: Vec::new(),
             interrupted: false,
             current: None,
+            stage: Stage { of: scenario.phases.len(), ..Stage::default() },
             open: 0,
             samples: Vec::new(),
             began: None,
@@ -333,6 +336,12 @@ impl<'a> Load<'a> {
             Until::Over(_) => start + work.length,
         };
         let latest = slots_end + config.until.patience();
+        self.stage.name.clone_from(&config.name);
+        self.stage.number += 1;
+        self.stage.length = match config.until {
+            Until::Done(patience) => patience,
+            Until::Over(_) => work.length,
+        };
         let mut acts = config.acts.iter().peekable();
         let mut next_kill = config.kill_every.map(|every| start + every);
         let end = loop {
@@ -477,8 +486,15 @@ impl<'a> Load<'a> {
         let now = self.clock.now();
         self.samples.extend(self.observer.take());
         if let Some((start, record)) = &self.current {
-            let elapsed = now.at.since(*start);
-            self.progress.update(now.at, elapsed, self.clients, &self.beats, record);
+            let view = View {
+                stage: &self.stage,
+                elapsed: now.at.since(*start),
+                clients: self.clients,
+                beats: &self.beats,
+                record,
+                samples: &self.samples,
+            };
+            self.progress.update(now.at, &view);
         }
         Ok(now)
     }

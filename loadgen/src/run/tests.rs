@@ -47,7 +47,7 @@ fn steady(revision: Option<u64>) -> Scenario {
 }
 
 fn quiet() -> Progress {
-    Progress::new(Box::new(std::io::sink()), false)
+    Progress::new(Box::new(std::io::sink()), None)
 }
 
 fn start(config: &LoadConfig, scenario: &Scenario) -> Result<Report, LoadError> {
