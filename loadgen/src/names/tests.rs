@@ -5,6 +5,8 @@ use crate::clients::address::{DEFAULT_SUFFIX, address, other_address};
 use engine::ids::HostName;
 use engine::node::io::ResolveError;
 use engine::resolver::Resolver;
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RecordType};
 use master::resolver::DnsConfig;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -69,7 +71,7 @@ fn a_masters_resolver_is_told_what_was_drawn() {
 }
 
 #[test]
-fn a_late_answer_comes_when_it_is_time_and_delays_no_other() {
+fn e8_a_late_answer_comes_when_it_is_time_and_delays_no_other() {
     let slow = bench("slow=50%@2s", 40);
     let began = SystemClock::start();
     let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
@@ -90,6 +92,20 @@ fn a_late_answer_comes_when_it_is_time_and_delays_no_other() {
         }
     }
     assert!(late > 5 && soon > 5, "{late} {soon}");
+}
+
+#[test]
+fn an_answer_that_comes_twice_is_two_datagrams() {
+    let bench = bench("duplicate=100%", 1);
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut question = Message::new(7, MessageType::Query, OpCode::Query);
+    let name = Name::from_ascii("lg-00001.load.test.").unwrap();
+    question.add_query(Query::query(name, RecordType::A));
+    socket.send_to(&question.to_vec().unwrap(), bench.service.addr()).unwrap();
+    let (mut first, mut second) = ([0; QUESTION_SIZE_MAX], [0; QUESTION_SIZE_MAX]);
+    let lens = [socket.recv(&mut first).unwrap(), socket.recv(&mut second).unwrap()];
+    assert_eq!((lens[0], first), (lens[1], second));
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
 /// Wrong answers lead the master to another client, which takes nothing; and all are done in the
 /// end, however often it has to ask.
 #[test]
-fn all_clients_are_done_though_their_names_come_from_a_faulty_name_service() {
+fn s1_12_a_faulty_name_service_brings_no_client_what_is_meant_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = [
         "steady",
