@@ -47,6 +47,20 @@ fn e8_one_name_that_is_never_answered_delays_no_other() {
 }
 
 #[test]
+fn a_name_server_that_is_silent_leaves_the_others() {
+    let servers =
+        [66, 67].map(|last| NameServer::start(Ipv4Addr::new(127, 0, 0, last).into()).unwrap());
+    servers[0].zone(&name("a.example"), Zone::Silent);
+    servers[1].zone(&name("a.example"), zone(1, 60));
+    let addrs = servers.each_ref().map(NameServer::addr).to_vec();
+    let config = DnsConfig::Servers { addrs, timeout: Duration::from_secs(2) };
+    let (tell, answers) = mpsc::channel();
+    let resolver = start(None, config, move |_, result| tell.send(result).unwrap()).unwrap();
+    resolver.handle().resolve(name("a.example"));
+    assert_eq!(answers.recv().unwrap().unwrap(), [SocketAddr::new(ip(1), 0)]);
+}
+
+#[test]
 fn s1_10_a_changed_address_is_used_once_the_ttl_is_over() {
     let bench = bench([127, 0, 0, 64], Duration::from_secs(5));
     let handle = bench.resolver.handle();
