@@ -208,6 +208,7 @@ impl CapacityArgs {
                 port: self.names.port,
                 suffix: self.names.suffix.clone(),
                 hosts_table: None,
+                names: None,
                 journal: None,
                 out: None,
                 deliveries_max: None,

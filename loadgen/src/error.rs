@@ -41,6 +41,14 @@ pub enum LoadError {
         /// The address that was given.
         master: SocketAddr,
     },
+    /// The master is not on this machine, and its own configuration does not allow it.
+    #[error(
+        "the master at {master} does not allow load tests from other machines: set `load_tests = true` in its master.toml and start it again, if it may be brought down"
+    )]
+    LoadTestsOff {
+        /// The address that was given.
+        master: SocketAddr,
+    },
     /// The workload needs dial-backs, and the master cannot dial this machine's 127.a.b.c.
     #[error(
         "{what} waits for manifests that the master dials back, and a master on another machine cannot dial the 127.a.b.c addresses of the simulated clients; run loadgen beside the master"
@@ -87,6 +95,32 @@ pub enum LoadError {
         first: u16,
         /// How many.
         workers: u32,
+    },
+    /// Names that come by DNS come without a port.
+    #[error(
+        "a name service gives addresses without ports, so the master dials all clients on its one client_port and one worker has them, and this run needs {workers}: leave out --dns, or have one worker do with fewer --clients or more descriptors (`loadgen doctor`)"
+    )]
+    NamesHaveNoPorts {
+        /// How many.
+        workers: u32,
+    },
+    /// A master that runs cannot be told where the name service is.
+    #[error(
+        "a master that runs knows its name servers from its master.toml: choose a port with --dns-port, write `dns_servers = [\"127.0.0.1:PORT\"]` and `client_port = {client_port}` there and start it again, or add --own-master"
+    )]
+    NamesPort {
+        /// Where the clients listen.
+        client_port: u16,
+    },
+    /// The name service cannot be started.
+    #[error(
+        "cannot answer on UDP port {port} of 127.0.0.1 as a name service: {error}; choose another with --dns-port"
+    )]
+    Names {
+        /// The port.
+        port: u16,
+        /// What the operating system said.
+        error: io::Error,
     },
     /// A master of our own cannot be started.
     #[error("cannot start a master of its own: {detail}")]
@@ -149,6 +183,7 @@ impl LoadError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::ForeignTarget { .. }
+            | Self::LoadTestsOff { .. }
             | Self::NoDialBack { .. }
             | Self::NothingPublished
             | Self::NeedsOwnMaster { .. }
@@ -156,6 +191,9 @@ impl LoadError {
             | Self::Suffix(_)
             | Self::Report(_)
             | Self::Ports { .. }
+            | Self::NamesHaveNoPorts { .. }
+            | Self::NamesPort { .. }
+            | Self::Names { .. }
             | Self::Listen { .. } => Exit::Usage,
             Self::HostsTable { .. }
             | Self::OwnMaster { .. }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod fleet;
 pub mod kernel;
 pub mod measure;
+pub mod names;
 pub mod peers;
 pub mod progress;
 pub mod report;

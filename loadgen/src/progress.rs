@@ -1,11 +1,15 @@
-//! How far a run has come, while it goes on: one line that is written over on a terminal, a
-//! line every two seconds elsewhere.
+//! How far a run has come, while it goes on: a block of lines that is drawn in its place again and
+//! again on a terminal, a line every two seconds elsewhere.
 
-use crate::fleet::Beat;
-use crate::measure::{Record, Standings, Timed};
+mod terminal;
+mod view;
+
+pub use terminal::{Screen, Size};
+pub use view::{Stage, View};
+
 use engine::time::Instant;
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 const ON_TERMINAL: Duration = Duration::from_millis(200);
@@ -14,15 +18,15 @@ const ELSEWHERE: Duration = Duration::from_secs(2);
 /// Where progress goes.
 pub struct Progress {
     out: Box<dyn Write>,
-    refreshes: bool,
+    screen: Option<Screen>,
     next: Instant,
-    /// The line on the terminal is not ended.
-    open: bool,
+    /// Lines of the block right above the cursor.
+    drawn: usize,
 }
 
 impl fmt::Debug for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Progress").field("refreshes", &self.refreshes).finish_non_exhaustive()
+        f.debug_struct("Progress").field("screen", &self.screen).finish_non_exhaustive()
     }
 }
 
@@ -30,71 +34,59 @@ impl Progress {
     /// On standard error.
     #[must_use]
     pub fn to_stderr() -> Self {
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let refreshes = io::stderr().is_terminal() && !dumb;
-        Self::new(Box::new(io::stderr()), refreshes)
+        Self::new(Box::new(io::stderr()), Screen::of_stderr())
     }
 
-    /// Into `out`; `refreshes` writes one line over and over.
+    /// Into `out`, which is a terminal if it has a `screen`.
     #[must_use]
-    pub fn new(out: Box<dyn Write>, refreshes: bool) -> Self {
-        Self { out, refreshes, next: Instant(0), open: false }
+    pub fn new(out: Box<dyn Write>, screen: Option<Screen>) -> Self {
+        Self { out, screen, next: Instant(0), drawn: 0 }
     }
 
     /// Shows where the run stands, if it is time to.
-    pub fn update(
-        &mut self,
-        now: Instant,
-        elapsed: Duration,
-        clients: u32,
-        beats: &[Beat],
-        record: &Record,
-    ) {
+    pub fn update(&mut self, now: Instant, view: &View<'_>) {
         if now < self.next {
             return;
         }
-        self.next = now + if self.refreshes { ON_TERMINAL } else { ELSEWHERE };
-        self.show(&line(elapsed, clients, beats, record));
+        self.next = now + if self.screen.is_some() { ON_TERMINAL } else { ELSEWHERE };
+        let (text, drawn) = match &self.screen {
+            Some(screen) => screen.block(view),
+            None => (format!("{}\n", view.line()), 0),
+        };
+        let above = self.above();
+        self.write(&format!("{above}{text}"));
+        self.drawn = drawn;
     }
 
-    /// Says something that stays to be read.
+    /// Says something that stays to be read, above what is drawn again.
     pub fn say(&mut self, text: &str) {
-        self.close();
-        let _ = writeln!(self.out, "{text}");
+        let above = self.above();
+        self.write(&format!("{above}{text}\n"));
+        self.drawn = 0;
+        // What was drawn is gone until the next time.
+        self.next = Instant(0);
     }
 
-    /// Ends the line that is being written over.
+    /// Leaves the block as it is: the cursor stands below it at any time, so that whatever ends
+    /// the program leaves the terminal in order.
     pub fn close(&mut self) {
-        if std::mem::take(&mut self.open) {
-            let _ = writeln!(self.out);
+        self.drawn = 0;
+    }
+
+    /// Takes away what was drawn.
+    fn above(&self) -> String {
+        match self.drawn {
+            0 => String::new(),
+            lines => format!("\x1b[{lines}A\r\x1b[J"),
         }
     }
 
     // Nobody can be told that the terminal is gone; the run goes on without.
-    fn show(&mut self, line: &str) {
-        let _ = if self.refreshes {
-            self.open = true;
-            write!(self.out, "\r{line}\x1b[K")
-        } else {
-            writeln!(self.out, "{line}")
-        };
+    fn write(&mut self, text: &str) {
+        let _ = self.out.write_all(text.as_bytes());
         let _ = self.out.flush();
     }
 }
 
-fn line(elapsed: Duration, clients: u32, beats: &[Beat], record: &Record) -> String {
-    let standings: Standings = beats.iter().map(|beat| beat.standings).sum();
-    let sum = |of: fn(&Beat) -> u64| beats.iter().map(of).sum::<u64>();
-    let tally = record.whole();
-    format!(
-        "{:6.1} s  {} of {clients} bound, {} hold the release, {} done; {} reports durable; {} deliveries, {} waiting; {} failures",
-        elapsed.as_secs_f64(),
-        standings.bound,
-        standings.holding,
-        standings.done,
-        tally.latencies.count(Timed::Report),
-        sum(|beat| beat.deliveries),
-        sum(|beat| beat.waiting),
-        tally.failures_all(),
-    )
-}
+#[cfg(test)]
+mod tests;

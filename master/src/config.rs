@@ -60,8 +60,11 @@ pub struct MasterConfig {
     pub queue_quota_bytes: u64,
     /// Days for which reports are kept; 0 keeps them for ever. Default: 90.
     pub keep_days: u32,
-    /// Name servers. Default: the system's.
-    pub dns_servers: Vec<IpAddr>,
+    /// Name servers, on port 53 where they name none. Default: the system's.
+    #[serde(deserialize_with = "name_servers")]
+    pub dns_servers: Vec<SocketAddr>,
+    /// Whether a load generator on another machine may load this master. Default: `false`.
+    pub load_tests: bool,
     /// How long SIGTERM waits for what is under way. Default: `20s`.
     #[serde(with = "duration")]
     pub stop_timeout: Duration,
@@ -113,6 +116,7 @@ impl Default for MasterConfig {
             queue_quota_bytes: 2048 * MIB,
             keep_days: 90,
             dns_servers: Vec::new(),
+            load_tests: false,
             stop_timeout: Duration::from_secs(20),
             limits: LimitsConfig::default(),
         }
@@ -248,6 +252,21 @@ fn machine_name() -> HostName {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     HostName::parse(text.trim().as_bytes())
         .unwrap_or_else(|_| HostName::parse(b"master").expect("these are letters"))
+}
+
+/// The port of name servers that name none.
+const DNS_PORT: u16 = 53;
+
+fn name_servers<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let read = |text: &String| {
+        let bare = || text.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT));
+        text.parse().or_else(|_| bare()).map_err(|_| {
+            D::Error::custom(format!(
+                "\"{text}\" is no address of a name server: write one such as \"192.0.2.53\", \"127.0.0.1:5353\" or \"[::1]:5353\""
+            ))
+        })
+    };
+    Vec::<String>::deserialize(d)?.iter().map(read).collect()
 }
 
 fn host_name<'de, D: Deserializer<'de>>(d: D) -> Result<HostName, D::Error> {

@@ -8,7 +8,7 @@ use engine::ids::HostName;
 use engine::node::io::ResolveError;
 use engine::resolver::{Answer, Done, Lookup, NameSettings, Resolver, TableFile};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{LookupIpStrategy, ResolverConfig, ResolverOpts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup_ip::LookupIp;
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -24,10 +24,10 @@ pub enum DnsConfig {
     /// `/etc/resolv.conf` and `/etc/hosts`.
     #[default]
     System,
-    /// This server alone, for tests and load generation.
-    Server {
-        /// Its address.
-        addr: SocketAddr,
+    /// These servers alone.
+    Servers {
+        /// Their addresses.
+        addrs: Vec<SocketAddr>,
         /// How long to wait for each answer.
         timeout: Duration,
     },
@@ -107,10 +107,14 @@ fn build(config: &DnsConfig) -> Result<TokioResolver, String> {
     let provider = TokioRuntimeProvider::default();
     let builder = match config {
         DnsConfig::System => TokioResolver::builder(provider),
-        DnsConfig::Server { addr, timeout } => {
-            let mut server = hickory_resolver::config::NameServerConfig::udp_and_tcp(addr.ip());
-            server.connections.iter_mut().for_each(|connection| connection.port = addr.port());
-            let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        DnsConfig::Servers { addrs, timeout } => {
+            let server = |addr: &SocketAddr| {
+                let mut server = NameServerConfig::udp_and_tcp(addr.ip());
+                server.connections.iter_mut().for_each(|connection| connection.port = addr.port());
+                server
+            };
+            let servers = addrs.iter().map(server).collect();
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
             let mut builder = TokioResolver::builder_with_config(config, provider);
             *builder.options_mut() = ResolverOpts::default();
             builder.options_mut().timeout = *timeout;

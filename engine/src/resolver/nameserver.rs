@@ -1,4 +1,4 @@
-//! A small name server for loopback: what tests and load generation resolve against.
+//! A small name server for loopback: what tests resolve against.
 
 use super::dns;
 use crate::ids::HostName;

@@ -4,6 +4,7 @@
 use super::{CLIENTS, MASTER, Names, OwnArgs, positive_duration, print_json};
 use crate::clients::work::{Churn, Pace, Reports};
 use crate::error::{Exit, LoadError};
+use crate::names::{NameFaults, NamesConfig};
 use crate::peers::{BadPeers, Badness};
 use crate::progress::Progress;
 use crate::run::file::{permille, report_bytes};
@@ -266,6 +267,17 @@ pub(super) struct Common {
     /// Write the table `name address:port` before anything starts
     #[arg(long, value_name = "FILE")]
     hosts_table: Option<PathBuf>,
+    /// Answer the master's questions for the clients' names, as a DNS server on 127.0.0.1, in the
+    /// place of a hosts table; one worker has all clients then
+    #[arg(long, conflicts_with = "hosts_table")]
+    dns: bool,
+    /// That server's UDP port, as dns_servers in master.toml has it [default: any, for a master of
+    /// its own]
+    #[arg(long, value_name = "PORT", requires = "dns", value_parser = clap::value_parser!(u16).range(1..))]
+    dns_port: Option<u16>,
+    /// What it does wrong, and how often: slow=5%@2s,nxdomain=1%,wrong=1%,duplicate=10%,changing=5%
+    #[arg(long, value_name = "FAULTS", requires = "dns", value_parser = NameFaults::parse)]
+    dns_faults: Option<NameFaults>,
     /// Note every acked report here as it is acked
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
@@ -325,6 +337,10 @@ impl Common {
             port: self.names.port,
             suffix: self.names.suffix.clone(),
             hosts_table: self.hosts_table.clone(),
+            names: self.dns.then(|| NamesConfig {
+                port: self.dns_port.unwrap_or(0),
+                faults: self.dns_faults.unwrap_or_default(),
+            }),
             journal: self.journal.clone(),
             out: self.out.clone(),
             deliveries_max: self.deliveries_max,

@@ -11,6 +11,8 @@ use std::path::Path;
 /// Most clients of one load generator: more than any machine carries, and all their addresses
 /// lie in 127.1.0.0 to 127.16.255.255, clear of the 127.0.0.x that people use by hand.
 pub const CLIENTS_MAX: u32 = 1_000_000;
+/// A client's second address is so much higher in its second byte: 127.17.0.0 to 127.32.255.255.
+const OTHER: u8 = 16;
 /// The suffix of the clients' names; `.test` is reserved for this (RFC 2606).
 pub const DEFAULT_SUFFIX: &str = "load.test";
 /// Values of the last two bytes of an address: 1 to 250, so that none looks like a network or
@@ -41,6 +43,15 @@ impl Identities {
     pub fn name(&self, index: u32) -> HostName {
         let text = format!("lg-{:05}.{}", u64::from(index) + 1, self.suffix);
         HostName::parse(text.as_bytes()).expect("the suffix was checked with the longest number")
+    }
+
+    /// The client that has this name; `None` if none can have it.
+    #[must_use]
+    pub fn index_of(&self, name: &str) -> Option<u32> {
+        let number = name.strip_suffix(&*self.suffix)?.strip_prefix("lg-")?.strip_suffix('.')?;
+        let index = number.parse::<u32>().ok()?.checked_sub(1)?;
+        // Other ways to write the number are other names.
+        (index < CLIENTS_MAX && self.name(index).as_str() == name).then_some(index)
     }
 
     /// Writes the table `name address:port` that the master's resolver and inventory read, for
@@ -80,12 +91,24 @@ pub fn address(index: u32) -> Ipv4Addr {
     Ipv4Addr::new(127, byte(1 + high / BYTE_VALUES), byte(1 + high % BYTE_VALUES), byte(1 + low))
 }
 
-/// The client that has this address; `None` if none can have it.
+/// The address to which a client moves where its name does: it is reached at both.
+///
+/// # Panics
+/// As [`address`].
+#[must_use]
+pub fn other_address(index: u32) -> Ipv4Addr {
+    let [net, a, b, c] = address(index).octets();
+    Ipv4Addr::new(net, a + OTHER, b, c)
+}
+
+/// The client that has this address, as one of its two; `None` if none can have it.
 #[must_use]
 pub fn index_of(address: IpAddr) -> Option<u32> {
     // A wildcard IPv6 socket would show it as ::ffff:127.a.b.c.
     let IpAddr::V4(address) = address.to_canonical() else { return None };
-    let [127, a, b, c] = address.octets().map(u32::from) else { return None };
+    let [127, a, b, c] = address.octets() else { return None };
+    let a = if a > OTHER { a - OTHER } else { a };
+    let [a, b, c] = [a, b, c].map(u32::from);
     let digit = |byte: u32| byte.checked_sub(1).filter(|value| *value < BYTE_VALUES);
     let index = (digit(a)? * BYTE_VALUES + digit(b)?) * BYTE_VALUES + digit(c)?;
     (index < CLIENTS_MAX).then_some(index)
@@ -106,6 +129,9 @@ mod tests {
             assert!(addresses.insert(address), "{index}");
             assert!(address.is_loopback() && address.octets()[1] > 0, "{address}");
             assert_eq!(index_of(address.into()), Some(index));
+            assert!(addresses.insert(other_address(index)), "{index}");
+            assert_eq!(index_of(other_address(index).into()), Some(index));
+            assert_eq!(identities.index_of(identities.name(index).as_str()), Some(index));
         }
         assert_eq!(identities.name(0).as_str(), "lg-00001.load.test");
         assert_eq!(address(0), Ipv4Addr::new(127, 1, 1, 1));
@@ -113,11 +139,18 @@ mod tests {
 
     #[test]
     fn other_addresses_belong_to_nobody() {
-        for text in ["127.0.0.1", "127.1.0.1", "127.1.1.255", "10.1.1.1", "127.18.1.1", "::1"] {
+        for text in ["127.0.0.1", "127.1.0.1", "127.1.1.255", "10.1.1.1", "127.33.1.1", "::1"] {
             assert_eq!(index_of(text.parse().unwrap()), None, "{text}");
         }
         assert_eq!(index_of("::ffff:127.1.1.2".parse().unwrap()), Some(1));
-        assert_eq!(index_of(address(CLIENTS_MAX - 1).into()), Some(CLIENTS_MAX - 1));
+        for address in [address(CLIENTS_MAX - 1), other_address(CLIENTS_MAX - 1)] {
+            assert_eq!(index_of(address.into()), Some(CLIENTS_MAX - 1));
+        }
+        let identities = Identities::new("example").unwrap();
+        for name in ["lg-1.example", "lg-00000.example", "lg-00001.example.com", "lg-00001example"]
+        {
+            assert_eq!(identities.index_of(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use engine::queue::memory::MemoryStore;
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::time::{Instant, Now, WallMs};
 use engine::wheel::{TimerId, Wheel};
-use engine::wire::{Frame, Kind, Nack, NackReason};
+use engine::wire::{Class, Frame, Kind, Nack, NackReason};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -487,6 +487,13 @@ fn observe(tally: &mut Tally, acked: &mut Vec<Acked>, client: u32, observation: 
     }
 }
 
+/// Whether a message from the master names somebody else than the client that it has reached.
+fn is_meant_for_another(frame: &Frame<'_>, name: &HostName) -> bool {
+    let target = || frame.route().and_then(|route| route.target());
+    frame.header.kind.class() == Class::Downstream
+        && matches!(target(), Ok(Some(target)) if target != *name)
+}
+
 /// What a client fetches with.
 fn fetching(config: &SwarmConfig, index: u32, rng: &mut fastrand::Rng) -> Box<Fetching> {
     let fetcher = Fetcher::new(FetchSettings::default(), rng.fork());
@@ -561,7 +568,16 @@ impl Host for Swarm {
             self.tally.failed("nack", why);
         }
         let place = self.place(index);
-        let verdict = self.clients[place].node.handle_frame(conn, frame, now);
+        let node = &mut self.clients[place].node;
+        let is_anothers = is_meant_for_another(&frame, &node.parts().name);
+        let refused = node.parts().counters.misdelivered;
+        let verdict = node.handle_frame(conn, frame, now);
+        if is_anothers {
+            match node.parts().counters.misdelivered > refused {
+                true => self.tally.misdirected += 1,
+                false => self.tally.leaked += 1,
+            }
+        }
         self.advance(index, now);
         verdict
     }

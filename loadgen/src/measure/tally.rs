@@ -28,6 +28,10 @@ pub struct Tally {
     pub fetched_bytes: u64,
     /// Messages that were acked although they had never been sent.
     pub false_acks: u64,
+    /// Messages for one client that came to another, which did not take them.
+    pub misdirected: u64,
+    /// Those that it took.
+    pub leaked: u64,
     /// What failed, and how often.
     pub failures: BTreeMap<FailureKind, u64>,
 }
@@ -76,6 +80,8 @@ impl Tally {
         self.leaves += other.leaves;
         self.fetched_bytes += other.fetched_bytes;
         self.false_acks += other.false_acks;
+        self.misdirected += other.misdirected;
+        self.leaked += other.leaked;
         for (kind, count) in &other.failures {
             *self.failures.entry(*kind).or_default() += count;
         }

@@ -235,6 +235,18 @@ fn lists(out: &mut String, report: &Report) {
         (format!("{} {}", peers.peers, peers.badness), found)
     });
     list("Bad peers", peers.collect());
+    let remarks = report
+        .phases
+        .iter()
+        .flat_map(|phase| phase.remarks.iter().map(|remark| (phase.name.clone(), remark.clone())));
+    list("What was seen of the master", remarks.collect());
+    let names = report.names.map(|names| ("name service".to_owned(), names.to_string()));
+    let elsewhere = report.phases.iter().filter(|phase| phase.messages.misdirected > 0);
+    let elsewhere = elsewhere.map(|phase| {
+        let told = format!("{} messages, refused there", phase.messages.misdirected);
+        (format!("{}: came to another client", phase.name), told)
+    });
+    list("Names", names.into_iter().chain(elsewhere).collect());
     let generator = &report.generator;
     let mut own = vec![
         ("workers".to_owned(), generator.workers.to_string()),

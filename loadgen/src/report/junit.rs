@@ -36,6 +36,15 @@ pub fn document(report: &Report) -> String {
             );
         }
     }
+    let remarks: Vec<String> = report
+        .phases
+        .iter()
+        .flat_map(|phase| phase.remarks.iter().map(|remark| format!("{}: {remark}", phase.name)))
+        .collect();
+    if !remarks.is_empty() {
+        // What is no failure of a case still belongs to the run.
+        let _ = writeln!(out, "    <system-out>{}</system-out>", escape(&remarks.join("\n")));
+    }
     out.push_str("  </testsuite>\n</testsuites>\n");
     out
 }

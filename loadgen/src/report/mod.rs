@@ -11,6 +11,7 @@ pub mod plot;
 use crate::error::Exit;
 use crate::kernel::Process;
 use crate::measure::{Quantiles, Record, Row, Timed};
+use crate::names::NameCounts;
 use crate::peers::PeerCounts;
 use crate::subject::{Constraint, Sample};
 use crate::truth::Truth;
@@ -175,6 +176,9 @@ pub struct Messages {
     pub fetched_bytes: u64,
     /// Clients that left, to come back later.
     pub leaves: u64,
+    /// Messages for one client that came to another, which did not take them.
+    #[serde(default)]
+    pub misdirected: u64,
 }
 
 /// The generator itself.
@@ -301,6 +305,9 @@ pub struct Report {
     pub phases: Vec<PhaseReport>,
     /// Acked against stored; `None` if it was not checked.
     pub truth: Option<Truth>,
+    /// What its name service has answered, if it had one.
+    #[serde(default)]
+    pub names: Option<NameCounts>,
     /// The generator itself.
     pub generator: Generator,
     /// How often the master was killed and started again.
@@ -379,6 +386,9 @@ impl Report {
                 let _ = writeln!(out, "truth     {}", paint.paint(tone, &truth.to_string()));
             }
             None => out.push_str("truth     not checked\n"),
+        }
+        if let Some(names) = &self.names {
+            let _ = writeln!(out, "names     {names}");
         }
         if self.master_kills > 0 {
             let _ = writeln!(out, "kills     the master was killed {} times", self.master_kills);
@@ -465,6 +475,10 @@ impl PhaseReport {
         }
         if m.leaves > 0 {
             let _ = writeln!(out, "churn     {} clients left and came back", m.leaves);
+        }
+        if m.misdirected > 0 {
+            let what = "messages came to another client than they were meant for, and were refused";
+            let _ = writeln!(out, "elsewhere {} {what}", m.misdirected);
         }
         out.push('\n');
         out.push_str(&self.latency_table(paint));

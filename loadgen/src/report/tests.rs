@@ -31,6 +31,7 @@ fn report() -> Report {
             reports_acked: 5,
             fetched_bytes: 0,
             leaves: 0,
+            misdirected: 0,
         },
         latencies: BTreeMap::from([(Timed::Poll, quantiles)]),
         failures: BTreeMap::from([("dial: refused".into(), 17)]),
@@ -81,6 +82,7 @@ fn report() -> Report {
         start_ns: 0,
         master_kills: 0,
         environment: Environment::default(),
+        names: None,
         generator: Generator {
             workers: 2,
             loop_lag_max_us: 45_000,
@@ -174,6 +176,33 @@ fn one_screen_says_it_all() {
 }
 
 #[test]
+fn what_a_name_service_answered_and_where_messages_went_is_told() {
+    let mut report = report();
+    let (questions, slow, nxdomain, wrong, duplicate, changing) = (9, 1, 2, 3, 4, 5);
+    let (again, strange) = (7, 6);
+    report.names =
+        Some(NameCounts { questions, again, slow, nxdomain, wrong, duplicate, changing, strange });
+    report.phases[0].messages.misdirected = 3;
+    let told = "9 questions answered, 1 late, 2 NXDOMAIN, 3 wrong, 4 twice, 5 changed; 7 asked again; 6 for strange names";
+    let text = report.render(Paint { colour: false });
+    assert!(text.contains(&format!("names     {told}\n")), "{text}");
+    assert!(text.contains("elsewhere 3 messages came to another client"), "{text}");
+    let page = html::page(&report);
+    assert!(page.contains(told) && page.contains("3 messages, refused there"), "{page}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(
+        (&json["names"]["wrong"], &json["phases"][0]["messages"]["misdirected"]),
+        (&3.into(), &3.into())
+    );
+    // An earlier report of the same schema knows nothing of either.
+    let mut earlier = json;
+    earlier.as_object_mut().unwrap().remove("names");
+    earlier["phases"][0]["messages"].as_object_mut().unwrap().remove("misdirected");
+    let earlier: Report = serde_json::from_value(earlier).unwrap();
+    assert_eq!((earlier.names, earlier.phases[0].messages.misdirected), (None, 0));
+}
+
+#[test]
 fn json_has_its_schema_and_plain_names() {
     let json = serde_json::to_value(report()).unwrap();
     assert_eq!(json["schema"], 3);
@@ -187,6 +216,7 @@ fn json_has_its_schema_and_plain_names() {
 fn all_files_are_written_and_the_report_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut report = report();
+    report.phases[0].remarks = vec!["the master's loop <stood> still".into(), "it grew".into()];
     report.summary = "<b>\"5 & 6\"</b>\u{1}".into();
     let missed = Check { detail: report.summary.clone(), ..check("more", Outcome::Missed) };
     report.checks.push(missed);
@@ -201,9 +231,14 @@ fn all_files_are_written_and_the_report_is_read_back() {
         assert!(!page.contains(outside), "{outside} would be fetched");
     }
     assert!(page.contains("Latency by percentile") && page.contains("<polyline"));
+    for remark in ["the master's loop &lt;stood&gt; still", "it grew"] {
+        assert!(page.contains(&format!("<dt>storm</dt><dd>{remark}</dd>")), "{page}");
+    }
     let xml = text("junit.xml");
     assert_eq!(xml.matches("<testcase").count(), 2);
     assert_eq!(xml.matches("<failure").count(), 1, "{xml}");
+    let remarks = "<system-out>storm: the master's loop &lt;stood&gt; still&#10;storm: it grew<";
+    assert!(xml.contains(remarks), "{xml}");
     assert!(!xml.contains('\u{1}'));
     assert_eq!(Report::read(&dir.path().join("report.json")).unwrap(), report);
     fs::write(dir.path().join("other.json"), "{\"schema\": 1}").unwrap();

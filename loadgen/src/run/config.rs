@@ -1,5 +1,6 @@
 //! What is loaded, and by how many clients: what all phases of a run share.
 
+use crate::names::NamesConfig;
 use crate::subject::own::OwnConfig;
 use engine::config::parse_duration;
 use master::table::words::duration_us;
@@ -25,6 +26,8 @@ pub struct LoadConfig {
     pub suffix: String,
     /// Where to write the hosts table before anything starts.
     pub hosts_table: Option<PathBuf>,
+    /// A name service of its own, in the place of a hosts table.
+    pub names: Option<NamesConfig>,
     /// Where to note the acked reports as they come.
     pub journal: Option<PathBuf>,
     /// Where to leave the report as files.

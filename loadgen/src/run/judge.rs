@@ -63,6 +63,7 @@ pub(super) fn report(
             Checked::Truth(truth) => Some(truth),
             _ => None,
         },
+        names: load.name_counts(),
         generator: Generator {
             workers: load.workers() as u64,
             descriptors: load.descriptors as u64,
@@ -122,6 +123,7 @@ fn phase_report(
             reports_acked: count(Timed::Report),
             fetched_bytes: tally.fetched_bytes,
             leaves: tally.leaves,
+            misdirected: tally.misdirected,
         },
         latencies: timed.clone().map(|what| (what, measured.quantiles(what))).collect(),
         percentiles: measured.by_percentile(),
@@ -307,14 +309,25 @@ fn truth_checks(checked: &Checked, phases: &[Phase]) -> Vec<Check> {
     let stored = "every acked report is stored once and in order";
     let acked = "nothing is acked that was never sent";
     let false_acks: u64 = phases.iter().map(|phase| phase.record.whole().false_acks).sum();
-    let mut checks = vec![match false_acks {
+    let leaked: u64 = phases.iter().map(|phase| phase.record.whole().leaked).sum();
+    let own = "no client takes what is meant for another";
+    let leaked = match leaked {
+        0 => check(own, Outcome::Reached, String::new()),
+        n => check(
+            own,
+            Outcome::Violated,
+            format!("VIOLATED: clients took {n} messages that are meant for others"),
+        ),
+    };
+    let false_acks = match false_acks {
         0 => check(acked, Outcome::Reached, String::new()),
         n => check(
             acked,
             Outcome::Violated,
             format!("VIOLATED: the master acked {n} times what was never sent to it"),
         ),
-    }];
+    };
+    let mut checks = vec![false_acks, leaked];
     match checked {
         Checked::NotAsked => {}
         Checked::Truth(truth) if truth.holds() => {

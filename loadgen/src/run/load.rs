@@ -10,8 +10,9 @@ use crate::error::LoadError;
 use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
 use crate::kernel::Process;
 use crate::measure::{Record, Standings};
+use crate::names::{NameCounts, NameService, NamesConfig};
 use crate::peers::{Crowd, PeerCounts};
-use crate::progress::Progress;
+use crate::progress::{Progress, Stage, View};
 use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
 use crate::subject::observer::{self, Observer, Watched};
@@ -82,6 +83,7 @@ pub struct Load<'a> {
     control: Option<PathBuf>,
     own: Option<OwnMaster>,
     observer: Observer,
+    names: Option<NameService>,
     identities: Identities,
     clients: u32,
     fleet: Fleet,
@@ -93,6 +95,8 @@ pub struct Load<'a> {
     interrupted: bool,
     /// What is measured now, from when on.
     current: Option<(Instant, Record)>,
+    /// The phase that it is in, for whoever looks on.
+    stage: Stage,
     /// Workers that have not told of the phase's last second yet.
     open: usize,
     /// Looks at the master since the beginning.
@@ -137,6 +141,9 @@ impl<'a> Load<'a> {
         // Before anything else: the table of descriptors grows without a stall only now.
         let clients = config.clients;
         let (workers, descriptors) = workers_here(clients, config.workers);
+        if let Some(names) = &config.names {
+            check_names(config, names, workers)?;
+        }
         let (addr, control, mut own) = match &config.master {
             MasterChoice::Running { addr, foreign_allowed, control, .. } => {
                 Target::examine(*addr, *foreign_allowed, scenario)?;
@@ -165,7 +172,16 @@ impl<'a> Load<'a> {
         };
         let fleet = Fleet::start(&fleet_config, clock, descriptors, signals)?;
         let ports = (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
-        if let Some(path) = &config.hosts_table {
+        let names = config.names.map(|names| {
+            let service = NameService::start(names, identities.clone(), clients, config.seed);
+            service.map_err(|error| LoadError::Names { port: names.port, error })
+        });
+        let names = names.transpose()?;
+        if let Some(names) = &names {
+            if let Some(own) = &mut own {
+                own.serve_by_name(names.addr(), fleet.ports()[0])?;
+            }
+        } else if let Some(path) = &config.hosts_table {
             let written = identities.write_hosts_table(path, ports);
             written.map_err(|error| LoadError::HostsTable { path: path.clone(), error })?;
         } else if let Some(own) = &mut own {
@@ -189,12 +205,14 @@ impl<'a> Load<'a> {
             control,
             own,
             observer,
+            names,
             identities,
             clients,
             beats: vec![Beat::default(); fleet.workers()],
             ended: Vec::new(),
             interrupted: false,
             current: None,
+            stage: Stage { of: scenario.phases.len(), ..Stage::default() },
             open: 0,
             samples: Vec::new(),
             began: None,
@@ -318,6 +336,12 @@ impl<'a> Load<'a> {
             Until::Over(_) => start + work.length,
         };
         let latest = slots_end + config.until.patience();
+        self.stage.name.clone_from(&config.name);
+        self.stage.number += 1;
+        self.stage.length = match config.until {
+            Until::Done(patience) => patience,
+            Until::Over(_) => work.length,
+        };
         let mut acts = config.acts.iter().peekable();
         let mut next_kill = config.kill_every.map(|every| start + every);
         let end = loop {
@@ -393,6 +417,12 @@ impl<'a> Load<'a> {
         Ok(())
     }
 
+    /// What its name service has answered, if it has one.
+    #[must_use]
+    pub fn name_counts(&self) -> Option<NameCounts> {
+        self.names.as_ref().map(NameService::counts)
+    }
+
     /// How often it has killed the master.
     #[must_use]
     pub fn kills(&self) -> u32 {
@@ -456,8 +486,15 @@ impl<'a> Load<'a> {
         let now = self.clock.now();
         self.samples.extend(self.observer.take());
         if let Some((start, record)) = &self.current {
-            let elapsed = now.at.since(*start);
-            self.progress.update(now.at, elapsed, self.clients, &self.beats, record);
+            let view = View {
+                stage: &self.stage,
+                elapsed: now.at.since(*start),
+                clients: self.clients,
+                beats: &self.beats,
+                record,
+                samples: &self.samples,
+            };
+            self.progress.update(now.at, &view);
         }
         Ok(now)
     }
@@ -511,6 +548,16 @@ impl<'a> Load<'a> {
                 Err(error) => return Ok(Checked::Unanswered(error)),
             }
         }
+    }
+}
+
+/// Whether the master can find the clients by name.
+fn check_names(config: &LoadConfig, names: &NamesConfig, workers: u32) -> Result<(), LoadError> {
+    let is_own = matches!(config.master, MasterChoice::Own(_));
+    match (workers, names.port) {
+        (2.., _) => Err(LoadError::NamesHaveNoPorts { workers }),
+        (_, 0) if !is_own => Err(LoadError::NamesPort { client_port: config.port }),
+        _ => Ok(()),
     }
 }
 

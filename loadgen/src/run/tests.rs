@@ -4,7 +4,9 @@ use crate::clients::address::{DEFAULT_SUFFIX, Identities};
 use crate::clients::work::Pace;
 use crate::error::Exit;
 use crate::measure::Timed;
+use crate::names::NamesConfig;
 use crate::report::Outcome;
+use crate::subject::Target;
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
 use master::config::MasterConfig;
@@ -24,6 +26,7 @@ fn config(clients: u32, master: SocketAddr) -> LoadConfig {
         port: 0,
         suffix: DEFAULT_SUFFIX.into(),
         hosts_table: None,
+        names: None,
         journal: None,
         out: None,
         deliveries_max: None,
@@ -44,7 +47,7 @@ fn steady(revision: Option<u64>) -> Scenario {
 }
 
 fn quiet() -> Progress {
-    Progress::new(Box::new(std::io::sink()), false)
+    Progress::new(Box::new(std::io::sink()), None)
 }
 
 fn start(config: &LoadConfig, scenario: &Scenario) -> Result<Report, LoadError> {
@@ -80,6 +83,71 @@ fn what_is_done_to_a_master_is_done_to_an_own_one_alone() {
         assert_eq!(error.exit(), Exit::Usage, "{error}");
         assert!(error.to_string().contains("add --own-master"), "{error}");
     }
+}
+
+#[test]
+fn a_master_elsewhere_says_itself_whether_it_may_be_loaded() {
+    for load_tests in [false, true] {
+        let mut world = World::new(1);
+        world.start_master_with(MasterConfig { load_tests, ..MasterConfig::default() });
+        let here = Target::ask(world.addr).unwrap();
+        assert_eq!(here.load_tests, load_tests);
+        here.permit().expect("whoever is on this machine needs no leave");
+        let elsewhere = Target { addr: "192.0.2.1:7400".parse().unwrap(), ..here };
+        match elsewhere.permit() {
+            Ok(()) => assert!(load_tests),
+            Err(error) => {
+                assert!(!load_tests);
+                assert_eq!(error.exit(), Exit::Usage);
+                assert!(error.to_string().contains("set `load_tests = true`"), "{error}");
+            }
+        }
+    }
+}
+
+/// [::1] counts as elsewhere, since no client can be dialled back from there.
+#[test]
+fn a_run_elsewhere_needs_the_masters_own_leave() {
+    let settled = Scenario::steady(Pace::every(S), Some(S), None, 0, 20 * S);
+    let mut world = World::new(1);
+    world.addr = "[::1]:0".parse().unwrap();
+    world.start_master();
+    let mut config = config(1, world.addr);
+    config.master =
+        MasterChoice::Running { addr: world.addr, foreign_allowed: true, control: None, pid: None };
+    let error = start(&config, &settled).unwrap_err();
+    assert!(matches!(error, LoadError::LoadTestsOff { .. }), "{error}");
+}
+
+#[test]
+fn with_a_name_service_there_is_one_port_that_the_master_knows() {
+    let mut config = config(2, "127.0.0.1:1".parse().unwrap());
+    config.names = Some(NamesConfig::default());
+    let error = start(&config, &storm()).unwrap_err();
+    assert!(matches!(error, LoadError::NamesPort { .. }), "{error}");
+    assert!(error.to_string().contains("--dns-port"), "{error}");
+    config.workers = Some(2);
+    let error = start(&config, &storm()).unwrap_err();
+    assert!(matches!(error, LoadError::NamesHaveNoPorts { workers: 2 }), "{error}");
+    assert_eq!(error.exit(), Exit::Usage);
+}
+
+#[test]
+fn a_port_of_the_name_service_that_is_taken_is_named() {
+    let mut world = World::new(1);
+    world.publish();
+    world.start_master();
+    let taken = crate::names::NameService::start(
+        NamesConfig::default(),
+        Identities::new(DEFAULT_SUFFIX).unwrap(),
+        1,
+        1,
+    )
+    .unwrap();
+    let names = NamesConfig { port: taken.addr().port(), ..NamesConfig::default() };
+    let error = start(&LoadConfig { names: Some(names), ..world.config(1) }, &storm()).unwrap_err();
+    assert!(matches!(error, LoadError::Names { .. }), "{error}");
+    assert!(error.to_string().contains("--dns-port"), "{error}");
 }
 
 #[test]
@@ -123,13 +191,17 @@ impl World {
     }
 
     fn start_master(&mut self) {
+        self.start_master_with(MasterConfig::default());
+    }
+
+    fn start_master_with(&mut self, config: MasterConfig) {
         let config = MasterConfig {
             listen: self.addr,
             control_socket: self.path("control.sock"),
             state_dir: self.path("state"),
             site_dir: self.path("site"),
             hosts_table: Some(self.path("hosts")),
-            ..MasterConfig::default()
+            ..config
         };
         std::fs::create_dir_all(&config.state_dir).unwrap();
         let (sender, receiver) = mpsc::channel();

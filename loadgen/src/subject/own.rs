@@ -73,11 +73,11 @@ impl OwnMaster {
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
         own.write("hosts", "")?;
-        own.configure()?;
+        own.configure("")?;
         own.run()?;
         let log = fs::read_to_string(own.dir.path().join("log")).unwrap_or_default();
         own.addr = listening_on(&log).ok_or_else(|| failed("where does it listen", &log))?;
-        own.configure()?;
+        own.configure("")?;
         Ok(own)
     }
 
@@ -96,14 +96,27 @@ impl OwnMaster {
         identities
             .write_hosts_table(&table, ports)
             .map_err(|error| LoadError::HostsTable { path: table, error })?;
+        self.release_and_restart()
+    }
+
+    /// The same, where a name service tells it where the clients are: all at one port.
+    ///
+    /// # Errors
+    /// What was in the way.
+    pub fn serve_by_name(&mut self, server: SocketAddr, port: u16) -> Result<(), LoadError> {
+        self.configure(&format!("dns_servers = [\"{server}\"]\nclient_port = {port}\n"))?;
+        self.release_and_restart()
+    }
+
+    fn release_and_restart(&mut self) -> Result<(), LoadError> {
         self.release()?;
         self.kill().map_err(LoadError::Loop)?;
         self.run()
     }
 
-    fn configure(&self) -> Result<(), LoadError> {
+    fn configure(&self, more: &str) -> Result<(), LoadError> {
         let toml = format!(
-            "name = \"master.load.test\"\nlisten = \"{}\"\nhosts_table = \"hosts\"\ncontrol_socket = \"control.sock\"\n",
+            "name = \"master.load.test\"\nlisten = \"{}\"\nhosts_table = \"hosts\"\ncontrol_socket = \"control.sock\"\n{more}",
             self.addr
         );
         self.write("master.toml", &toml)

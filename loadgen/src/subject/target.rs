@@ -22,14 +22,16 @@ pub struct Target {
     pub version: String,
     /// The revision that it distributes; 0 for none.
     pub revision: u64,
+    /// Whether its own configuration lets other machines load it.
+    pub load_tests: bool,
 }
 
 impl Target {
     /// Looks whether a run may load a master, and asks that one how it is.
     ///
     /// # Errors
-    /// The master is elsewhere and that was not allowed, the workload cannot end there, or
-    /// nobody answers.
+    /// The master is elsewhere and that was not allowed, here or by itself, the workload cannot
+    /// end there, or nobody answers.
     pub fn examine(
         addr: SocketAddr,
         foreign_allowed: bool,
@@ -49,12 +51,25 @@ impl Target {
             }
         }
         let target = Self::ask(addr)?;
+        target.permit()?;
         // A revision that is asked for by its number may be published later.
         let needs_any = |phase: &PhaseConfig| phase.work.goal == Goal::Revision(1);
         if target.revision == 0 && phases.iter().any(needs_any) {
             return Err(LoadError::NothingPublished);
         }
         Ok(target)
+    }
+
+    /// Whoever starts a load may be wrong about whose master it is: one on another machine says
+    /// itself whether it may be loaded.
+    ///
+    /// # Errors
+    /// It is elsewhere, and does not allow it.
+    pub fn permit(&self) -> Result<(), LoadError> {
+        match Self::is_here(self.addr) || self.load_tests {
+            true => Ok(()),
+            false => Err(LoadError::LoadTestsOff { master: self.addr }),
+        }
     }
 
     /// Asks a master how it is.
@@ -67,10 +82,13 @@ impl Target {
         let answer = connection.request::<StatusResp>(&request)?;
         let status = access::<StatusResp>(&answer.frame())
             .map_err(|error| BlockingError::Wire { peer: addr.to_string(), error })?;
+        let is_on = |name: &str, value: u64| name == "load_tests" && value > 0;
+        let mut counters = status.counters.iter();
         Ok(Self {
             addr,
             version: status.version.as_str().to_owned(),
             revision: status.revision.to_native(),
+            load_tests: counters.any(|entry| is_on(entry.0.as_str(), entry.1.to_native())),
         })
     }
 

@@ -38,7 +38,8 @@ fn every_key_is_read() {
         inbox_bytes_low = "32 MiB"
         queue_quota_bytes = "80MiB"
         keep_days = 0
-        dns_servers = ["127.0.0.53", "::1"]
+        dns_servers = ["127.0.0.53", "::1", "127.0.0.1:5353", "[::1]:5353"]
+        load_tests = true
         stop_timeout = "1500ms"
         [limits]
         connections_max = 100
@@ -67,7 +68,10 @@ fn every_key_is_read() {
         inbox_bytes_low: 32 << 20,
         queue_quota_bytes: 80 << 20,
         keep_days: 0,
-        dns_servers: vec!["127.0.0.53".parse().unwrap(), "::1".parse().unwrap()],
+        dns_servers: ["127.0.0.53:53", "[::1]:53", "127.0.0.1:5353", "[::1]:5353"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+        load_tests: true,
         stop_timeout: Duration::from_millis(1500),
         limits: LimitsConfig {
             connections_max: 100,
@@ -102,6 +106,10 @@ fn mistakes_name_line_and_remedy() {
         (
             "listen = \"7400\"",
             "\"7400\" is no address with a port: write one such as \"0.0.0.0:7400\"",
+        ),
+        (
+            "dns_servers = [\"::1\", \"ns.example\"]",
+            "\"ns.example\" is no address of a name server: write one such as \"192.0.2.53\"",
         ),
         (
             "inbox_bytes_high = \"1MB\"",

@@ -135,12 +135,12 @@ fn start_with(
 
     let table = config.hosts_table.as_deref().map(TableFile::open).transpose();
     let table = table.map_err(|error| Failure::new(error, Exit::Usage))?;
-    let dns = match config.dns_servers.first() {
-        None => DnsConfig::System,
-        Some(server) => DnsConfig::Server {
-            addr: SocketAddr::new(*server, 53),
-            timeout: Duration::from_secs(5),
-        },
+    let dns = match config.dns_servers.is_empty() {
+        true => DnsConfig::System,
+        false => {
+            let (addrs, timeout) = (config.dns_servers.clone(), Duration::from_secs(5));
+            DnsConfig::Servers { addrs, timeout }
+        }
     };
     let post = mailbox.clone();
     let resolver =
@@ -178,6 +178,7 @@ fn start_with(
         client_port: config.client_port,
         hosts_max: HOSTS_MAX,
         stop_timeout: config.stop_timeout,
+        load_tests: config.load_tests,
     };
     let node = Node::new(parts, MasterRole::new(options));
 

@@ -77,6 +77,8 @@ pub struct MasterOptions {
     pub hosts_max: usize,
     /// How long a stop may take.
     pub stop_timeout: Duration,
+    /// Whether a load generator on another machine may load it.
+    pub load_tests: bool,
 }
 
 /// What was published last could not be loaded: what was in force before still is.
@@ -168,6 +170,11 @@ impl MasterRole {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// Whether a load generator on another machine may load it.
+    pub(super) fn allows_load_tests(&self) -> bool {
+        self.options.load_tests
     }
 
     pub(super) fn silent_since(&self, now: WallMs) -> WallMs {

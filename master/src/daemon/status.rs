@@ -33,6 +33,7 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
         all.insert("inbox_waiting".into(), inbox.depth().waiting);
     }
     all.insert("identity_conflict".into(), role.hosts().claims().count);
+    all.insert("load_tests".into(), role.allows_load_tests().into());
     all
 }
 

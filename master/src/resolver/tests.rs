@@ -11,7 +11,7 @@ struct Bench {
 
 fn bench(ip: [u8; 4], timeout: Duration) -> Bench {
     let server = NameServer::start(Ipv4Addr::from(ip).into()).unwrap();
-    let config = DnsConfig::Server { addr: server.addr(), timeout };
+    let config = DnsConfig::Servers { addrs: vec![server.addr()], timeout };
     let (tell, answers) = mpsc::channel();
     let answer = move |name, result| tell.send((name, result)).unwrap();
     Bench { server, resolver: start(None, config, answer).unwrap(), answers }
@@ -44,6 +44,20 @@ fn e8_one_name_that_is_never_answered_delays_no_other() {
         let (host, answer) = bench.answers.recv_timeout(Duration::from_secs(4)).unwrap();
         assert!(answer.is_ok(), "{host}: {answer:?}");
     }
+}
+
+#[test]
+fn a_name_server_that_is_silent_leaves_the_others() {
+    let servers =
+        [66, 67].map(|last| NameServer::start(Ipv4Addr::new(127, 0, 0, last).into()).unwrap());
+    servers[0].zone(&name("a.example"), Zone::Silent);
+    servers[1].zone(&name("a.example"), zone(1, 60));
+    let addrs = servers.each_ref().map(NameServer::addr).to_vec();
+    let config = DnsConfig::Servers { addrs, timeout: Duration::from_secs(2) };
+    let (tell, answers) = mpsc::channel();
+    let resolver = start(None, config, move |_, result| tell.send(result).unwrap()).unwrap();
+    resolver.handle().resolve(name("a.example"));
+    assert_eq!(answers.recv().unwrap().unwrap(), [SocketAddr::new(ip(1), 0)]);
 }
 
 #[test]

@@ -158,6 +158,7 @@ pub fn start(
     parts.downstream = Some(Box::new(down));
     parts.server = Some(Box::new(Server::new()));
     let options = MasterOptions {
+        load_tests: false,
         silent_after: Duration::from_secs(3600),
         client_port: addr.port() + 1,
         hosts_max: 100_000,

@@ -83,6 +83,43 @@ fn s1_1_a_master_that_is_killed_under_load_loses_nothing() {
     assert_eq!((truth["lost"].as_u64(), truth["doubled"].as_u64()), (Some(0), Some(0)));
 }
 
+/// Wrong answers lead the master to another client, which takes nothing; and all are done in the
+/// end, however often it has to ask.
+#[test]
+fn s1_12_a_faulty_name_service_brings_no_client_what_is_meant_for_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "steady",
+        "--own-master",
+        "--clients",
+        "100",
+        "--interval",
+        "1s",
+        "--expect-revision",
+        "1",
+        "--until-all",
+        "--dns",
+        "--dns-faults",
+        "slow=5%@300ms,nxdomain=5%,wrong=8%,duplicate=10%,changing=10%",
+        "--json",
+    ];
+    let done = output(&mut loadgen(dir.path(), &arguments));
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(0), "{report:#}");
+    assert_eq!(report["phases"][0]["clients"]["done"], 100);
+    let names = &report["names"];
+    for kind in ["slow", "nxdomain", "wrong", "duplicate", "changing"] {
+        assert!(names[kind].as_u64().unwrap() > 0, "{kind}: {names}");
+    }
+    assert_eq!(names["strange"], 0, "{names}");
+    assert!(names["questions"].as_u64().unwrap() >= 100, "{names}");
+    let misdirected = report["phases"][0]["messages"]["misdirected"].as_u64().unwrap();
+    assert!(misdirected > 0, "a wrong address led to another client: {report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    let what = "no client takes what is meant for another";
+    assert!(checks.iter().any(|check| check["what"] == what), "{checks:#?}");
+}
+
 /// All that comes at once stands at once: how many did, and whether any of them was given up,
 /// counts; how long it took is told, and no reason to fail.
 #[test]

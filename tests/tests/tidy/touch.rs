@@ -53,8 +53,10 @@ fn mio_and_sockets_are_touched_in_few_places() {
             "engine/src/resolver/",
             // What these do, the reactor would not let them.
             "loadgen/src/peers/",
+            // A name server for the master to ask.
+            "loadgen/src/names/",
         ],
-        advice: "only the reactor, the blocking codec, the resolver and bad peers have sockets",
+        advice: "only the reactor, the blocking codec, the resolver, bad peers and the name service have sockets",
     });
 }
 
@@ -106,6 +108,8 @@ fn threads_are_started_in_few_places() {
             "loadgen/src/subject/observer.rs",
             // Bad peers, beside the clients whose loop must not wait for them.
             "loadgen/src/peers/mod.rs",
+            // The name service, which answers late without holding up anything else.
+            "loadgen/src/names/mod.rs",
         ],
         advice: "docs/ARCHITECTURE.md lists the threads; a new one needs a reason there",
     });

@@ -91,6 +91,7 @@ fn a_dial_back_reaches_the_client_that_has_the_address() {
     let held: Vec<_> = bench.swarm.clients.iter().map(|c| c.standing.holds).collect();
     assert_eq!(held, [false, true, false]);
     assert_eq!(bench.nacks, 1);
+    assert_eq!((bench.swarm.tally().misdirected, bench.swarm.tally().leaked), (1, 0));
 }
 
 #[test]
