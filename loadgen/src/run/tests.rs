@@ -19,7 +19,7 @@ const S: Duration = Duration::from_secs(1);
 fn config(clients: u32, master: SocketAddr) -> LoadConfig {
     LoadConfig {
         clients,
-        workers: None,
+        workers: Workers::AsNeeded,
         master: running(master),
         port: 0,
         suffix: DEFAULT_SUFFIX.into(),
@@ -67,6 +67,19 @@ fn foreign_targets_are_refused_without_the_flag() {
             assert!(matches!(started, Err(LoadError::NoDialBack { .. })), "{addr}");
         }
     }
+}
+
+#[test]
+fn a_worker_elsewhere_does_not_reach_a_master_on_loopback() {
+    let mut config = config(1, "127.0.0.1:7400".parse().unwrap());
+    config.workers = Workers::At(vec!["127.0.0.1:7500".into(), "192.0.2.1:7500".into()]);
+    let error = start(&config, &steady(None)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("192.0.2.1:7500 is not on this machine"), "{error}");
+    // Nor can a master elsewhere dial the clients of one.
+    let addr = "192.0.2.2:7400".parse().unwrap();
+    config.master = MasterChoice::Running { addr, foreign_allowed: true, control: None, pid: None };
+    assert!(matches!(start(&config, &storm()), Err(LoadError::NoDialBack { .. })));
 }
 
 #[test]
