@@ -15,3 +15,4 @@ mod peers;
 mod recovery;
 mod stopped;
 mod warnings;
+mod workers;
