@@ -118,12 +118,12 @@ fn minimal_client(what: What, to: SocketAddr) -> io::Result<()> {
 
 fn fleet(what: What, to: SocketAddr, back: u16) -> io::Result<()> {
     let clock = SystemClock::start();
-    let fleet = fleet::start(CLIENTS, WINDOW, to, back, clock)?;
-    fleet::phase(&fleet, &fleet::work(BIND_WITHIN, Timed::Poll), clock)?;
+    let mut fleet = fleet::start(CLIENTS, WINDOW, to, back, clock)?;
+    fleet::phase(&mut fleet, &fleet::work(BIND_WITHIN, Timed::Poll), clock)?;
     println!("bound");
     let kind = if what == What::Poll { Timed::Poll } else { Timed::Report };
     answer(|| {
-        let phase = fleet::phase(&fleet, &fleet::work(OFFERED_WITHIN, kind), clock)?;
+        let phase = fleet::phase(&mut fleet, &fleet::work(OFFERED_WITHIN, kind), clock)?;
         let count = phase.tally.latencies.histogram(kind).len();
         assert_eq!(count, u64::from(CLIENTS), "each client had one slot");
         Ok(told(phase.elapsed, phase.cpu_us))

@@ -82,14 +82,14 @@ fn main() -> io::Result<()> {
     let tell = |what: &str| {
         println!("{what:<34}{:>6} B a client", (held() - before) / CLIENTS as usize);
     };
-    let fleet = fleet::start(CLIENTS, WINDOW, to, back, clock)?;
+    let mut fleet = fleet::start(CLIENTS, WINDOW, to, back, clock)?;
     tell("not started yet");
     for (what, kind) in [
         ("at rest after bind and poll", Timed::Poll),
         ("after another poll", Timed::Poll),
         ("after a report", Timed::Report),
     ] {
-        drop(fleet::phase(&fleet, &fleet::work(WITHIN, kind), clock)?);
+        drop(fleet::phase(&mut fleet, &fleet::work(WITHIN, kind), clock)?);
         tell(what);
     }
     Ok(())

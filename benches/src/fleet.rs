@@ -64,7 +64,7 @@ pub fn work(window: Duration, kind: Timed) -> Work {
 ///
 /// # Errors
 /// A worker has failed, or a message: then there is no figure.
-pub fn phase(fleet: &Fleet, work: &Work, clock: SystemClock) -> io::Result<Phase> {
+pub fn phase(fleet: &mut Fleet, work: &Work, clock: SystemClock) -> io::Result<Phase> {
     let start = clock.now().at + LEAD;
     let before = clock::thread_cpu_us();
     fleet.begin(work, start);

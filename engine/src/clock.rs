@@ -13,21 +13,29 @@ pub trait Clock {
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock {
     start: std::time::Instant,
+    /// What it read at its start.
+    reading: Instant,
 }
 
 impl SystemClock {
     /// A clock whose zero is now.
     #[must_use]
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self::start_at(Instant(0))
+    }
+
+    /// A clock that reads this now: the same as one in another process, but for the time that
+    /// the reading took to get here.
+    #[must_use]
+    pub fn start_at(reading: Instant) -> Self {
+        Self { start: std::time::Instant::now(), reading }
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Now {
         // Both saturate: a wall clock before 1970 reads 0, and u64 nanoseconds last 584 years.
-        let at = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Now { at: Instant(at), wall: wall() }
+        Now { at: self.reading + self.start.elapsed(), wall: wall() }
     }
 }
 

@@ -1,10 +1,14 @@
 //! Time as an argument: nothing below the binaries reads a clock, except `clock.rs`.
 
+use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds on a clock that never goes back; its zero has no meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+/// Nanoseconds on a clock that never goes back; its zero has no meaning. To another process it
+/// says something only if the clock there was started by this one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Instant(pub u64);
 
 impl Instant {

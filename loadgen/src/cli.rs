@@ -6,10 +6,11 @@ use crate::capacity::{self, Answer, CapacityConfig, Question};
 use crate::clients::address::{CLIENTS_MAX, DEFAULT_SUFFIX, Identities};
 use crate::doctor;
 use crate::error::{Exit, LoadError};
+use crate::fleet::remote::Post;
 use crate::progress::Progress;
 use crate::report::{Report, compare};
 use crate::run::load::{worker_ports, workers_here};
-use crate::run::{self, Bound, LoadConfig, MasterChoice};
+use crate::run::{self, Bound, LoadConfig, MasterChoice, Workers};
 use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{CLIENT_PORT, MASTER_PORT};
@@ -39,6 +40,8 @@ const QUICK_FIRST: u32 = 4000;
 /// How closely an answer is searched for.
 const PRECISION: f64 = 0.05;
 const QUICK_PRECISION: f64 = 0.1;
+/// Where a worker waits for a run by default.
+const WORKER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7500);
 /// Where clients are dialled back by default: beside a real client of this machine.
 const PORT: u16 = CLIENT_PORT + 1;
 
@@ -87,6 +90,31 @@ neither the inbox nor the master's memory grew. The answer lies within 5 % (--qu
 what passed and what did not, and was confirmed three times; what was acked is compared with
 what is stored at the end. It starts a master of its own, which ends with it.")]
     Capacity(CapacityArgs),
+    /// Simulate clients for a run elsewhere that names this process with --workers
+    #[command(after_help = "\
+Examples:
+  loadgen worker                                    then, on this machine:
+  loadgen storm --own-master --workers 127.0.0.1:7500
+
+  loadgen worker --listen 10.0.0.2:7500 --i-own-this-network
+  loadgen steady --master 10.0.0.1:7400 --i-own-this-master --workers 10.0.0.2:7500,10.0.0.3:7500
+
+It works for one run at a time, waits for the next one when that has gone, and ends its clients at
+once then. Both must be of one version.
+
+Each client has an address 127.a.b.c of its own only if run, worker and master are on one machine
+and meet on loopback. From other machines a master is loaded only with what needs no dial-back:
+steady without --expect-revision.
+
+Whoever reaches the port can have it load any master: there is no password.")]
+    Worker {
+        /// Where to wait for a run; port 0 takes any
+        #[arg(long, value_name = "ADDRESS:PORT", default_value_t = WORKER)]
+        listen: SocketAddr,
+        /// Allow an address that other machines reach
+        #[arg(long)]
+        i_own_this_network: bool,
+    },
     /// Write the hosts table, so that a master can be configured with it
     #[command(after_help = "\
 Example:
@@ -203,7 +231,7 @@ impl CapacityArgs {
         CapacityConfig {
             load: LoadConfig {
                 clients: self.names.clients.unwrap_or(question.clients()),
-                workers: self.names.workers,
+                workers: self.names.workers.clone().unwrap_or_default(),
                 master: MasterChoice::Own(self.own.config(self.slow_disk)),
                 port: self.names.port,
                 suffix: self.names.suffix.clone(),
@@ -273,9 +301,9 @@ struct Names {
     #[arg(long, default_value_t = PORT)]
     port: u16,
     /// Threads that share the clients, each with descriptors of its own [default: as many as the
-    /// limit of descriptors demands]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    workers: Option<u32>,
+    /// limit of descriptors demands]; or processes, each a `loadgen worker`
+    #[arg(long, value_name = "N|HOST:PORT,…", value_parser = Workers::parse)]
+    workers: Option<Workers>,
 }
 
 #[derive(Debug, Args)]
@@ -322,10 +350,16 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
     match command {
         Command::Workload(workload) => workload.run(),
         Command::Capacity(args) => args.run(),
+        Command::Worker { listen, i_own_this_network } => {
+            let post = Post::open(*listen, *i_own_this_network)?;
+            // Nobody may be there to read it.
+            let never = post.serve(|what| drop(writeln!(io::stderr(), "{what}")))?;
+            match never {}
+        }
         Command::Hosts { names, hosts_table } => {
             let identities = Identities::new(&names.suffix)?;
             let clients = names.clients.unwrap_or(CLIENTS);
-            let (workers, _) = workers_here(clients, names.workers);
+            let (workers, _) = workers_here(clients, &names.workers.clone().unwrap_or_default());
             let ports = worker_ports(clients, workers, names.port)?;
             let written = identities.write_hosts_table(hosts_table, ports);
             written.map_err(|error| LoadError::HostsTable { path: hosts_table.clone(), error })?;

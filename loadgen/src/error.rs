@@ -1,5 +1,6 @@
 //! Why a run cannot begin or go on, and the exit status of each ending.
 
+use crate::fleet::remote::{Address, RemoteError};
 use crate::truth::journal::JournalError;
 use engine::blocking::BlockingError;
 use engine::ids::HostNameError;
@@ -57,6 +58,35 @@ pub enum LoadError {
         /// What was asked for.
         what: String,
     },
+    /// A worker on another machine has another loopback.
+    #[error(
+        "the worker at {worker} is not on this machine, and would look for the master at {master} on its own; name workers on loopback, or the master by an address that all machines reach"
+    )]
+    WorkerElsewhere {
+        /// The worker.
+        worker: Address,
+        /// The master.
+        master: SocketAddr,
+    },
+    /// A worker would wait where other machines reach it.
+    #[error(
+        "other machines reach {listen}, and whoever reaches a worker can have it bring a master down: name it only with --i-own-this-network"
+    )]
+    ForeignListen {
+        /// The address that was given.
+        listen: SocketAddr,
+    },
+    /// A worker's address is taken, or is not to be had.
+    #[error("cannot listen on {listen} for a controller: {error}; choose another with --listen")]
+    WorkerListen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// A worker in another process.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
     /// It can be done to a master of our own only.
     #[error(
         "{what} is done only to a master that loadgen starts itself: add --own-master, or leave it out"
@@ -185,6 +215,9 @@ impl LoadError {
             Self::ForeignTarget { .. }
             | Self::LoadTestsOff { .. }
             | Self::NoDialBack { .. }
+            | Self::WorkerElsewhere { .. }
+            | Self::ForeignListen { .. }
+            | Self::WorkerListen { .. }
             | Self::NothingPublished
             | Self::NeedsOwnMaster { .. }
             | Self::Scenario(_)
@@ -200,6 +233,7 @@ impl LoadError {
             | Self::Out { .. }
             | Self::Journal(_)
             | Self::WorkerDied
+            | Self::Remote(_)
             | Self::Loop(_) => Exit::Internal,
             Self::InboxStuck { .. } => Exit::Missed,
             Self::Master(_) | Self::Control(_) => Exit::Unreachable,

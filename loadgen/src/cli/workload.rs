@@ -323,7 +323,7 @@ impl Common {
     fn config(&self, clients: u32, seed: u64) -> LoadConfig {
         LoadConfig {
             clients,
-            workers: self.names.workers,
+            workers: self.names.workers.clone().unwrap_or_default(),
             master: if self.own_master {
                 MasterChoice::Own(self.own.config(self.slow_disk))
             } else {

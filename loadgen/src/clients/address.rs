@@ -2,6 +2,7 @@
 //! index, so that the hosts table can be written before anything runs.
 
 use engine::ids::{HostName, HostNameError};
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,9 +21,24 @@ pub const DEFAULT_SUFFIX: &str = "load.test";
 const BYTE_VALUES: u32 = 250;
 
 /// The names and addresses of a swarm's clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Identities {
     suffix: Box<str>,
+}
+
+impl TryFrom<String> for Identities {
+    type Error = HostNameError;
+
+    fn try_from(suffix: String) -> Result<Self, HostNameError> {
+        Self::new(&suffix)
+    }
+}
+
+impl From<Identities> for String {
+    fn from(identities: Identities) -> Self {
+        identities.suffix.into()
+    }
 }
 
 impl Identities {

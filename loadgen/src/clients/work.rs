@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Most bytes that a report's output has: it must fit a frame.
+pub const REPORT_BYTES_MAX: u32 = 1_000_000;
+/// Nothing is planned over more than a year.
+const TIME_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// What each client is to reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Goal {
@@ -120,6 +125,25 @@ impl Work {
             goal: Goal::Revision(1),
             ..Self::idle(length)
         }
+    }
+
+    /// Whether clients can do it at all: for one that came from another process, where no command
+    /// line has looked at it.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let paces = self.polls.into_iter().chain(self.reports.map(|reports| reports.pace));
+        let mut times = vec![self.length];
+        times.extend(self.restart);
+        times.extend(self.churn.map(|churn| churn.away));
+        for Pace { window, interval, .. } in paces {
+            times.push(window);
+            times.extend(interval);
+            if interval.is_some_and(|interval| interval.is_zero()) {
+                return false;
+            }
+        }
+        times.iter().all(|time| *time <= TIME_MAX)
+            && self.reports.is_none_or(|reports| reports.bytes <= REPORT_BYTES_MAX)
     }
 
     /// Each polls once an interval.

@@ -1,10 +1,12 @@
 //! A fleet: the swarms of a run, each on a thread with a reactor and a table of file
-//! descriptors of its own, since one table holds fewer sockets than a big run has clients.
+//! descriptors of its own, since one table holds fewer sockets than a big run has clients; or
+//! each in a process of its own, on this machine or another.
 //!
-//! Orders go down and events come up through channels, and nothing else is shared: a wake-up
-//! through a descriptor would meet another file in another table.
+//! Orders go down and events come up, through channels or connections, and nothing else is
+//! shared: a wake-up through a descriptor would meet another file in another table.
 
 mod files;
+pub mod remote;
 mod worker;
 
 pub(crate) use files::unshare as unshare_descriptors;
@@ -15,8 +17,11 @@ use crate::clients::work::Work;
 use crate::error::LoadError;
 use crate::measure::{Standings, Tally};
 use engine::clock::SystemClock;
-use engine::reactor::Signals;
+use engine::node::io::Mail;
+use engine::reactor::{Signals, Source};
 use engine::time::Instant;
+use master::descriptors;
+use remote::{Address, RemoteWorker};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -26,7 +31,7 @@ use std::time::Duration;
 use worker::Worker;
 
 /// What a fleet is made from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetConfig {
     /// How many clients.
     pub clients: u32,
@@ -85,8 +90,16 @@ pub fn workers_for(clients: u32, descriptors: usize) -> u32 {
     clients.div_ceil(each).max(1)
 }
 
+/// Descriptors for the connections of so many clients, of this process or of each thread with a
+/// table of its own. Makes the table large at once: later each doubling would stall the loops.
+#[must_use]
+pub fn descriptors_for(clients: usize) -> usize {
+    let granted = descriptors::reserve(4 * clients + descriptors::BESIDE_CONNECTIONS);
+    granted.saturating_sub(descriptors::BESIDE_CONNECTIONS).max(2)
+}
+
 /// What a worker is told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Order {
     /// All clients begin this work at a time.
     Begin(Work, Instant),
@@ -106,10 +119,15 @@ pub struct Event {
 }
 
 /// What happened in a worker.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Happening {
-    /// It listens on this port, and waits for orders.
-    Ready(u16),
+    /// It waits for orders.
+    Ready {
+        /// It listens here.
+        port: u16,
+        /// So many connections it may have at once.
+        descriptors: usize,
+    },
     /// Several times a second: how it stands, and what was acked since the last time.
     Beat(Beat),
     /// Once a second, and at the end of a phase.
@@ -117,13 +135,14 @@ pub enum Happening {
     /// The operating system asks the process to stop.
     Interrupted,
     /// It cannot go on.
+    #[serde(skip)]
     Failed(LoadError),
     /// It has ended after its last word.
     Ended(Box<Ended>),
 }
 
 /// How a worker stands.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
     /// When this was so.
     pub at: Instant,
@@ -142,7 +161,7 @@ pub struct Beat {
 }
 
 /// What was counted within a second.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Second {
     /// The second's end, on the run's clock.
     pub end: Instant,
@@ -167,18 +186,38 @@ pub struct Ended {
     pub loop_lag_max_us: u64,
 }
 
+/// The way to a worker.
+#[derive(Debug)]
+enum Link {
+    Thread { orders: Sender<Order>, thread: JoinHandle<()> },
+    Remote(RemoteWorker),
+}
+
+impl Link {
+    /// One that has died has told so, or its channel will.
+    fn send(&self, order: Order) {
+        match self {
+            Self::Thread { orders, .. } => drop(orders.send(order)),
+            Self::Remote(worker) => worker.send(&order),
+        }
+    }
+}
+
 /// Workers that run.
 #[derive(Debug)]
 pub struct Fleet {
-    orders: Vec<Sender<Order>>,
+    links: Vec<Link>,
     events: Receiver<Event>,
-    threads: Vec<JoinHandle<()>>,
     /// Where each listens.
     ports: Vec<u16>,
+    /// The fewest that any of them has.
+    descriptors: usize,
+    /// No loop of this process watches them.
+    signals: Option<Signals>,
 }
 
 impl Fleet {
-    /// Starts the workers, and waits until all of them listen.
+    /// Starts the workers as threads, and waits until all of them listen.
     ///
     /// # Errors
     /// No thread, or a port that is taken.
@@ -189,29 +228,73 @@ impl Fleet {
         mut signals: Option<Signals>,
     ) -> Result<Self, LoadError> {
         let (sender, events) = channel();
-        let mut fleet = Self { orders: Vec::new(), events, threads: Vec::new(), ports: Vec::new() };
+        let mut fleet = Self::new(events);
         for number in 0..config.workers {
             let (order, orders) = channel();
             let (config, sender, signals) = (config.clone(), sender.clone(), signals.take());
             let body = move || {
+                let own_table = config.workers > 1;
                 let mut worker = Worker::new(number, orders, sender, clock);
-                worker.run(&config, descriptors, signals);
+                worker.run(&config, descriptors, own_table, signals);
             };
             let name = format!("swarm-{number}");
             let thread = std::thread::Builder::new().name(name).spawn(body)?;
-            fleet.orders.push(order);
-            fleet.threads.push(thread);
+            fleet.links.push(Link::Thread { orders: order, thread });
         }
         // With it gone, the channel ends with the last worker.
         drop(sender);
-        fleet.ports = ports(&fleet.events, config.workers)?;
+        fleet.until_ready()?;
         Ok(fleet)
+    }
+
+    /// Gives each of these processes its share, and waits until all of them listen.
+    ///
+    /// # Errors
+    /// One is not there, is of another version or works for somebody else; or a port is taken.
+    pub fn connect(
+        config: &FleetConfig,
+        clock: SystemClock,
+        workers: &[Address],
+        signals: Option<Signals>,
+    ) -> Result<Self, LoadError> {
+        let (sender, events) = channel();
+        let mut fleet = Self::new(events);
+        fleet.signals = signals;
+        for (number, address) in (0..config.workers).zip(workers) {
+            let worker = RemoteWorker::connect(address, number, config, clock, sender.clone())?;
+            fleet.links.push(Link::Remote(worker));
+        }
+        drop(sender);
+        fleet.until_ready()?;
+        Ok(fleet)
+    }
+
+    fn new(events: Receiver<Event>) -> Self {
+        Self {
+            links: Vec::new(),
+            events,
+            ports: Vec::new(),
+            descriptors: usize::MAX,
+            signals: None,
+        }
+    }
+
+    fn until_ready(&mut self) -> Result<(), LoadError> {
+        let ready = ready(&self.events, self.links.len())?;
+        (self.ports, self.descriptors) = ready;
+        Ok(())
     }
 
     /// How many workers.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.orders.len()
+        self.links.len()
+    }
+
+    /// Connections that each worker may have at once.
+    #[must_use]
+    pub fn descriptors(&self) -> usize {
+        self.descriptors
     }
 
     /// Where each worker listens.
@@ -222,31 +305,35 @@ impl Fleet {
 
     /// Has all clients begin a work.
     pub fn begin(&self, work: &Work, start: Instant) {
-        for order in &self.orders {
-            // One that has died has told so, or its channel will.
-            let _ = order.send(Order::Begin(work.clone(), start));
-        }
+        self.tell(&Order::Begin(work.clone(), start));
     }
 
     /// Ends the phase: each worker tells of its last second.
     pub fn close(&self) {
-        for order in &self.orders {
-            let _ = order.send(Order::Close);
-        }
+        self.tell(&Order::Close);
     }
 
     /// Asks all workers for their last word.
     pub fn end(&self) {
-        for order in &self.orders {
-            let _ = order.send(Order::End);
-        }
+        self.tell(&Order::End);
+    }
+
+    fn tell(&self, order: &Order) {
+        self.links.iter().for_each(|link| link.send(order.clone()));
     }
 
     /// The next event, if one comes within this time.
     ///
     /// # Errors
     /// All workers are gone.
-    pub fn next(&self, within: Duration) -> Result<Option<Event>, LoadError> {
+    pub fn next(&mut self, within: Duration) -> Result<Option<Event>, LoadError> {
+        if let Some(signals) = &mut self.signals {
+            let mut mail = Vec::<Mail<()>>::new();
+            signals.drain(&mut mail);
+            if mail.iter().any(|mail| matches!(mail, Mail::Stop)) {
+                return Ok(Some(Event { worker: 0, what: Happening::Interrupted }));
+            }
+        }
         match self.events.recv_timeout(within) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
@@ -255,15 +342,17 @@ impl Fleet {
     }
 }
 
-/// Waits until so many workers listen, and says where.
-fn ports(events: &Receiver<Event>, workers: u32) -> Result<Vec<u16>, LoadError> {
-    let mut ports = vec![0; workers as usize];
-    let mut ready = 0;
-    while ready < workers {
+/// Waits until so many workers listen, and says where, and how many descriptors each of them has
+/// at least.
+fn ready(events: &Receiver<Event>, workers: usize) -> Result<(Vec<u16>, usize), LoadError> {
+    let (mut ports, mut least) = (vec![0; workers], usize::MAX);
+    let mut waiting = workers;
+    while waiting > 0 {
         match events.recv() {
-            Ok(Event { worker, what: Happening::Ready(port) }) => {
+            Ok(Event { worker, what: Happening::Ready { port, descriptors } }) => {
                 ports[worker as usize] = port;
-                ready += 1;
+                least = least.min(descriptors);
+                waiting -= 1;
             }
             Ok(Event { what: Happening::Failed(error), .. }) => return Err(error),
             // Those that were ready first tell how they stand meanwhile.
@@ -271,13 +360,17 @@ fn ports(events: &Receiver<Event>, workers: u32) -> Result<Vec<u16>, LoadError> 
             Err(_) => return Err(LoadError::WorkerDied),
         }
     }
-    Ok(ports)
+    Ok((ports, least))
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        self.orders.clear();
-        for thread in self.threads.drain(..) {
+        // All are told before any of them is waited for.
+        let threads = self.links.drain(..).filter_map(|link| match link {
+            Link::Thread { thread, .. } => Some(thread),
+            Link::Remote(_) => None,
+        });
+        for thread in threads.collect::<Vec<_>>() {
             let _ = thread.join();
         }
     }
@@ -291,16 +384,17 @@ mod tests {
     fn a_worker_that_is_slow_to_listen_is_waited_for() {
         let (sender, events) = channel();
         let tell = |worker, what| sender.send(Event { worker, what }).unwrap();
-        tell(0, Happening::Ready(7402));
+        let listens = |port| Happening::Ready { port, descriptors: usize::from(port) };
+        tell(0, listens(7402));
         tell(0, Happening::Beat(Beat::default()));
-        tell(2, Happening::Ready(7404));
+        tell(2, listens(7404));
         tell(0, Happening::Beat(Beat::default()));
-        tell(1, Happening::Ready(7403));
-        assert_eq!(ports(&events, 3).unwrap(), [7402, 7403, 7404]);
+        tell(1, listens(7403));
+        assert_eq!(ready(&events, 3).unwrap(), (vec![7402, 7403, 7404], 7402));
         tell(0, Happening::Failed(LoadError::NothingPublished));
-        assert!(matches!(ports(&events, 1), Err(LoadError::NothingPublished)));
+        assert!(matches!(ready(&events, 1), Err(LoadError::NothingPublished)));
         drop(sender);
-        assert!(matches!(ports(&events, 1), Err(LoadError::WorkerDied)));
+        assert!(matches!(ready(&events, 1), Err(LoadError::WorkerDied)));
     }
 
     #[test]

@@ -71,24 +71,28 @@ impl Worker {
         let _ = self.events.send(Event { worker: self.number, what });
     }
 
+    /// Works until it is told to end, or nobody is left to tell it; with a table of descriptors
+    /// of its own if it shares its process with other workers.
     pub(super) fn run(
         &mut self,
         config: &FleetConfig,
         descriptors: usize,
+        own_table: bool,
         signals: Option<Signals>,
     ) {
-        let ended = self.prepare(config, descriptors, signals).and_then(|mut reactor| {
-            while self.turn(&mut reactor)? {}
-            self.beat(&mut reactor, self.clock.now().at);
-            let lag = &reactor.metrics().lag;
-            let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-            let unfinished = reactor.host().unfinished().take(EXAMPLES_MAX);
-            Ok(Ended {
-                unfinished_first: unfinished.map(ToString::to_string).collect(),
-                loop_lag_p99_us: us(lag.quantile(0.99)),
-                loop_lag_max_us: us(lag.max()),
-            })
-        });
+        let ended =
+            self.prepare(config, descriptors, own_table, signals).and_then(|mut reactor| {
+                while self.turn(&mut reactor)? {}
+                self.beat(&mut reactor, self.clock.now().at);
+                let lag = &reactor.metrics().lag;
+                let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+                let unfinished = reactor.host().unfinished().take(EXAMPLES_MAX);
+                Ok(Ended {
+                    unfinished_first: unfinished.map(ToString::to_string).collect(),
+                    loop_lag_p99_us: us(lag.quantile(0.99)),
+                    loop_lag_max_us: us(lag.max()),
+                })
+            });
         self.tell(match ended {
             Ok(ended) => Happening::Ended(Box::new(ended)),
             Err(error) => Happening::Failed(error),
@@ -99,9 +103,10 @@ impl Worker {
         &self,
         config: &FleetConfig,
         descriptors: usize,
+        own_table: bool,
         signals: Option<Signals>,
     ) -> Result<Loop, LoadError> {
-        if config.workers > 1 {
+        if own_table {
             files::unshare()?;
         }
         let now = self.clock.now();
@@ -125,7 +130,7 @@ impl Worker {
             let bound = reactor.listen(Listener::Peers, any);
             port = bound.map_err(|error| LoadError::Listen { port, error })?.port();
         }
-        self.tell(Happening::Ready(port));
+        self.tell(Happening::Ready { port, descriptors });
         Ok(reactor)
     }
 

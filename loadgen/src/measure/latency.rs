@@ -76,7 +76,7 @@ impl fmt::Display for Timed {
 /// Longest latency that is told from longer ones: an hour, in microseconds.
 pub const LATENCY_MAX_US: u64 = 3_600_000_000;
 /// Decimal digits that are kept.
-const DIGITS: u8 = 3;
+pub(super) const DIGITS: u8 = 3;
 
 /// Points of a percentile plot for each halving of the distance to 100 %.
 const PERCENTILE_TICKS: u32 = 4;
@@ -100,10 +100,10 @@ impl Took {
 
 /// Two histograms for each thing that is timed, 1 µs to 1 h, three digits: latencies and
 /// service times. They grow with the longest value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Latencies {
-    latency: Vec<Histogram<u64>>,
-    service: Vec<Histogram<u64>>,
+    pub(super) latency: Vec<Histogram<u64>>,
+    pub(super) service: Vec<Histogram<u64>>,
 }
 
 impl Default for Latencies {

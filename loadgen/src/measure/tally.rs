@@ -1,16 +1,19 @@
 //! What is counted, a second at a time.
 
-use super::latency::Latencies;
+use super::encoded;
+use super::latency::{Latencies, Timed};
 use crate::clients::role::Standing;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::iter::Sum;
 
-/// A failure's place and word: `("dial", "refused")`.
-pub type FailureKind = (&'static str, &'static str);
+/// A failure's place and word: `("dial", "refused")`. They are this program's own words, but
+/// for a worker's in another process.
+pub type FailureKind = (Cow<'static, str>, Cow<'static, str>);
 
 /// Everything that was counted in a while.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// How long things took.
     pub latencies: Latencies,
@@ -33,6 +36,7 @@ pub struct Tally {
     /// Those that it took.
     pub leaked: u64,
     /// What failed, and how often.
+    #[serde(with = "encoded::failures")]
     pub failures: BTreeMap<FailureKind, u64>,
 }
 
@@ -83,18 +87,35 @@ impl Tally {
         self.misdirected += other.misdirected;
         self.leaked += other.leaked;
         for (kind, count) in &other.failures {
-            *self.failures.entry(*kind).or_default() += count;
+            *self.failures.entry(kind.clone()).or_default() += count;
         }
     }
 
     /// Counts a failure.
     pub fn failed(&mut self, place: &'static str, why: &'static str) {
-        *self.failures.entry((place, why)).or_default() += 1;
+        *self.failures.entry((place.into(), why.into())).or_default() += 1;
     }
 
     /// All failures.
     #[must_use]
     pub fn failures_all(&self) -> u64 {
         self.failures.values().sum()
+    }
+
+    /// The highest of its counters.
+    #[must_use]
+    pub fn count_max(&self) -> u64 {
+        let timed = Timed::ALL.into_iter().map(|what| self.latencies.count(what));
+        let counters = [
+            self.polls,
+            self.reports,
+            self.unasked_manifests,
+            self.repeated_manifests,
+            self.leaves,
+            self.fetched_bytes,
+            self.false_acks,
+        ];
+        let all = timed.chain(counters).chain(self.failures.values().copied());
+        all.max().unwrap_or_default()
     }
 }

@@ -5,8 +5,10 @@ use crate::subject::own::OwnConfig;
 use engine::config::parse_duration;
 use master::table::words::duration_us;
 use serde::{Deserialize, Deserializer};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +17,8 @@ use std::time::Duration;
 pub struct LoadConfig {
     /// How many clients.
     pub clients: u32,
-    /// How many workers share them; `None`: as many as their descriptors take.
-    pub workers: Option<u32>,
+    /// Who shares them.
+    pub workers: Workers,
     /// The master.
     pub master: MasterChoice,
     /// The port on which the clients are dialled back, a port higher for each further worker;
@@ -36,6 +38,49 @@ pub struct LoadConfig {
     pub deliveries_max: Option<usize>,
     /// Decides the order of the slots.
     pub seed: u64,
+}
+
+/// Most threads that share the clients.
+const THREADS_MAX: u32 = 256;
+
+/// Who simulates the clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// As many threads as their descriptors demand.
+    #[default]
+    AsNeeded,
+    /// So many threads.
+    Threads(u32),
+    /// Processes, each `HOST:PORT` of a `loadgen worker`.
+    At(Vec<String>),
+}
+
+impl Workers {
+    /// Reads a number, or addresses with commas between them.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is neither a number of threads, 1 to {THREADS_MAX}, nor HOST:PORT,… of a `loadgen worker` each, none of them twice"
+            )
+        };
+        if let Ok(threads) = text.parse() {
+            return match (1..=THREADS_MAX).contains(&threads) {
+                true => Ok(Self::Threads(threads)),
+                false => Err(wrong()),
+            };
+        }
+        let named: Vec<String> = text.split(',').map(|worker| worker.trim().to_owned()).collect();
+        let is_address = |worker: &String| {
+            let parts = worker.rsplit_once(':');
+            parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<NonZeroU16>().is_ok())
+        };
+        let once: BTreeSet<&String> = named.iter().collect();
+        let is_sound = named.iter().all(is_address) && once.len() == named.len();
+        is_sound.then_some(Self::At(named)).ok_or_else(wrong)
+    }
 }
 
 /// The master that is loaded.
@@ -105,6 +150,19 @@ impl fmt::Display for Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_are_a_number_or_addresses() {
+        let at = |all: &[&str]| Ok(Workers::At(all.iter().map(|&one| one.into()).collect()));
+        assert_eq!(Workers::parse("3"), Ok(Workers::Threads(3)));
+        assert_eq!(Workers::parse("127.0.0.1:7500"), at(&["127.0.0.1:7500"]));
+        assert_eq!(Workers::parse("a:1, [::1]:2"), at(&["a:1", "[::1]:2"]));
+        for text in ["", "0", "257", "a", "a:", ":1", "a:0", "a:65536", "a:1,", "a:1,a:1", "a:1,2"]
+        {
+            let error = Workers::parse(text).unwrap_err();
+            assert!(error.contains("HOST:PORT"), "{error}");
+        }
+    }
 
     #[test]
     fn bounds_are_read_and_shown() {

@@ -2,7 +2,7 @@
 
 use super::config::Bound;
 use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, reports_pace};
-use crate::clients::work::{Churn, Goal, Pace, Reports, Work};
+use crate::clients::work::{Churn, Goal, Pace, REPORT_BYTES_MAX, Reports, Work};
 use crate::peers::BadPeers;
 use engine::config::{DurationValue, SizeValue};
 use serde::Deserialize;
@@ -254,11 +254,10 @@ impl ActFile {
 /// # Errors
 /// They are too many for one frame.
 pub fn report_bytes(size: u64) -> Result<u32, String> {
-    const MAX: u32 = 1_000_000;
     u32::try_from(size)
         .ok()
-        .filter(|size| *size <= MAX)
-        .ok_or_else(|| format!("a report has at most {MAX} bytes"))
+        .filter(|size| *size <= REPORT_BYTES_MAX)
+        .ok_or_else(|| format!("a report has at most {REPORT_BYTES_MAX} bytes"))
 }
 
 /// Percent, as parts of a thousand.

@@ -1,13 +1,16 @@
 //! A master and a fleet that loads it, for one phase or for several: what every run does before,
 //! while and after its clients work.
 
-use super::config::{LoadConfig, MasterChoice};
+use super::config::{LoadConfig, MasterChoice, Workers};
 use super::scenario::{Act, PhaseConfig, Scenario, Until};
 use crate::clients::address::Identities;
 use crate::clients::swarm::Acked;
 use crate::clients::work::Goal;
 use crate::error::LoadError;
-use crate::fleet::{Beat, Ended, Fleet, FleetConfig, Happening, share, workers_for};
+use crate::fleet::remote::Address;
+use crate::fleet::{
+    Beat, Ended, Fleet, FleetConfig, Happening, descriptors_for, share, workers_for,
+};
 use crate::kernel::Process;
 use crate::measure::{Record, Standings};
 use crate::names::{NameCounts, NameService, NamesConfig};
@@ -23,8 +26,8 @@ use engine::clock::{Clock, SystemClock};
 use engine::ids::Epoch;
 use engine::reactor::Signals;
 use engine::time::{Instant, Now};
-use master::descriptors;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,14 +118,32 @@ pub struct Load<'a> {
     pub resident_before: u64,
 }
 
-/// How many workers so many clients get on this machine, and the descriptors that each may use
-/// for connections. Makes the table of descriptors large at once: later each doubling would
-/// stall the loops.
+/// How many workers so many clients get, and the descriptors that each thread of this process
+/// may use for connections.
 #[must_use]
-pub fn workers_here(clients: u32, asked: Option<u32>) -> (u32, usize) {
-    let granted = descriptors::reserve(4 * clients as usize + descriptors::BESIDE_CONNECTIONS);
-    let usable = granted.saturating_sub(descriptors::BESIDE_CONNECTIONS).max(2);
-    (asked.unwrap_or_else(|| workers_for(clients, usable)).clamp(1, clients.max(1)), usable)
+pub fn workers_here(clients: u32, asked: &Workers) -> (u32, usize) {
+    let usable = descriptors_for(clients as usize);
+    let workers = match asked {
+        Workers::AsNeeded => workers_for(clients, usable),
+        Workers::Threads(threads) => *threads,
+        Workers::At(named) => u32::try_from(named.len()).unwrap_or(u32::MAX),
+    };
+    (workers.clamp(1, clients.max(1)), usable)
+}
+
+/// Finds the workers of other processes: none may be on another machine if the master is on
+/// this one alone.
+fn remote_workers(workers: &Workers, master: &MasterChoice) -> Result<Vec<Address>, LoadError> {
+    let Workers::At(named) = workers else { return Ok(Vec::new()) };
+    let master = match master {
+        MasterChoice::Running { addr, .. } => *addr,
+        MasterChoice::Own(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+    };
+    let found = named.iter().map(|name| Address::resolve(name)).collect::<Result<Vec<_>, _>>()?;
+    match found.iter().find(|worker| master.ip().is_loopback() && !worker.is_here()) {
+        Some(worker) => Err(LoadError::WorkerElsewhere { worker: worker.clone(), master }),
+        None => Ok(found),
+    }
 }
 
 impl<'a> Load<'a> {
@@ -140,7 +161,8 @@ impl<'a> Load<'a> {
         let identities = Identities::new(&config.suffix)?;
         // Before anything else: the table of descriptors grows without a stall only now.
         let clients = config.clients;
-        let (workers, descriptors) = workers_here(clients, config.workers);
+        let (workers, descriptors) = workers_here(clients, &config.workers);
+        let remote = remote_workers(&config.workers, &config.master)?;
         if let Some(names) = &config.names {
             check_names(config, names, workers)?;
         }
@@ -170,7 +192,10 @@ impl<'a> Load<'a> {
             // The standard library's hashers are keyed by the operating system's random bits.
             incarnation: RandomState::new().build_hasher().finish(),
         };
-        let fleet = Fleet::start(&fleet_config, clock, descriptors, signals)?;
+        let fleet = match &config.workers {
+            Workers::At(_) => Fleet::connect(&fleet_config, clock, &remote, signals)?,
+            _ => Fleet::start(&fleet_config, clock, descriptors, signals)?,
+        };
         let ports = (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
         let names = config.names.map(|names| {
             let service = NameService::start(names, identities.clone(), clients, config.seed);
@@ -208,6 +233,7 @@ impl<'a> Load<'a> {
             names,
             identities,
             clients,
+            descriptors: fleet.descriptors(),
             beats: vec![Beat::default(); fleet.workers()],
             ended: Vec::new(),
             interrupted: false,
@@ -223,7 +249,6 @@ impl<'a> Load<'a> {
             out,
             ledger: Ledger::default(),
             kills: 0,
-            descriptors,
             resident_before,
         })
     }
@@ -480,7 +505,7 @@ impl<'a> Load<'a> {
                 Happening::Interrupted => self.interrupted = true,
                 Happening::Failed(error) => return Err(error),
                 Happening::Ended(ended) => self.ended.push(*ended),
-                Happening::Ready(_) => {}
+                Happening::Ready { .. } => {}
             }
         }
         let now = self.clock.now();

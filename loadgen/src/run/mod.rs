@@ -7,7 +7,7 @@ pub(crate) mod judge;
 pub mod load;
 pub mod scenario;
 
-pub use config::{Bound, LoadConfig, MasterChoice};
+pub use config::{Bound, LoadConfig, MasterChoice, Workers};
 pub use file::Script;
 pub use load::{Checked, Load, Phase};
 pub use scenario::{PhaseConfig, Scenario, Until};

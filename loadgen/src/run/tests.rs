@@ -21,7 +21,7 @@ const S: Duration = Duration::from_secs(1);
 fn config(clients: u32, master: SocketAddr) -> LoadConfig {
     LoadConfig {
         clients,
-        workers: None,
+        workers: Workers::AsNeeded,
         master: running(master),
         port: 0,
         suffix: DEFAULT_SUFFIX.into(),
@@ -126,7 +126,7 @@ fn with_a_name_service_there_is_one_port_that_the_master_knows() {
     let error = start(&config, &storm()).unwrap_err();
     assert!(matches!(error, LoadError::NamesPort { .. }), "{error}");
     assert!(error.to_string().contains("--dns-port"), "{error}");
-    config.workers = Some(2);
+    config.workers = Workers::Threads(2);
     let error = start(&config, &storm()).unwrap_err();
     assert!(matches!(error, LoadError::NamesHaveNoPorts { workers: 2 }), "{error}");
     assert_eq!(error.exit(), Exit::Usage);
@@ -148,6 +148,19 @@ fn a_port_of_the_name_service_that_is_taken_is_named() {
     let error = start(&LoadConfig { names: Some(names), ..world.config(1) }, &storm()).unwrap_err();
     assert!(matches!(error, LoadError::Names { .. }), "{error}");
     assert!(error.to_string().contains("--dns-port"), "{error}");
+}
+
+#[test]
+fn a_worker_elsewhere_does_not_reach_a_master_on_loopback() {
+    let mut config = config(1, "127.0.0.1:7400".parse().unwrap());
+    config.workers = Workers::At(vec!["127.0.0.1:7500".into(), "192.0.2.1:7500".into()]);
+    let error = start(&config, &steady(None)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("192.0.2.1:7500 is not on this machine"), "{error}");
+    // Nor can a master elsewhere dial the clients of one.
+    let addr = "192.0.2.2:7400".parse().unwrap();
+    config.master = MasterChoice::Running { addr, foreign_allowed: true, control: None, pid: None };
+    assert!(matches!(start(&config, &storm()), Err(LoadError::NoDialBack { .. })));
 }
 
 #[test]

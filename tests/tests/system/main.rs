@@ -15,4 +15,5 @@ mod peers;
 mod recovery;
 mod stopped;
 mod warnings;
+mod workers;
 mod workloads;

@@ -55,8 +55,10 @@ fn mio_and_sockets_are_touched_in_few_places() {
             "loadgen/src/peers/",
             // A name server for the master to ask.
             "loadgen/src/names/",
+            // Orders and events of workers in other processes: beside their loops, no frames.
+            "loadgen/src/fleet/remote/",
         ],
-        advice: "only the reactor, the blocking codec, the resolver, bad peers and the name service have sockets",
+        advice: "only the reactor, the blocking codec and the resolver have sockets; loadgen for what is no client",
     });
 }
 
@@ -103,8 +105,9 @@ fn threads_are_started_in_few_places() {
             "master/src/sink/thread.rs",
             "client/src/executor/",
             "client/src/enforcer/",
-            // The load generator's workers, and the one that looks at the master.
-            "loadgen/src/fleet/mod.rs",
+            // The load generator's workers, who hears those of other processes, and the one that
+            // looks at the master.
+            "loadgen/src/fleet/",
             "loadgen/src/subject/observer.rs",
             // Bad peers, beside the clients whose loop must not wait for them.
             "loadgen/src/peers/mod.rs",

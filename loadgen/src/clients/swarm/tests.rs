@@ -102,7 +102,7 @@ fn what_comes_to_a_strange_address_is_closed() {
         bench.accept(local.parse().unwrap());
     }
     bench.run_for(S);
-    assert_eq!(bench.swarm.tally().failures[&("dial-back", "no such client")], 3);
+    assert_eq!(bench.swarm.tally().failures[&("dial-back".into(), "no such client".into())], 3);
     assert_eq!(bench.open_conns(), 0);
 }
 
@@ -135,7 +135,7 @@ fn a_dial_without_a_descriptor_is_counted_and_made_again() {
     bench.failing_dials = 30;
     bench.run_for(60 * S);
     let tally = bench.swarm.tally();
-    assert_eq!(tally.failures[&("dial", "exhausted")], 30);
+    assert_eq!(tally.failures[&("dial".into(), "exhausted".into())], 30);
     assert_eq!(bench.swarm.standings().done, 20);
     // The wait is counted from the slot, not from the dial that succeeded: one client in
     // twenty failed more than once, and waited for 250 ms at least after the first time.
@@ -205,7 +205,7 @@ fn polls_lost_with_the_master_are_made_up_for() {
     let tally = bench.swarm.tally();
     assert_eq!((tally.polls, tally.latencies.count(Timed::Poll)), (60, 60));
     assert!(tally.latencies.quantiles(Timed::Poll).max_us >= 5_000_000);
-    assert!(tally.failures[&("dial", "refused")] > 0);
+    assert!(tally.failures[&("dial".into(), "refused".into())] > 0);
     assert_eq!(bench.swarm.standings().done, 10);
 }
 
@@ -342,7 +342,7 @@ fn without_backoff_a_client_insists() {
         bench.refusing = true;
         bench.begin(&config.work);
         bench.run_for(10 * S);
-        bench.swarm.tally().failures[&("dial", "refused")]
+        bench.swarm.tally().failures[&("dial".into(), "refused".into())]
     };
     let (patient, insistent) = (dials(true), dials(false));
     assert!(patient <= 10 * 6, "{patient}");
