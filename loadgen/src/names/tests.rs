@@ -9,7 +9,6 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
 use master::resolver::DnsConfig;
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::mpsc::Receiver;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,28 +45,25 @@ impl Bench {
 #[test]
 fn a_masters_resolver_is_told_what_was_drawn() {
     const CLIENTS: u32 = 200;
-    let bench = bench("slow=5%@300ms,nxdomain=10%,wrong=10%,duplicate=10%,changing=10%", CLIENTS);
+    const FAULTS: &str = "slow=5%@300ms,nxdomain=10%,wrong=10%,duplicate=10%,changing=10%";
+    let bench = bench(FAULTS, CLIENTS);
     let answers = bench.ask(CLIENTS);
     let identities = Identities::new(DEFAULT_SUFFIX).unwrap();
-    let (mut absent, mut own, mut other, mut wrong) = (0, 0, 0, 0);
+    let faults = NameFaults::parse(FAULTS).unwrap();
     for index in 0..CLIENTS {
-        match &answers[&identities.name(index)] {
-            Err(ResolveError::NoSuchName) => absent += 1,
-            Ok(addrs) => match addrs[..] {
-                [addr] if addr.ip() == IpAddr::V4(address(index)) => own += 1,
-                [addr] if addr.ip() == IpAddr::V4(other_address(index)) => other += 1,
-                [_] => wrong += 1,
-                _ => panic!("{addrs:?}"),
-            },
-            Err(error) => panic!("{error}"),
-        }
+        // A resolver that waits for long asks again, and the first answer is what counts.
+        let wanted = match faults.draw(5, index, 0).said {
+            Said::Nxdomain => Err(ResolveError::NoSuchName),
+            Said::Address => Ok(address(index)),
+            Said::Changed => Ok(other_address(index)),
+            Said::Wrong => Ok(address((index + 1) % CLIENTS)),
+        };
+        let wanted = wanted.map(|addr| vec![SocketAddr::new(addr.into(), 0)]);
+        assert_eq!(answers[&identities.name(index)], wanted, "{index}");
     }
     let counts = bench.service.counts();
-    assert_eq!(counts.questions, u64::from(CLIENTS), "each was asked for once: {counts}");
-    assert_eq!((absent, other, wrong), (counts.nxdomain, counts.changing, counts.wrong));
-    assert_eq!(own + absent + other + wrong, counts.questions);
     let all = [counts.slow, counts.nxdomain, counts.wrong, counts.duplicate, counts.changing];
-    assert!(all.iter().all(|count| *count > 0), "{counts}");
+    assert!(counts.questions >= CLIENTS.into() && all.iter().all(|count| *count > 0), "{counts}");
 }
 
 #[test]
