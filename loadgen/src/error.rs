@@ -95,6 +95,22 @@ pub enum LoadError {
         /// What was asked for.
         what: &'static str,
     },
+    /// Nothing is left to be judged.
+    #[error(
+        "nothing of the phase {phase} would be judged: its warm-up and cool-down are as long as it goes on; shorten them, or raise --for"
+    )]
+    Unmeasured {
+        /// The phase.
+        phase: String,
+    },
+    /// A master of our own has ended by itself.
+    #[error(
+        "the master that loadgen started has ended ({status}); acked and stored cannot be compared"
+    )]
+    OwnMasterEnded {
+        /// How.
+        status: std::process::ExitStatus,
+    },
     /// The scenario cannot be read.
     #[error("{0}")]
     Scenario(String),
@@ -221,6 +237,7 @@ impl LoadError {
             | Self::NothingPublished
             | Self::NeedsOwnMaster { .. }
             | Self::Scenario(_)
+            | Self::Unmeasured { .. }
             | Self::Suffix(_)
             | Self::Report(_)
             | Self::Ports { .. }
@@ -236,7 +253,7 @@ impl LoadError {
             | Self::Remote(_)
             | Self::Loop(_) => Exit::Internal,
             Self::InboxStuck { .. } => Exit::Missed,
-            Self::Master(_) | Self::Control(_) => Exit::Unreachable,
+            Self::Master(_) | Self::Control(_) | Self::OwnMasterEnded { .. } => Exit::Unreachable,
         }
     }
 }

@@ -111,6 +111,12 @@ impl fmt::Display for Answer {
                 self.false_acks
             );
         }
+        if self.interrupted {
+            f.write_str("Interrupted: ")?;
+        }
+        if self.carried == 0 && self.interrupted {
+            return f.write_str("no step had passed.");
+        }
         if self.carried == 0 {
             let why = self.steps.first().map_or("nothing was tried", |step| &step.why);
             return write!(f, "This master did not carry even the first step: {why}.");

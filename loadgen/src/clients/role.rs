@@ -209,9 +209,10 @@ impl LoadRole {
 
     /// From now on it does its share of this.
     pub fn begin(&mut self, plan: Arc<Plan>, share: &Share) {
-        // One that takes no part has nothing to reach.
-        self.idle = !share.takes_part;
-        self.poll_acked = false;
+        // One that takes no part, or has no slot before the end, has nothing to reach.
+        let has_work = share.first(plan.until).is_some() || plan.work.goal != Goal::Settled;
+        self.idle = !(share.takes_part && has_work);
+        self.poll_acked = share.polls.peek(plan.until).is_none();
         self.asked = None;
         self.poll_slots = share.polls;
         self.report_slots = share.reports;

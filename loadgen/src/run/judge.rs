@@ -269,7 +269,7 @@ fn phase_checks(
         let failures: u64 = report.failures.values().sum();
         checks.push(match failures {
             // Who leaves breaks off what is under way.
-            _ if config.work.churn.is_some() || config.kill_every.is_some() => held(what),
+            _ if config.work.churn.is_some() || config.breaks_off() => held(what),
             0 => held(what),
             n => failed(
                 what,

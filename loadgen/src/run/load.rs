@@ -283,7 +283,8 @@ impl<'a> Load<'a> {
         observer::look(&self.observer.watched(), self.clock)
     }
 
-    /// Waits until the master's inbox is empty, but not for long.
+    /// Waits until the clients have all their acks and the master's inbox is empty, but not for
+    /// long: what is left of one load would be counted as the next one's.
     ///
     /// # Errors
     /// A worker cannot go on.
@@ -293,7 +294,7 @@ impl<'a> Load<'a> {
         let mut next = Instant(0);
         while self.now() < until && !self.is_interrupted() {
             let now = self.turn()?.at;
-            if now < next {
+            if now < next || self.beats.iter().any(|beat| beat.awaited > 0) {
                 continue;
             }
             next = now + INBOX_INTERVAL;
@@ -395,7 +396,7 @@ impl<'a> Load<'a> {
             {
                 break if slots_end > start { now } else { at };
             }
-            if self.is_interrupted() || now >= latest {
+            if self.is_interrupted() || now >= latest || self.own_ended().is_some() {
                 break now;
             }
         };
@@ -422,6 +423,11 @@ impl<'a> Load<'a> {
             interrupted: self.is_interrupted(),
             peers,
         })
+    }
+
+    /// How a master of our own has ended, if it has: nobody waits for it then.
+    fn own_ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.own.as_mut()?.ended()
     }
 
     /// Acts on a master of our own. The clients go on meanwhile: they run on threads of their
@@ -557,6 +563,9 @@ impl<'a> Load<'a> {
             let now = self.turn()?.at;
             if self.is_interrupted() {
                 return Ok(Checked::Interrupted);
+            }
+            if let Some(status) = self.own_ended() {
+                return Ok(Checked::Unanswered(LoadError::OwnMasterEnded { status }));
             }
             if now < next {
                 continue;

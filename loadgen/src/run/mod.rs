@@ -37,6 +37,9 @@ pub fn run(
     signals: Option<Signals>,
     progress: &mut Progress,
 ) -> Result<Report, LoadError> {
+    if let Some(phase) = scenario.phases.iter().find(|phase| phase.is_unmeasured()) {
+        return Err(LoadError::Unmeasured { phase: phase.name.clone() });
+    }
     let mut load = Load::prepare(config, scenario, stop, signals, progress)?;
     let mut phases = Vec::new();
     for phase_config in &scenario.phases {

@@ -131,6 +131,19 @@ impl PhaseConfig {
         self.newer || self.work.goal != Goal::Settled
     }
 
+    /// Whether the master is ended in it, which breaks off what is under way.
+    #[must_use]
+    pub fn breaks_off(&self) -> bool {
+        self.kill_every.is_some() || self.acts.iter().any(|(_, act)| *act == Act::Restart)
+    }
+
+    /// Whether nothing of it would be judged.
+    #[must_use]
+    pub fn is_unmeasured(&self) -> bool {
+        let beside = self.warm_up + self.cool_down.unwrap_or_default();
+        self.judged && matches!(self.until, Until::Over(_)) && beside >= self.work.length
+    }
+
     /// Whether it can only be done to a master of our own, and what that is.
     #[must_use]
     pub fn needs_own_master(&self) -> Option<&'static str> {

@@ -138,6 +138,38 @@ fn s1_28_a_storm_tells_how_many_connections_stood_at_once() {
     assert!(report["phases"][0]["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
 }
 
+/// A master that is gone is not waited for, and a run of which nothing would be judged not begun.
+#[test]
+fn a_master_of_its_own_that_ends_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["steady", "--own-master", "--clients", "20", "--interval", "200ms"];
+    let mut load = loadgen(dir.path(), &arguments);
+    load.args(["--for", "5m", "--json"]);
+    let child = load.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = child.spawn().unwrap();
+    let mut told = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(" bound, ") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut told, &mut line).unwrap() > 0, "it ended");
+    }
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let master = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(master), Signal::SIGKILL).unwrap();
+    let all = std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
+    let done = child.wait_with_output().unwrap();
+    all.join().unwrap().unwrap();
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(6), "{report:#}");
+    assert_eq!(report["outcome"], "unreachable", "{report:#}");
+
+    let nothing = ["steady", "--own-master", "--for", "2s", "--warm-up", "3s"];
+    let done = output(&mut loadgen(dir.path(), &nothing));
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(told.contains("nothing of the phase steady would be judged"), "{told}");
+}
+
 #[test]
 fn s1_65_cpu_and_io_of_master_and_generator_are_told_apart() {
     // Where the build lies is a disk; a temporary directory may be memory.

@@ -348,3 +348,16 @@ fn without_backoff_a_client_insists() {
     assert!(patient <= 10 * 6, "{patient}");
     assert!((10 * 80..=10 * 101).contains(&insistent), "{insistent}");
 }
+
+/// An interval may be longer than the load: who has no slot in it has nothing to reach.
+#[test]
+fn clients_without_a_slot_hold_nobody_up() {
+    let interval = 60 * S;
+    let mut config = config(20, interval, Some(interval), Goal::Settled);
+    config.work.length = 9 * S;
+    let mut bench = Bench::new(&config);
+    bench.run_for(20 * S);
+    let standings = bench.swarm.standings();
+    assert_eq!((standings.bound, standings.done), (3, 20), "slots at 0, 3 and 6 s");
+    assert_eq!(bench.swarm.tally().polls, 3);
+}
