@@ -242,12 +242,14 @@ pub fn start(
     let splay =
         if held.is_some() { config.splay } else { config.splay.min(config.poll_interval / 10) };
     let schedule = PollSchedule::new(config.poll_interval, splay, &mut rng, now);
-    let mut uplink = Uplink::new(masters, None, VERSION, outbox);
+    // Several clients on one machine are told apart by the loopback address that each listens on.
+    let from = Some(config.listen.ip()).filter(IpAddr::is_loopback);
+    let mut uplink = Uplink::new(masters, from, VERSION, outbox);
     uplink.hold_off(schedule.next().since(now.at), now);
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.uplink = Some(Box::new(uplink));
     parts.fetching =
-        Some(Box::new(Fetching::new(Fetcher::new(fetch_settings(), rng.fork()), None)));
+        Some(Box::new(Fetching::new(Fetcher::new(fetch_settings(), rng.fork()), from)));
     let options = ClientOptions { trusted_keys: config.trusted_keys.clone(), held };
     let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));
     let stop_timeout = config.stop_timeout;

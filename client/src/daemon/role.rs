@@ -98,6 +98,8 @@ pub struct ClientRole {
     /// The revision that was last applied to the end; 0 for none since the start.
     applied: Revision,
     last_error: String,
+    /// What the last poll said of it.
+    polled_error: String,
     incoming: Option<Incoming>,
     /// Blobs of the manifest in force that were found broken.
     broken: HashSet<BlobHash>,
@@ -135,6 +137,7 @@ impl ClientRole {
             held,
             applied: Revision(0),
             last_error: String::new(),
+            polled_error: String::new(),
             incoming: None,
             broken: HashSet::new(),
             keep: None,
@@ -170,6 +173,8 @@ impl ClientRole {
         };
         if let Err(full) = cx.push_up(&poll) {
             log::warn!("the poll waits for the next time: {full}");
+        } else {
+            self.polled_error.clone_from(&self.last_error);
         }
     }
 
@@ -327,8 +332,9 @@ impl ClientRole {
 
     fn on_enforcer(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
         match event {
-            EnforcerEvent::RunFinished { report, converged, to_end } => {
-                self.on_run(report, converged, to_end, cx);
+            EnforcerEvent::RunFinished { report, converged, to_end, failing } => {
+                let state = if converged { "converged" } else { "not converged" };
+                self.on_run(report, state, to_end, failing, cx);
             }
             EnforcerEvent::NotApplied { report } => {
                 log::error!("{}", report.note);
@@ -353,9 +359,15 @@ impl ClientRole {
         }
     }
 
-    fn on_run(&mut self, report: Report, converged: bool, to_end: bool, cx: &mut Cx<'_>) {
+    fn on_run(
+        &mut self,
+        report: Report,
+        state: &str,
+        to_end: bool,
+        failing: Option<String>,
+        cx: &mut Cx<'_>,
+    ) {
         let (revision, checked) = (report.revision, report.checked);
-        let state = if converged { "converged" } else { "not converged" };
         log::info!(
             "revision {revision}: {checked} checked, {} changed, {} failed, {state}",
             count(&report, outcome::CHANGED),
@@ -373,10 +385,11 @@ impl ClientRole {
         {
             cx.blob(BlobCommand::Collect { keep });
         }
-        let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
-        self.last_error = failed.map_or_else(String::new, |r| {
-            format!("{}: {}", String::from_utf8_lossy(&r.id), r.error)
-        });
+        self.last_error = failing.unwrap_or_default();
+        // The master takes a failure from the report that has it; what is left of an earlier one,
+        // or over now, only a poll can say.
+        let is_in_report = count(&report, outcome::FAILED) > 0 && self.polled_error.is_empty();
+        let is_untold = self.last_error != self.polled_error && !is_in_report;
         if first_of_revision || !report.results.is_empty() || !report.note.is_empty() {
             self.report(report, cx);
         } else {
@@ -388,7 +401,7 @@ impl ClientRole {
             // The lane drops the oldest by itself: there is nothing to do about a full one.
             cx.push_up(&heartbeat).ok();
         }
-        if first_of_revision {
+        if first_of_revision || is_untold {
             self.poll(cx);
         }
     }

@@ -26,7 +26,7 @@ use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
 use retry::Retry;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,9 @@ pub enum EnforcerEvent {
         /// Whether the revision has been applied to the end: all of it was looked at, though
         /// some of it may have failed.
         to_end: bool,
+        /// The first resource of the revision that failed when it was last looked at, in this run
+        /// or an earlier one, and why.
+        failing: Option<String>,
     },
     /// Nothing could be applied; the report's note says why, and it has no results.
     NotApplied {
@@ -188,6 +191,8 @@ struct Held {
     needs_interval: bool,
     /// What must be looked at again after a while.
     unsettled: BTreeSet<u32>,
+    /// Which of it failed, and why.
+    failing: BTreeMap<u32, String>,
     /// Not everything could be watched when it was last tried.
     is_blind: bool,
 }
@@ -400,8 +405,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
                 (None, true)
             }
         };
-        let unsettled = BTreeSet::new();
-        self.held = Some(Held { assigned, watch, needs_interval, unsettled, is_blind });
+        let (unsettled, failing) = (BTreeSet::new(), BTreeMap::new());
+        self.held = Some(Held { assigned, watch, needs_interval, unsettled, failing, is_blind });
         lock(&self.shared.status).assigned_revision = assigned.revision.0;
         self.run(None, trigger);
     }
@@ -525,6 +530,14 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let is_new = done.unsettled.iter().any(|r| !held.unsettled.contains(r));
         held.unsettled.retain(|r| !done.settled.contains(r));
         held.unsettled.extend(&done.unsettled);
+        held.failing.retain(|r, _| !done.settled.contains(r));
+        for (resource, result) in done.resources.iter().zip(&done.report.results) {
+            if result.outcome == outcome::FAILED {
+                let id = String::from_utf8_lossy(&result.id);
+                held.failing.insert(*resource, format!("{id}: {}", result.error));
+            }
+        }
+        let failing = held.failing.values().next().cloned();
         let converged = held.unsettled.is_empty();
         match (converged, is_new) {
             (true, _) => self.retry.handle_settled(),
@@ -553,7 +566,9 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         if worth_telling {
             // A part that was run to its end says nothing of what another run left out.
             let to_end = converged || (whole && done.to_end);
-            (self.on_event)(EnforcerEvent::RunFinished { report: done.report, converged, to_end });
+            let report = done.report;
+            let finished = EnforcerEvent::RunFinished { report, converged, to_end, failing };
+            (self.on_event)(finished);
         }
     }
 

@@ -307,6 +307,28 @@ fn s2_5_drift_below_a_failure_stays_skipped() {
 }
 
 #[test]
+fn what_fails_is_told_also_when_something_else_was_put_right() {
+    let site = TestSite::new();
+    let (handle, events) = start_on(&site, LONG);
+    let condition = site.at("/condition");
+    let check = exec("check", &format!("test -e {condition:?}"));
+    handle.enforce(site.publish(1, vec![check, site.file("/g", b"g")]), None, trigger::ASSIGNMENT);
+    let failing = || loop {
+        if let EnforcerEvent::RunFinished { failing, .. } = events.recv_timeout(PATIENCE).unwrap() {
+            return failing;
+        }
+    };
+    let first = failing().expect("it fails");
+    assert!(first.starts_with("exec check: "), "{first}");
+    std::fs::remove_file(site.at("/g")).unwrap();
+    assert_eq!(failing(), Some(first), "the heal of another tells it once more");
+    assert_eq!(site.read("/g"), "g");
+    std::fs::write(&condition, "").unwrap();
+    handle.check_now();
+    assert_eq!(failing(), None);
+}
+
+#[test]
 fn a_newer_assignment_begins_as_soon_as_what_runs_has_ended() {
     let site = TestSite::new();
     let fifo = site.at("/fifo");

@@ -3,6 +3,7 @@
 
 use crate::ids::{ConnId, DialId};
 use crate::wire::FrameBuf;
+use std::time::Duration;
 
 /// Names a request to whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,7 +19,7 @@ pub struct Exchange {
 
 #[derive(Debug)]
 enum ExchangeStage {
-    Dialing(DialId, FrameBuf),
+    Dialing(DialId, FrameBuf, Duration),
     Awaiting(ConnId),
 }
 
@@ -27,9 +28,9 @@ enum ExchangeStage {
 pub struct Exchanges(Vec<Exchange>);
 
 impl Exchanges {
-    /// A request whose dial has been asked for.
-    pub fn dialing(&mut self, id: ExchangeId, dial: DialId, request: FrameBuf) {
-        self.0.push(Exchange { id, stage: ExchangeStage::Dialing(dial, request) });
+    /// A request whose dial has been asked for; how long its response may take afterwards.
+    pub fn dialing(&mut self, id: ExchangeId, dial: DialId, request: FrameBuf, within: Duration) {
+        self.0.push(Exchange { id, stage: ExchangeStage::Dialing(dial, request, within) });
     }
 
     /// Whether none is under way.
@@ -38,19 +39,21 @@ impl Exchanges {
         self.0.is_empty()
     }
 
-    /// A connection stands; the request to send on it, if it is one of ours.
-    pub fn dialed(&mut self, dial: DialId, conn: ConnId) -> Option<FrameBuf> {
-        let of = |e: &&mut Exchange| matches!(&e.stage, ExchangeStage::Dialing(d, _) if *d == dial);
+    /// A connection stands; the request to send on it, if it is one of ours, and how long its
+    /// response may take.
+    pub fn dialed(&mut self, dial: DialId, conn: ConnId) -> Option<(FrameBuf, Duration)> {
+        let of =
+            |e: &&mut Exchange| matches!(&e.stage, ExchangeStage::Dialing(d, ..) if *d == dial);
         let exchange = self.0.iter_mut().find(of)?;
         match std::mem::replace(&mut exchange.stage, ExchangeStage::Awaiting(conn)) {
-            ExchangeStage::Dialing(_, request) => Some(request),
+            ExchangeStage::Dialing(_, request, within) => Some((request, within)),
             ExchangeStage::Awaiting(_) => None,
         }
     }
 
     /// A dial has failed; the request that it was for.
     pub fn dial_failed(&mut self, dial: DialId) -> Option<ExchangeId> {
-        self.remove(|e| matches!(&e.stage, ExchangeStage::Dialing(d, _) if *d == dial))
+        self.remove(|e| matches!(&e.stage, ExchangeStage::Dialing(d, ..) if *d == dial))
     }
 
     /// A response has come, or the connection has ended; the request that it was for.

@@ -1,6 +1,7 @@
 //! The connection that blobs come through: one, to the parent, while anything is wanted.
 
 use super::io::{CloseReason, Output, Request};
+use super::uplink::source_for;
 use crate::blob::{FetchEvent, Fetcher};
 use crate::ids::{ConnId, DialId};
 use crate::time::{Instant, Now};
@@ -99,7 +100,8 @@ impl Fetching {
             let dial = DialId(*next_dial);
             *next_dial += 1;
             self.stage = Stage::Dialing(dial);
-            out.push_back(Output::Dial { dial, addr, from: self.from, timeout: None });
+            let from = source_for(addr, self.from);
+            out.push_back(Output::Dial { dial, addr, from, timeout: None });
         }
         if let Stage::Open(conn) = self.stage {
             let mut asked = false;

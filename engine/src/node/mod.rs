@@ -111,9 +111,11 @@ impl<R: Role> Node<R> {
             {
                 parts.events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
             }
-        } else if let Some(request) = parts.exchanges.dialed(dial, conn) {
+        } else if let Some((frame, within)) = parts.exchanges.dialed(dial, conn) {
             parts.links.insert(conn, Link::Exchange);
-            parts.out.push_back(Output::Send { conn, frame: request });
+            parts.out.push_back(Output::Send { conn, frame });
+            let (within, reason) = (Some(within), CloseReason::AnswerTimeout);
+            parts.out.push_back(Output::Expect { conn, within, reason });
         } else {
             // Whoever asked for it is gone.
             parts.out.push_back(Output::Close { conn, reason: CloseReason::Done });

@@ -224,7 +224,8 @@ impl<E> Context<'_, E> {
         self.node.out.push_back(Output::Request(Request::Resolve { name }));
     }
 
-    /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`].
+    /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`]. The dial, and then the
+    /// response, may take `timeout` each.
     pub fn exchange(
         &mut self,
         addr: SocketAddr,
@@ -233,7 +234,7 @@ impl<E> Context<'_, E> {
     ) -> ExchangeId {
         let dial = self.node.new_dial();
         let id = ExchangeId(dial.0);
-        self.node.exchanges.dialing(id, dial, request);
+        self.node.exchanges.dialing(id, dial, request, timeout);
         self.node.out.push_back(Output::Dial { dial, addr, from: None, timeout: Some(timeout) });
         id
     }

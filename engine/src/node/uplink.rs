@@ -106,8 +106,14 @@ pub struct Uplink {
 /// First and longest wait after a failed delivery.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(300));
 
+/// The address to dial from, where it leads there: a loopback address leads to others alone.
+pub(super) fn source_for(addr: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
+    from.filter(|from| from.is_loopback() == addr.ip().is_loopback())
+}
+
 impl Uplink {
-    /// A way to one of these masters; `from` is the address to dial from, if it matters.
+    /// A way to one of these masters; `from` is the address to dial from, if it matters. One of
+    /// this machine's own reaches this machine alone.
     #[must_use]
     pub fn new(
         masters: Vec<MasterAddr>,
@@ -388,7 +394,8 @@ impl Uplink {
                 let dial = DialId(*next_dial);
                 *next_dial += 1;
                 self.delivery = Some(Outbound::dialing(dial, now.at));
-                out.push_back(Output::Dial { dial, addr, from: self.from, timeout: None });
+                let from = source_for(addr, self.from);
+                out.push_back(Output::Dial { dial, addr, from, timeout: None });
             }
             (Some(delivery), _) => {
                 let Some(conn) = delivery.conn() else { return };

@@ -114,6 +114,7 @@ impl LmdbStore {
             StoreError::DiskFull { .. } if reserve.release() => Databases::open(&config),
             error => Err(error),
         })?;
+        files::note_made(&lock).map_err(|error| io_error(&path, &error))?;
         let mut store = Self {
             path,
             open: Some(open),
@@ -332,7 +333,7 @@ fn store_error(path: &str, quota_bytes: u64, error: heed::Error) -> StoreError {
 /// Looks over the database file, which nobody has open.
 fn check_file(dir: &Path) -> Result<(), StoreError> {
     let path = dir.display().to_string();
-    check::check(&dir.join("data.mdb")).map_err(|unsound| match unsound {
+    check::check(&dir.join("data.mdb"), files::was_made(dir)).map_err(|unsound| match unsound {
         Unsound::Broken(detail) => StoreError::Corrupt { path, detail },
         Unsound::Io(error) => io_error(&path, &error),
     })

@@ -167,7 +167,7 @@ impl Threads for ClientThreads {
 }
 
 fn run_finished(report: Report) -> EnforcerEvent {
-    EnforcerEvent::RunFinished { report, converged: true, to_end: true }
+    EnforcerEvent::RunFinished { report, converged: true, to_end: true, failing: None }
 }
 
 /// Starts a client over what its disk has.

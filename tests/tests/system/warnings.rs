@@ -198,3 +198,58 @@ fn hosts_that_hold_later_revisions_are_shown_and_publish_warns() {
     let error = &cluster.json(&["hosts"])["hosts"][0]["last_error"];
     assert_eq!(error, "", "it takes it now");
 }
+
+/// Several clients on one machine are told apart by the loopback address that each listens on: it
+/// dials from there, so nobody seems to claim its name from elsewhere.
+#[test]
+fn s1_12_clients_on_loopback_addresses_of_their_own_claim_nobodys_name() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2), ("web-2.test", 3)]);
+    cluster.write_policy("resources:\n  - file: /motd\n    content: \"x\\n\"\n");
+    cluster.publish();
+    let _master = cluster.master();
+    let mut clients = [cluster.client("web-1.test", 2), cluster.client("web-2.test", 3)];
+    clients.iter_mut().for_each(|client| drop(client.wait_converged(1)));
+    let all_applied = |hosts: &Value| {
+        let hosts = hosts["hosts"].as_array().unwrap();
+        hosts.len() == 2 && hosts.iter().all(|host| host["applied"] == 1)
+    };
+    let _ = cluster.until(&["hosts"], all_applied);
+    let status = cluster.json(&["status"]);
+    assert_eq!(status["counters"]["identity_conflict"], 0, "{status}");
+    assert!(!warnings(&status).contains("claimed"), "{status}");
+}
+
+/// What fails is told until it does not fail any more, whatever else is put right meanwhile.
+#[test]
+fn a_failure_is_shown_until_it_is_over() {
+    let mut cluster = Cluster::new();
+    cluster.client_extra = "allow_exec = true\n".to_owned();
+    let condition = cluster.path("condition");
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.write_policy(&format!(
+        "resources:\n  - exec: check\n    command: [test, -e, {}]\n  - file: /motd\n    content: \"x\\n\"\n",
+        condition.display()
+    ));
+    cluster.publish();
+    let _master = cluster.master();
+    let _client = cluster.client("web-1.test", 2);
+    let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
+    let fails = |hosts: &Value| error(hosts).starts_with("exec check: ");
+    let _ = cluster.until(&["hosts"], fails);
+    let motd = cluster.root("web-1.test").join("motd");
+    fs::remove_file(&motd).unwrap();
+    let healed = |reports: &Value| {
+        reports["reports"].as_array().unwrap().iter().any(|run| run["trigger"] == "drift")
+    };
+    let _ = cluster.until(&["reports"], healed);
+    // The poll that tells it follows the report on the same connection.
+    let _ = cluster.until(&["hosts"], fails);
+    fs::write(&condition, "").unwrap();
+    fs::remove_file(&motd).unwrap();
+    cluster.write_policy("resources:\n  - file: /motd\n    content: \"y\\n\"\n");
+    cluster.publish();
+    let _ = cluster.until(&["hosts"], |hosts| {
+        error(hosts).is_empty() && hosts["hosts"][0]["applied"] == 2
+    });
+}

@@ -99,15 +99,16 @@ fn parse_meta(page: &[u8], number: u64) -> Result<Meta, Unsound> {
     }
 }
 
-/// Looks over a database file; a missing or empty one is in order.
-pub(super) fn check(path: &Path) -> Result<(), Unsound> {
+/// Looks over a database file; a missing one is in order, and an empty one where none was ever
+/// made: whoever makes one may die before the first page is written.
+pub(super) fn check(path: &Path, was_made: bool) -> Result<(), Unsound> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     let len = file.metadata()?.len();
-    if len == 0 {
+    if len == 0 && !was_made {
         return Ok(());
     }
     let mut head = [0; META_END];

@@ -25,6 +25,16 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// Notes in the lock's file that the database was made: by its length, which takes no space.
+pub(super) fn note_made(lock: &File) -> io::Result<()> {
+    lock.set_len(1)
+}
+
+/// Whether a queue's database was ever made, as far as it was noted.
+pub(super) fn was_made(dir: &Path) -> bool {
+    dir.join("owner.lock").metadata().is_ok_and(|meta| meta.len() > 0)
+}
+
 /// Makes a queue's directory, its owner's alone, if it is missing.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     std::fs::create_dir_all(dir.parent().unwrap_or(Path::new("/")))?;
