@@ -131,8 +131,9 @@ fn s1_28_a_storm_tells_how_many_connections_stood_at_once() {
     assert_eq!(done.status.code(), Some(0), "{report:#}");
     let connections = &report["phases"][0]["connections"];
     let most = connections["generator_most"].as_u64().unwrap();
-    // Each client has at most its own delivery and the master's dial.
-    assert!((100..=800).contains(&most), "{connections}");
+    // A client delivers to be bound, to poll and to report, and is dialled for the answers to the
+    // first two; each of these stands until the other side has seen its end, so all may at once.
+    assert!((100..=5 * 400).contains(&most), "{connections}");
     assert!(connections["master_most"].as_u64().unwrap() > 0, "{connections}");
     assert_eq!(connections["timeouts"], 0, "{connections}");
     assert!(report["phases"][0]["latencies"]["bind"]["max_us"].as_u64().unwrap() > 0, "{report:#}");
