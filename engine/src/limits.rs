@@ -31,8 +31,8 @@ pub struct Limits {
     pub rate_min: u64,
     /// Bytes read from one connection in one turn.
     pub read_budget: usize,
-    /// Requests of one connection answered in one turn: an answer costs far more than the bytes
-    /// that ask for it.
+    /// Requests answered in one turn, of all connections together, and of each at most one: an
+    /// answer costs far more than the bytes that ask for it.
     pub requests_budget: usize,
     /// Events, and accepts, handled in one turn.
     pub events_max: usize,
@@ -59,7 +59,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             rate_min: 4 * 1024,
             read_budget: 64 * 1024,
-            requests_budget: 1,
+            requests_budget: 16,
             events_max: 64,
             send_bytes_high: 512 * 1024,
         }

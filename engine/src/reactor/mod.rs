@@ -91,6 +91,8 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     spare: Vec<Box<SendQueue>>,
     listeners: Vec<Listening<P::Listener>>,
     listener_next: usize,
+    /// Requests that may still be answered in this turn.
+    requests_left: usize,
     accepting: Accepting,
     mailbox: Mailbox<H::Mail>,
     sources: Vec<Box<dyn Source<H::Mail>>>,
@@ -136,6 +138,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             spare: Vec::new(),
             listeners: Vec::new(),
             listener_next: 0,
+            requests_left: limits.requests_budget,
             accepting: Accepting::default(),
             mailbox,
             sources: Vec::new(),

@@ -64,6 +64,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// Serves the connections on the ready list, each once and within its budget; those that
     /// have more go to its end.
     pub(super) fn serve_ready(&mut self, now: Now) {
+        self.requests_left = self.limits.requests_budget;
         for _ in 0..self.ready.len().min(self.limits.events_max) {
             let Some(id) = self.ready.pop_front() else { return };
             let Some(conn) = self.conns.of(id) else { continue };
@@ -101,7 +102,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
         let high = self.limits.send_bytes_high;
         let mut budget = self.limits.read_budget;
-        let mut requests = self.limits.requests_budget;
+        let mut requests = self.requests_left.min(1);
         // What was parked, or stood behind it, is offered before anything new is read.
         let mut offer_kept = conn.decoder.buffered() > 0;
         let (mut heard, mut parked, mut paused) = (false, false, false);
@@ -130,8 +131,9 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             budget -= read;
             self.metrics.bytes_in.add(read as u64);
             let input = &self.scratch[..read];
-            let (host, decoder) = (&mut self.host, &mut conn.decoder);
+            let (host, decoder, before) = (&mut self.host, &mut conn.decoder, requests);
             let fed = feed(host, decoder, &self.metrics, id, input, &mut requests, now);
+            self.requests_left = self.requests_left.saturating_sub(before - requests);
             heard |= fed.frames > 0;
             match fed.flow {
                 Err(error) => break Some(CloseReason::Protocol(error)),

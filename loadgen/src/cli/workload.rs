@@ -361,7 +361,8 @@ impl Common {
     }
 
     fn load(&self, config: &LoadConfig, scenario: &Scenario) -> Result<Exit, LoadError> {
-        let signals = Signals::install()?;
+        // Who ends a whole group of processes, as `timeout` does, often sends two.
+        let signals = Signals::install_patient(2)?;
         let mut progress = Progress::to_stderr();
         let stop = AtomicBool::new(false);
         let report = run::run(config, scenario, &stop, Some(signals), &mut progress)?;

@@ -249,7 +249,6 @@ fn a_failure_is_shown_until_it_is_over() {
     fs::remove_file(&motd).unwrap();
     cluster.write_policy("resources:\n  - file: /motd\n    content: \"y\\n\"\n");
     cluster.publish();
-    let _ = cluster.until(&["hosts"], |hosts| {
-        error(hosts).is_empty() && hosts["hosts"][0]["applied"] == 2
-    });
+    let _ = cluster
+        .until(&["hosts"], |hosts| error(hosts).is_empty() && hosts["hosts"][0]["applied"] == 2);
 }

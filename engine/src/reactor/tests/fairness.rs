@@ -17,6 +17,7 @@ on_both! {
     s1_29_mail_wakes_a_sleeping_loop,
     parked_frames_are_offered_again_in_order,
     e12_a_flood_of_requests_does_not_starve_the_others,
+    e12_a_crowd_that_asks_is_answered_a_few_a_turn,
     a_flood_of_requests_is_answered_in_order_and_whole,
     s1_3_a_download_stands_before_no_answer,
 }
@@ -141,9 +142,31 @@ fn e12_a_flood_of_requests_does_not_starve_the_others<B: Backend>() {
     w.until("the small one is answered", |w| w.frames().contains(&(small_id, 1)));
     let turns = w.reactor.metrics().turns.value() - turns;
     let first = w.frames().iter().filter(|(id, _)| *id == big_id).count();
-    let allowed = usize::try_from(turns + 1).unwrap() * Limits::default().requests_budget;
-    assert!(first <= allowed, "{first} came first, in {turns} turns");
+    assert!(first as u64 <= turns + 1, "{first} came first, in {turns} turns");
     w.until("the big one is answered", |w| w.frames().contains(&(big_id, 150)));
+}
+
+/// However many ask: no turn is longer than its budget allows, and each of them gets its answers.
+fn e12_a_crowd_that_asks_is_answered_a_few_a_turn<B: Backend>() {
+    let limits = Limits { requests_budget: 3, ..Limits::default() };
+    let mut w = World::<B>::with(limits);
+    let mut peers: Vec<_> = (0..20).map(|_| w.connect()).collect();
+    for (peer, _) in &mut peers {
+        let bytes = flood(10);
+        let sent = w.peers.write_vectored(peer, &[std::io::IoSlice::new(&bytes)]).unwrap();
+        assert_eq!(sent, bytes.len());
+        for _ in 0..10 {
+            w.backend.deliver();
+        }
+    }
+    let turns = w.reactor.metrics().turns.value();
+    w.until("all are answered", |w| w.frames().len() == 200);
+    let turns = w.reactor.metrics().turns.value() - turns;
+    assert!(turns >= 200 / 3, "200 answers in {turns} turns");
+    for (_, id) in &peers {
+        let answered = w.frames().into_iter().filter(|(conn, _)| conn == id);
+        assert!(answered.map(|(_, seq)| seq).eq(1..=10));
+    }
 }
 
 /// What is kept for the next turn is neither lost nor late, whatever its end is: more requests, a
