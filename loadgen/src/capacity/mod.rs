@@ -10,10 +10,11 @@ pub use answer::{Answer, SCHEMA, Step};
 pub use question::Question;
 pub use search::Limit;
 
-use crate::clients::work::{Goal, Work};
+use crate::clients::work::Goal;
 use crate::error::{Exit, LoadError};
 use crate::kernel::Process;
 use crate::progress::Progress;
+use crate::run::scenario::bind;
 use crate::run::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario, judge};
 use crate::subject::Sample;
 use crate::subject::constraint::Resource;
@@ -36,8 +37,6 @@ const MEMORY_GROWTH: u64 = 64 << 20;
 const TRIES_MAX: u32 = 2;
 /// How long the clients may take to bind at the beginning, and the inbox to empty after a step.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Clients are bound for a step at this rate a second.
-const GENTLY: u32 = 4000;
 
 /// A search.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,10 +120,8 @@ fn bound<'a>(
     stop: &'a AtomicBool,
     progress: &'a mut Progress,
 ) -> Result<Load<'a>, LoadError> {
-    let within = Duration::from_secs(1) * config.clients.div_ceil(GENTLY);
-    let bind = Work { goal, ..Work::storm(within, within + PATIENCE) };
-    let bind = PhaseConfig::done("bind", bind, within + PATIENCE);
-    let scenario = Scenario { name: "capacity".to_owned(), phases: vec![bind] };
+    let phases = vec![bind(config.clients, goal, PATIENCE)];
+    let scenario = Scenario { name: "capacity".to_owned(), phases };
     let mut load = Load::prepare(config, &scenario, stop, None, progress)?;
     load.run(&scenario.phases[0])?;
     load.settle(PATIENCE)?;

@@ -1,9 +1,9 @@
 //! What can be asked of a master, and the load that asks it.
 
 use super::CapacityConfig;
-use crate::clients::work::{Goal, Pace, Reports, Work};
+use crate::clients::work::{Goal, Reports, Work};
 use crate::measure::Timed;
-use crate::run::scenario::Act;
+use crate::run::scenario::{Act, pace_of};
 use crate::run::{Bound, PhaseConfig};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -118,8 +118,7 @@ impl CapacityConfig {
             ..PhaseConfig::over(name, work, GRACE)
         };
         let length = WARM_UP + self.step;
-        let pace =
-            || Pace::every(Duration::from_secs(u64::from(self.load.clients)) / offered.max(1));
+        let pace = || pace_of(self.load.clients, offered, 1);
         match self.question {
             Question::Reports => {
                 let reports = Some(Reports::at(pace()));

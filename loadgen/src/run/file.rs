@@ -1,7 +1,7 @@
 //! A scenario as a file: phases on a timeline, in TOML.
 
 use super::config::Bound;
-use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, reports_pace};
+use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, pace_of};
 use crate::clients::work::{Churn, Goal, Pace, REPORT_BYTES_MAX, Reports, Work};
 use crate::peers::BadPeers;
 use engine::config::{DurationValue, SizeValue};
@@ -224,7 +224,7 @@ impl ReportsFile {
             return Err("reports: `rate` and `burst` are at least 1".to_owned());
         }
         Ok(Reports {
-            pace: Pace { random: self.random, ..reports_pace(clients, self.rate, self.burst) },
+            pace: Pace { random: self.random, ..pace_of(clients, self.rate, self.burst) },
             burst: self.burst,
             bytes: self.size.map_or(Ok(0), |size| report_bytes(size.0))?,
             failed_permille: permille(self.failed_percent)?,

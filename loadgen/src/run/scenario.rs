@@ -169,16 +169,22 @@ pub struct Return {
 /// Clients are bound for a run at this rate a second, where how fast is not the question.
 const GENTLY: u32 = 4000;
 
-/// Before a load begins all clients are bound, and hold what the master has.
-fn bound(clients: u32, timeout: Duration) -> PhaseConfig {
+/// Before a load begins all clients are bound, and reach this.
+#[must_use]
+pub fn bind(clients: u32, goal: Goal, timeout: Duration) -> PhaseConfig {
     let within = Duration::from_secs(1) * clients.div_ceil(GENTLY);
-    let storm = Work::storm(within, within + timeout);
+    let storm = Work { goal, ..Work::storm(within, within + timeout) };
     PhaseConfig { judged: false, ..PhaseConfig::done("bind", storm, within + timeout) }
 }
 
-/// How often each client sends so many reports at once, if all together send so many a second.
+/// They also hold what the master has.
+fn bound(clients: u32, timeout: Duration) -> PhaseConfig {
+    bind(clients, Goal::Revision(1), timeout)
+}
+
+/// How often each client sends so many messages at once, if all together send so many a second.
 #[must_use]
-pub fn reports_pace(clients: u32, rate: u32, burst: u32) -> Pace {
+pub fn pace_of(clients: u32, rate: u32, burst: u32) -> Pace {
     Pace::every(Duration::from_secs(u64::from(clients)) * burst / rate.max(1))
 }
 
@@ -247,7 +253,7 @@ impl Scenario {
         timeout: Duration,
     ) -> Self {
         let random = reports.pace.random;
-        let pace = Pace { random, ..reports_pace(clients, rate, reports.burst) };
+        let pace = Pace { random, ..pace_of(clients, rate, reports.burst) };
         let work = Work { reports: Some(Reports { pace, ..reports }), ..Work::idle(length) };
         let flood = PhaseConfig::over("reports", work, timeout);
         Self::new("reports", vec![bound(clients, timeout), flood])
@@ -313,7 +319,7 @@ impl Scenario {
         length: Duration,
         timeout: Duration,
     ) -> Self {
-        let pace = Pace { random: true, ..reports_pace(clients, rate, 1) };
+        let pace = Pace { random: true, ..pace_of(clients, rate, 1) };
         let work = Work {
             reports: Some(Reports { bytes: 512, failed_permille: 50, ..Reports::at(pace) }),
             churn: Some(Churn { permille: 50, away: Duration::from_secs(5) }),
