@@ -47,7 +47,7 @@ pub fn start(
         seed: 1,
         incarnation: fastrand::u64(..),
     };
-    Fleet::start(&config, clock, 4 * window, None).map_err(io::Error::other)
+    Fleet::start(&config, clock, 4 * window).map_err(io::Error::other)
 }
 
 /// One poll or one report of each client, spread over this window.
@@ -77,7 +77,7 @@ pub fn phase(fleet: &mut Fleet, work: &Work, clock: SystemClock) -> io::Result<P
         match fleet.next(PATIENCE).map_err(io::Error::other)?.map(|event| event.what) {
             None => return Err(io::Error::other("the fleet says nothing")),
             Some(Happening::Failed(error)) => return Err(io::Error::other(error)),
-            Some(Happening::Beat(beat)) if done_at.is_none() && beat.awaited == 0 => {
+            Some(Happening::Beat(beat)) if done_at.is_none() && beat.standings.awaited == 0 => {
                 // Nothing is awaited any more: neither an ack nor a slot.
                 done_at = beat.done_at.filter(|_| beat.at > start).map(|at| at.max(start));
                 if done_at.is_some() {

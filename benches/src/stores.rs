@@ -42,7 +42,7 @@ pub struct Memory(pub MemoryStore);
 
 impl Store for Memory {
     fn apply(&mut self, command: &StoreCommand) -> Vec<StoreEvent> {
-        self.0.apply(command.clone())
+        self.0.apply(command.clone()).into_iter().collect()
     }
 }
 

@@ -15,16 +15,13 @@ use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{CLIENT_PORT, MASTER_PORT};
 use engine::config::{parse_duration, parse_size};
+use engine::reactor::Signals;
 use master::table::Paint;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use workload::Workload;
 
@@ -42,6 +39,9 @@ const PRECISION: f64 = 0.05;
 const QUICK_PRECISION: f64 = 0.1;
 /// Where a worker waits for a run by default.
 const WORKER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7500);
+/// Who ends a whole group of processes, as `timeout` does, often sends two stops; one more ends
+/// the program without a report.
+const STOPS_MAX: usize = 2;
 /// Where clients are dialled back by default: beside a real client of this machine.
 const PORT: u16 = CLIENT_PORT + 1;
 
@@ -254,12 +254,7 @@ impl CapacityArgs {
     }
 
     fn run(&self) -> Result<Exit, LoadError> {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // The second one ends the process at once.
-            flag::register_conditional_default(signal, Arc::clone(&stop))?;
-            flag::register(signal, Arc::clone(&stop))?;
-        }
+        let stop = Signals::stop_flag(STOPS_MAX)?;
         let mut progress = Progress::to_stderr();
         let mut answers = Vec::new();
         for question in &self.question {

@@ -65,7 +65,7 @@ fn a_duplicate_that_arrives_before_its_first_copy_is_committed_waits_for_that_co
     world.kill_client(0);
     world.start_client(0);
     world.until("offered again", LONG, |w| {
-        w.master(0).reactor.host().host.parts().counters.duplicates == 1
+        w.master(0).reactor.host().host.parts().counters.duplicates.value() == 1
     });
     assert_eq!(world.masters[0].disk.borrow().commits, commits, "committed too early");
     let acked =

@@ -26,7 +26,11 @@ impl<R: Role> Node<R> {
             Some(Link::Uplink) => {
                 if let Some(uplink) = &mut parts.uplink {
                     let events = uplink.handle_answer(&frame, now);
-                    parts.events.extend(events.into_iter().flatten().map(NodeEvent::from));
+                    parts
+                        .queues
+                        .get()
+                        .events
+                        .extend(events.into_iter().flatten().map(NodeEvent::from));
                 }
                 Verdict::Taken
             }
@@ -44,17 +48,17 @@ impl<R: Role> Node<R> {
                 if let Some((host, result)) = parts
                     .downstream
                     .as_mut()
-                    .and_then(|d| d.handle_answer(conn, &frame, &mut parts.out))
+                    .and_then(|d| d.handle_answer(conn, &frame, &mut parts.queues.get().out))
                 {
-                    parts.events.push_back(NodeEvent::Delivered { host, result });
+                    parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
                 }
                 Verdict::Taken
             }
             Some(Link::Exchange) => {
                 if let Some(id) = parts.exchanges.finished(conn) {
                     let response = Ok(frame.bytes().to_vec());
-                    parts.events.push_back(NodeEvent::Exchanged { id, response });
-                    parts.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                    parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
+                    parts.queues.get().out.push_back(Output::Hangup { conn });
                 }
                 Verdict::Taken
             }
@@ -70,7 +74,7 @@ impl<R: Role> Node<R> {
             Class::Hop => self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO),
             Class::Direct => self.on_request(conn, frame),
             Class::Uplink | Class::Downstream if !self.role.accepts(class) => {
-                self.parts.counters.wrong_direction += 1;
+                self.parts.counters.wrong_direction.bump();
                 self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO)
             }
             Class::Uplink | Class::Downstream => self.on_message(conn, frame),
@@ -91,13 +95,17 @@ impl<R: Role> Node<R> {
             inbox.refuse(conn);
         }
         let frame = nack(&frame.header, reason, retry_after);
-        self.parts.out.push_back(Output::Send { conn, frame });
+        self.parts.queues.get().out.push_back(Output::Send { conn, frame });
         Verdict::Taken
     }
 
     fn broken(&mut self, conn: ConnId, error: WireError) -> Verdict {
-        self.parts.counters.damaged += 1;
-        self.parts.out.push_back(Output::Close { conn, reason: CloseReason::Protocol(error) });
+        self.parts.counters.damaged.bump();
+        self.parts
+            .queues
+            .get()
+            .out
+            .push_back(Output::Close { conn, reason: CloseReason::Protocol(error) });
         Verdict::Taken
     }
 
@@ -111,12 +119,12 @@ impl<R: Role> Node<R> {
         let origin = match frame.route().and_then(|route| route.origin()) {
             Ok(origin) => origin,
             Err(_) => {
-                self.parts.counters.malformed_origin += 1;
+                self.parts.counters.malformed_origin.bump();
                 return self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO);
             }
         };
         if header.kind.schema().is_none_or(|highest| header.schema > highest) {
-            self.parts.counters.unsupported += 1;
+            self.parts.counters.unsupported.bump();
             return self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO);
         }
         // Damage on the way is not the message's fault: the connection ends, and it comes again.
@@ -126,14 +134,14 @@ impl<R: Role> Node<R> {
         if header.kind.class() == Class::Downstream {
             let target = frame.route().and_then(|route| route.target());
             if !matches!(target, Ok(Some(name)) if name == self.parts.name) {
-                self.parts.counters.misdelivered += 1;
+                self.parts.counters.misdelivered.bump();
                 return self.refuse(conn, &frame, NackReason::Refused, Duration::ZERO);
             }
         }
         if header.lane == Lane::Durable {
             return self.on_durable(conn, frame, &origin);
         }
-        self.parts.counters.received += 1;
+        self.parts.counters.received.bump();
         if header.kind == Kind::BIND_RESP {
             return self.on_bind_resp(conn, frame);
         }
@@ -148,13 +156,17 @@ impl<R: Role> Node<R> {
                 if header.kind.class() == Class::Downstream
                     && let Some(uplink) = &mut self.parts.uplink
                 {
-                    self.parts.events.extend(uplink.handle_known(self.now).map(NodeEvent::from));
+                    self.parts
+                        .queues
+                        .get()
+                        .events
+                        .extend(uplink.handle_known(self.now).map(NodeEvent::from));
                 }
                 self.owe_ack(conn, &frame, false)
             }
             Handled::TakenBehind => self.owe_ack(conn, &frame, true),
             Handled::Refused(reason) => {
-                self.parts.counters.damaged += u64::from(reason == NackReason::Damaged);
+                self.parts.counters.damaged.add(u64::from(reason == NackReason::Damaged));
                 self.refuse(conn, &frame, reason, Duration::ZERO)
             }
         }
@@ -164,7 +176,7 @@ impl<R: Role> Node<R> {
         if let Some(Link::Inbound(inbound)) = self.parts.links.get_mut(&conn)
             && inbound.received(&frame.header, behind)
         {
-            self.parts.acks_due.push(conn);
+            self.parts.queues.get().acks_due.push(conn);
         }
         Verdict::Taken
     }
@@ -177,7 +189,7 @@ impl<R: Role> Node<R> {
         if let Some(uplink) = &mut parts.uplink {
             let bound = uplink.handle_bind_resp(answer.nonce.to_native(), now);
             let known = bound.as_ref().and_then(|_| uplink.handle_known(now));
-            parts.events.extend(known.into_iter().chain(bound).map(NodeEvent::from));
+            parts.queues.get().events.extend(known.into_iter().chain(bound).map(NodeEvent::from));
         }
         self.owe_ack(conn, &frame, false)
     }
@@ -192,7 +204,7 @@ impl<R: Role> Node<R> {
             return self.refuse(conn, &frame, NackReason::Stopping, Duration::ZERO);
         }
         if !self.role.knows(&origin.name) {
-            self.parts.counters.unknown_host += 1;
+            self.parts.counters.unknown_host.bump();
             return self.refuse(conn, &frame, NackReason::Unknown, UNKNOWN_RETRY);
         }
         let Some(inbox) = &mut self.parts.inbox else {
@@ -201,7 +213,7 @@ impl<R: Role> Node<R> {
         let Ok(route) = frame.route() else { return Verdict::Taken };
         match inbox.offer(conn, &frame, route.hop_sender(), self.now) {
             Offer::Gathered => {
-                self.parts.counters.gathered += 1;
+                self.parts.counters.gathered.bump();
                 if let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) {
                     let peer = inbound.peer.clone();
                     let mut cx = Context { now: self.now, node: &mut self.parts };
@@ -210,18 +222,18 @@ impl<R: Role> Node<R> {
                 Verdict::Taken
             }
             Offer::Waiting => {
-                self.parts.counters.duplicates += 1;
+                self.parts.counters.duplicates.bump();
                 Verdict::Taken
             }
             Offer::AckNow { epoch, seq } => {
-                self.parts.counters.duplicates += 1;
+                self.parts.counters.duplicates.bump();
                 let frame = ack(Lane::Durable, epoch, seq, false);
-                self.parts.out.push_back(Output::Send { conn, frame });
+                self.parts.queues.get().out.push_back(Output::Send { conn, frame });
                 Verdict::Taken
             }
             Offer::Full => Verdict::Park,
             Offer::Busy { retry_after } => {
-                self.parts.counters.busy += 1;
+                self.parts.counters.busy.bump();
                 self.refuse(conn, &frame, NackReason::Busy, retry_after)
             }
             Offer::Refused => Verdict::Taken,
@@ -248,7 +260,7 @@ impl<R: Role> Node<R> {
             .then(|| self.role.handle_request(conn, &peer, frame, &mut cx))
             .flatten();
         if answered.is_none() {
-            self.parts.counters.unsupported += 1;
+            self.parts.counters.unsupported.bump();
             self.refuse(conn, &frame, NackReason::Unsupported, Duration::ZERO);
         }
         Verdict::Taken
@@ -259,23 +271,27 @@ impl<R: Role> Node<R> {
 pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
-        parts.out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
+        parts
+            .queues
+            .get()
+            .out
+            .push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
     while let Some((conn, epoch, seq)) = inbox.poll_refused() {
-        parts.counters.commits_failed += 1;
+        parts.counters.commits_failed.bump();
         let mut lost = Header::new(Kind::REPORT);
         (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
         let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
-        parts.out.push_back(Output::Send { conn, frame });
+        parts.queues.get().out.push_back(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {
-        parts.out.push_back(Output::Resume { conn });
+        parts.queues.get().out.push_back(Output::Resume { conn });
     }
     while let Some(command) = inbox.poll_command(now) {
-        parts.out.push_back(Output::Request(Request::Store(command)));
+        parts.queues.get().out.push_back(Output::Request(Request::Store(command)));
     }
     while let Some(records) = inbox.poll_records() {
-        parts.events.push_back(NodeEvent::Records(records));
+        parts.queues.get().events.push_back(NodeEvent::Records(records));
     }
 }
 
@@ -283,7 +299,7 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
 pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
     let Some(server) = &mut parts.server else { return };
     while let Some(output) = server.poll_output() {
-        parts.out.push_back(match output {
+        parts.queues.get().out.push_back(match output {
             ServeOutput::Send { conn, frame } => Output::Send { conn, frame },
             ServeOutput::SendFile { conn, frame, file, offset, len } => {
                 Output::SendFile { conn, frame, file, offset, len }
@@ -292,6 +308,6 @@ pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
         });
     }
     while let Some(command) = server.poll_command() {
-        parts.out.push_back(Output::Request(Request::Blob(command)));
+        parts.queues.get().out.push_back(Output::Request(Request::Blob(command)));
     }
 }

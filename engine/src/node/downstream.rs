@@ -286,7 +286,10 @@ impl Downstream {
             _ => return None,
         };
         self.conns.remove(&conn);
-        out.push_back(Output::Close { conn, reason: CloseReason::Done });
+        out.push_back(match result {
+            Ok(()) => Output::Hangup { conn },
+            Err(_) => Output::Close { conn, reason: CloseReason::Done },
+        });
         self.finish(&host);
         Some((host, result))
     }

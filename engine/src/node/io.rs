@@ -211,6 +211,12 @@ pub enum Output<E> {
         /// Why.
         reason: CloseReason,
     },
+    /// Close at once, as done: the peer has answered all that was sent, so its own end is of no
+    /// interest, and nothing that it has not read can be lost with this side's.
+    Hangup {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Offer the parked frame again, and read on.
     Resume {
         /// The connection.

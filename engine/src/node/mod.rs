@@ -18,7 +18,7 @@ pub use backoff::Backoff;
 pub use bind::Binding;
 pub use downstream::{Downstream, DownstreamLimits};
 pub use fetching::Fetching;
-pub use parts::{Context, NodeCounters, Parts};
+pub use parts::{Context, NodeCounters, Parts, Queues};
 pub use role::{DeliveryFailure, Handled, Message, NodeEvent, Outgoing, Role};
 pub use uplink::{MasterAddr, Trouble, Uplink, UplinkEvent};
 
@@ -82,9 +82,17 @@ impl<R: Role> Node<R> {
     pub fn shrink(&mut self) {
         let parts = &mut self.parts;
         parts.links.shrink_to_fit();
-        parts.acks_due.shrink_to_fit();
-        parts.out.shrink_to_fit();
-        parts.events.shrink_to_fit();
+    }
+
+    /// Works with these queues until they are given back: of a process that has thousands of
+    /// nodes, one works at a time.
+    pub fn lend(&mut self, queues: &mut Option<Box<Queues<R::Effect>>>) {
+        self.parts.lend(queues);
+    }
+
+    /// Gives back what was lent, once all its outputs were taken.
+    pub fn give_back(&mut self, queues: &mut Option<Box<Queues<R::Effect>>>) {
+        self.parts.give_back(queues);
     }
 
     fn tell(&mut self, event: NodeEvent) {
@@ -94,7 +102,7 @@ impl<R: Role> Node<R> {
     fn on_dialed(&mut self, dial: DialId, conn: ConnId) {
         let parts = &mut self.parts;
         if let Some(uplink) = &mut parts.uplink
-            && uplink.handle_dialed(dial, conn, self.now, &mut parts.out)
+            && uplink.handle_dialed(dial, conn, self.now, &mut parts.queues.get().out)
         {
             parts.links.insert(conn, Link::Uplink);
         } else if let Some(fetching) = &mut parts.fetching
@@ -107,18 +115,18 @@ impl<R: Role> Node<R> {
             let messages = self.role.compose(&host, &mut cx);
             let parts = &mut self.parts;
             if let Some(downstream) = &mut parts.downstream
-                && downstream.send(&host, conn, messages, &mut parts.out)
+                && downstream.send(&host, conn, messages, &mut parts.queues.get().out)
             {
-                parts.events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
+                parts.queues.get().events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
             }
         } else if let Some((frame, within)) = parts.exchanges.dialed(dial, conn) {
             parts.links.insert(conn, Link::Exchange);
-            parts.out.push_back(Output::Send { conn, frame });
+            parts.queues.get().out.push_back(Output::Send { conn, frame });
             let (within, reason) = (Some(within), CloseReason::AnswerTimeout);
-            parts.out.push_back(Output::Expect { conn, within, reason });
+            parts.queues.get().out.push_back(Output::Expect { conn, within, reason });
         } else {
             // Whoever asked for it is gone.
-            parts.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            parts.queues.get().out.push_back(Output::Close { conn, reason: CloseReason::Done });
         }
     }
 
@@ -127,7 +135,7 @@ impl<R: Role> Node<R> {
         if let Some(uplink) = &mut parts.uplink
             && let Some(event) = uplink.handle_dial_failed(dial, reason, &mut parts.rng, now)
         {
-            parts.events.push_back(event.into());
+            parts.queues.get().events.push_back(event.into());
         } else if let Some(fetching) = &mut parts.fetching
             && fetching.handle_dial_failed(dial, now)
         {
@@ -135,9 +143,9 @@ impl<R: Role> Node<R> {
             parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial))
         {
             let result = Err(DeliveryFailure::Connection(reason));
-            parts.events.push_back(NodeEvent::Delivered { host, result });
+            parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
         } else if let Some(id) = parts.exchanges.dial_failed(dial) {
-            parts.events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+            parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
         }
     }
 
@@ -151,13 +159,13 @@ impl<R: Role> Node<R> {
                 if let Some(server) = &mut parts.server {
                     server.closed(conn);
                 }
-                parts.events.push_back(NodeEvent::Closed { conn });
+                parts.queues.get().events.push_back(NodeEvent::Closed { conn });
             }
             Some(Link::Uplink) => {
                 if let Some(uplink) = &mut parts.uplink
                     && let Some(event) = uplink.handle_closed(conn, reason, &mut parts.rng, now)
                 {
-                    parts.events.push_back(event.into());
+                    parts.queues.get().events.push_back(event.into());
                 }
             }
             Some(Link::Fetching) => {
@@ -168,12 +176,16 @@ impl<R: Role> Node<R> {
             Some(Link::Downstream) => {
                 if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_closed(conn)) {
                     let result = Err(DeliveryFailure::Connection(reason));
-                    parts.events.push_back(NodeEvent::Delivered { host, result });
+                    parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
                 }
             }
             Some(Link::Exchange) => {
                 if let Some(id) = parts.exchanges.finished(conn) {
-                    parts.events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+                    parts
+                        .queues
+                        .get()
+                        .events
+                        .push_back(NodeEvent::Exchanged { id, response: Err(reason) });
                 }
             }
             None => {}
@@ -187,7 +199,7 @@ impl<R: Role> Node<R> {
                 if let Some(uplink) = &mut parts.uplink {
                     let found = answer.as_deref();
                     let told = uplink.handle_resolved(&name, found, &mut parts.rng, now);
-                    parts.events.extend(told.map(NodeEvent::from));
+                    parts.queues.get().events.extend(told.map(NodeEvent::from));
                 }
                 if let Some(downstream) = &mut parts.downstream {
                     match downstream.handle_resolved(
@@ -197,7 +209,7 @@ impl<R: Role> Node<R> {
                         &mut parts.rng,
                     ) {
                         Some(Ok((dial, addr))) => {
-                            parts.out.push_back(Output::Dial {
+                            parts.queues.get().out.push_back(Output::Dial {
                                 dial,
                                 addr,
                                 from: None,
@@ -207,6 +219,8 @@ impl<R: Role> Node<R> {
                         Some(Err(failure)) => {
                             let result = Err(failure);
                             parts
+                                .queues
+                                .get()
                                 .events
                                 .push_back(NodeEvent::Delivered { host: name.clone(), result });
                         }
@@ -235,7 +249,7 @@ impl<R: Role> Node<R> {
             Mail::Stop if self.life == Life::Running => {
                 let until = self.role.stop_timeout().map(|wait| now.at + wait);
                 self.life = Life::Stopping { until };
-                parts.out.push_back(Output::StopListening);
+                parts.queues.get().out.push_back(Output::StopListening);
                 self.tell(NodeEvent::Stop);
             }
             Mail::Stop => self.tell(NodeEvent::StopNow),
@@ -250,14 +264,13 @@ impl<R: Role> Node<R> {
     fn advance(&mut self) {
         loop {
             self.advance_parts();
-            let Some(event) = self.parts.events.pop_front() else { break };
+            let Some(event) = self.parts.queues.get().events.pop_front() else { break };
             if let NodeEvent::Delivered { result, .. } = &event {
-                let counters = &mut self.parts.counters;
-                *(if result.is_ok() {
-                    &mut counters.delivered
-                } else {
-                    &mut counters.deliveries_failed
-                }) += 1;
+                let counters = &self.parts.counters;
+                match result {
+                    Ok(()) => counters.delivered.bump(),
+                    Err(_) => counters.deliveries_failed.bump(),
+                }
             }
             self.tell(event);
         }
@@ -265,32 +278,38 @@ impl<R: Role> Node<R> {
             && (self.is_settled() || until.is_some_and(|at| at <= self.now.at))
         {
             self.life = Life::Exited;
-            self.parts.out.push_back(Output::Exit);
+            self.parts.queues.get().out.push_back(Output::Exit);
         }
     }
 
     fn advance_parts(&mut self) {
         let (parts, now) = (&mut self.parts, self.now);
-        for conn in parts.acks_due.drain(..) {
+        let Queues { acks_due, out, .. } = parts.queues.get();
+        for conn in acks_due.drain(..) {
             if let Some(Link::Inbound(inbound)) = parts.links.get_mut(&conn) {
-                parts.out.extend(inbound.take_acks().map(|frame| Output::Send { conn, frame }));
+                out.extend(inbound.take_acks().map(|frame| Output::Send { conn, frame }));
             }
         }
         if let Some(uplink) = &mut parts.uplink {
-            uplink.advance(&mut parts.next_dial, &mut parts.rng, now, &mut parts.out);
+            uplink.advance(&mut parts.next_dial, &mut parts.rng, now, &mut parts.queues.get().out);
         }
         if let Some(fetching) = &mut parts.fetching {
             let parent = parts.uplink.as_ref().and_then(|uplink| uplink.binding().parent());
-            let told = fetching.advance(parent, &mut parts.next_dial, now, &mut parts.out);
-            parts.events.extend(told.into_iter().map(NodeEvent::Fetched));
+            let told =
+                fetching.advance(parent, &mut parts.next_dial, now, &mut parts.queues.get().out);
+            parts.queues.get().events.extend(told.into_iter().map(NodeEvent::Fetched));
         }
         if let Some(downstream) = &mut parts.downstream {
             let (resolve, failed) = downstream.advance(now);
             parts
+                .queues
+                .get()
                 .out
                 .extend(resolve.into_iter().map(|name| Output::Request(Request::Resolve { name })));
             let failed = failed.into_iter();
             parts
+                .queues
+                .get()
                 .events
                 .extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
         }
@@ -369,10 +388,10 @@ impl<R: Role> Host for Node<R> {
     }
 
     fn poll_output(&mut self) -> Option<Output<R::Effect>> {
-        if self.parts.out.is_empty() {
+        if self.parts.queues.get().out.is_empty() {
             self.advance();
         }
-        self.parts.out.pop_front()
+        self.parts.queues.get().out.pop_front()
     }
 }
 

@@ -8,12 +8,14 @@ use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
 use crate::delivery::{ExchangeId, Exchanges, Inbound};
 use crate::ids::{ConnId, DialId, HostName, Origin};
+use crate::metrics::Counter;
 use crate::queue::inbox::Inbox;
 use crate::queue::outbox::OutboxFull;
 use crate::time::Now;
 use crate::wire::{Body, FrameBuf};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a connection is for.
@@ -31,35 +33,35 @@ pub(super) enum Link {
     Exchange,
 }
 
-/// Counters of a node: what happened, by name.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+/// Counters of a node, or of all nodes of a process: what happened, by name.
+#[derive(Debug, Default)]
 pub struct NodeCounters {
     /// Messages of a class that does not come this way.
-    pub wrong_direction: u64,
+    pub wrong_direction: Counter,
     /// Messages that name no origin, or one that is no host name.
-    pub malformed_origin: u64,
+    pub malformed_origin: Counter,
     /// Messages for another host than this.
-    pub misdelivered: u64,
+    pub misdelivered: Counter,
     /// Durable messages from hosts outside the inventory.
-    pub unknown_host: u64,
+    pub unknown_host: Counter,
     /// Kinds and schemas that are not known here.
-    pub unsupported: u64,
+    pub unsupported: Counter,
     /// Bodies that are not what their kind says.
-    pub damaged: u64,
+    pub damaged: Counter,
     /// Durable messages refused because the inbox was full.
-    pub busy: u64,
+    pub busy: Counter,
     /// Messages taken, of lanes that are not durable.
-    pub received: u64,
+    pub received: Counter,
     /// Messages taken into the inbox.
-    pub gathered: u64,
+    pub gathered: Counter,
     /// Durable messages that had come before.
-    pub duplicates: u64,
+    pub duplicates: Counter,
     /// Commits that failed.
-    pub commits_failed: u64,
+    pub commits_failed: Counter,
     /// Downstream deliveries that succeeded.
-    pub delivered: u64,
+    pub delivered: Counter,
     /// Downstream deliveries that failed.
-    pub deliveries_failed: u64,
+    pub deliveries_failed: Counter,
 }
 
 impl NodeCounters {
@@ -67,20 +69,55 @@ impl NodeCounters {
     #[must_use]
     pub fn named(&self) -> [(&'static str, u64); 13] {
         [
-            ("wrong_direction", self.wrong_direction),
-            ("malformed_origin", self.malformed_origin),
-            ("misdelivered", self.misdelivered),
-            ("unknown_host", self.unknown_host),
-            ("unsupported", self.unsupported),
-            ("damaged", self.damaged),
-            ("busy", self.busy),
-            ("received", self.received),
-            ("gathered", self.gathered),
-            ("duplicates", self.duplicates),
-            ("commits_failed", self.commits_failed),
-            ("delivered", self.delivered),
-            ("deliveries_failed", self.deliveries_failed),
+            ("wrong_direction", self.wrong_direction.value()),
+            ("malformed_origin", self.malformed_origin.value()),
+            ("misdelivered", self.misdelivered.value()),
+            ("unknown_host", self.unknown_host.value()),
+            ("unsupported", self.unsupported.value()),
+            ("damaged", self.damaged.value()),
+            ("busy", self.busy.value()),
+            ("received", self.received.value()),
+            ("gathered", self.gathered.value()),
+            ("duplicates", self.duplicates.value()),
+            ("commits_failed", self.commits_failed.value()),
+            ("delivered", self.delivered.value()),
+            ("deliveries_failed", self.deliveries_failed.value()),
         ]
+    }
+}
+
+/// What a node has to do before it has done with an input; empty between two inputs.
+pub struct Queues<E> {
+    /// Connections on which something was taken that is not acked yet.
+    pub(super) acks_due: Vec<ConnId>,
+    pub(super) out: VecDeque<Output<E>>,
+    pub(super) events: VecDeque<NodeEvent>,
+}
+
+impl<E> Default for Queues<E> {
+    fn default() -> Self {
+        Self { acks_due: Vec::new(), out: VecDeque::new(), events: VecDeque::new() }
+    }
+}
+
+impl<E> Queues<E> {
+    fn is_empty(&self) -> bool {
+        self.acks_due.is_empty() && self.out.is_empty() && self.events.is_empty()
+    }
+}
+
+/// Something that is made when it is first needed, or lent by somebody who has one.
+pub(super) struct Lent<T>(Option<Box<T>>);
+
+impl<T> Default for Lent<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: Default> Lent<T> {
+    pub(super) fn get(&mut self) -> &mut T {
+        self.0.get_or_insert_default()
     }
 }
 
@@ -98,13 +135,11 @@ pub struct Parts<E> {
     pub fetching: Option<Box<Fetching>>,
     /// The server's side of fetching, if it serves.
     pub server: Option<Box<Server>>,
-    /// What happened.
-    pub counters: NodeCounters,
+    /// What happened; a load generator's thousands of nodes share them.
+    pub counters: Arc<NodeCounters>,
     pub(super) exchanges: Exchanges,
     pub(super) links: HashMap<ConnId, Link>,
-    pub(super) acks_due: Vec<ConnId>,
-    pub(super) out: VecDeque<Output<E>>,
-    pub(super) events: VecDeque<NodeEvent>,
+    pub(super) queues: Lent<Queues<E>>,
     pub(super) rng: fastrand::Rng,
     pub(super) next_dial: u64,
 }
@@ -134,14 +169,27 @@ impl<E> Parts<E> {
             inbox: None,
             fetching: None,
             server: None,
-            counters: NodeCounters::default(),
+            counters: Arc::default(),
             exchanges: Exchanges::default(),
             links: HashMap::new(),
-            acks_due: Vec::new(),
-            out: VecDeque::new(),
-            events: VecDeque::new(),
+            queues: Lent::default(),
             rng,
             next_dial: 1,
+        }
+    }
+
+    /// Works with these queues, if it has none.
+    pub(super) fn lend(&mut self, queues: &mut Option<Box<Queues<E>>>) {
+        if self.queues.0.is_none() {
+            self.queues.0 = queues.take();
+        }
+    }
+
+    /// Gives its queues away, if nothing is in them.
+    pub(super) fn give_back(&mut self, queues: &mut Option<Box<Queues<E>>>) {
+        let empty = self.queues.0.take_if(|queues| queues.is_empty());
+        if empty.is_some() {
+            *queues = empty;
         }
     }
 
@@ -187,29 +235,29 @@ impl<E> Context<'_, E> {
 
     /// Answers a request with a frame that others may be answered with too.
     pub fn reply_with(&mut self, conn: ConnId, frame: FrameBuf) {
-        self.node.out.push_back(Output::Send { conn, frame });
+        self.node.queues.get().out.push_back(Output::Send { conn, frame });
     }
 
     /// Closes a connection after what was sent on it.
     pub fn close(&mut self, conn: ConnId) {
-        self.node.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+        self.node.queues.get().out.push_back(Output::Close { conn, reason: CloseReason::Done });
     }
 
     /// Keeps a connection open although nothing comes: an answer takes this long at most.
     pub fn expect(&mut self, conn: ConnId, within: Duration) {
         let expect =
             Output::Expect { conn, within: Some(within), reason: CloseReason::IdleTimeout };
-        self.node.out.push_back(expect);
+        self.node.queues.get().out.push_back(expect);
     }
 
     /// A command for one of the role's own threads.
     pub fn effect(&mut self, effect: E) {
-        self.node.out.push_back(Output::Request(Request::Role(effect)));
+        self.node.queues.get().out.push_back(Output::Request(Request::Role(effect)));
     }
 
     /// A command for the blob thread.
     pub fn blob(&mut self, command: BlobCommand) {
-        self.node.out.push_back(Output::Request(Request::Blob(command)));
+        self.node.queues.get().out.push_back(Output::Request(Request::Blob(command)));
     }
 
     /// Fetches these blobs from the parent; each is told as [`NodeEvent::Fetched`].
@@ -221,7 +269,7 @@ impl<E> Context<'_, E> {
 
     /// Asks the resolver; told as [`NodeEvent::Resolved`].
     pub fn resolve(&mut self, name: HostName) {
-        self.node.out.push_back(Output::Request(Request::Resolve { name }));
+        self.node.queues.get().out.push_back(Output::Request(Request::Resolve { name }));
     }
 
     /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`]. The dial, and then the
@@ -235,7 +283,12 @@ impl<E> Context<'_, E> {
         let dial = self.node.new_dial();
         let id = ExchangeId(dial.0);
         self.node.exchanges.dialing(id, dial, request, timeout);
-        self.node.out.push_back(Output::Dial { dial, addr, from: None, timeout: Some(timeout) });
+        self.node.queues.get().out.push_back(Output::Dial {
+            dial,
+            addr,
+            from: None,
+            timeout: Some(timeout),
+        });
         id
     }
 

@@ -12,6 +12,7 @@ use crate::wire::message::{BindAck, BindReq};
 use crate::wire::{Body, FLAG_BEHIND, Frame, Kind, Lane, Nack, NackReason};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a master is to be found.
@@ -84,9 +85,9 @@ pub enum UplinkEvent {
 /// A client's way to its parent.
 #[derive(Debug)]
 pub struct Uplink {
-    masters: Box<[MasterAddr]>,
+    masters: Arc<[MasterAddr]>,
     from: Option<IpAddr>,
-    version: Box<str>,
+    version: Arc<str>,
     /// What waits to be delivered.
     pub outbox: Outbox,
     binding: Binding,
@@ -116,9 +117,9 @@ impl Uplink {
     /// this machine's own reaches this machine alone.
     #[must_use]
     pub fn new(
-        masters: Vec<MasterAddr>,
+        masters: impl Into<Arc<[MasterAddr]>>,
         from: Option<IpAddr>,
-        version: &str,
+        version: impl Into<Arc<str>>,
         outbox: Outbox,
     ) -> Self {
         Self {
@@ -406,7 +407,11 @@ impl Uplink {
                 }
                 let draining = matches!(delivery.stage(), Stage::Draining(_));
                 if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
-                    out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                    out.push_back(match draining {
+                        // The peer may have refused a frame, and have more to say.
+                        true => Output::Close { conn, reason: CloseReason::Done },
+                        false => Output::Hangup { conn },
+                    });
                     self.outbox.end();
                     self.delivery = None;
                 }

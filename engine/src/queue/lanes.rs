@@ -152,6 +152,10 @@ impl MemoryLane {
         self.last_seq += 1;
         self.bytes += u32::try_from(size).expect("bodies are bounded by their kind");
         let expires = message.ttl.map(|ttl| now + ttl);
+        if self.entries.is_empty() {
+            // Most lanes hold one message at a time.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back(Entry { message, seq: self.last_seq, expires });
         self.last_seq
     }

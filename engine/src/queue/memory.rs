@@ -91,14 +91,14 @@ impl MemoryStore {
         self.extra.as_ref().map_or(&[], |extra| &extra.quarantine)
     }
 
-    /// Takes a command; the answers are those to all that is carried out by it.
-    pub fn apply(&mut self, command: StoreCommand) -> Vec<StoreEvent> {
+    /// Takes a command, and answers it unless that takes time.
+    pub fn apply(&mut self, command: StoreCommand) -> Option<StoreEvent> {
         match &mut self.extra {
             Some(extra) if extra.faults.delay > 0 || !extra.waiting.is_empty() => {
                 extra.waiting.push_back((extra.faults.delay, command));
-                Vec::new()
+                None
             }
-            _ => self.carry_out(command).into_iter().collect(),
+            _ => self.carry_out(command),
         }
     }
 

@@ -63,7 +63,7 @@ impl InboxRig {
     /// The end of a turn: all commands to the store, all answers back.
     pub(super) fn turn(&mut self, now: Now) {
         while let Some(command) = self.inbox.poll_command(now) {
-            for event in self.store.apply(command) {
+            if let Some(event) = self.store.apply(command) {
                 self.inbox.handle_store(event, now);
             }
         }
@@ -107,7 +107,7 @@ impl OutboxRig {
         let mut worked = false;
         while let Some(command) = self.outbox.poll_command(now) {
             worked = true;
-            for event in self.store.apply(command) {
+            if let Some(event) = self.store.apply(command) {
                 self.outbox.handle_store(event, now);
             }
         }

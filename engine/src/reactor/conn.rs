@@ -25,7 +25,7 @@ pub(super) enum Phase {
 
 /// What has been noted about a connection, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flags(u8);
+pub(super) struct Flags(u16);
 
 impl Flags {
     pub(super) const NONE: Flags = Flags(0);
@@ -45,6 +45,8 @@ impl Flags {
     pub(super) const PARKED: Flags = Flags(1 << 6);
     /// The length of the incomplete frame has been added to its deadline.
     pub(super) const SIZED: Flags = Flags(1 << 7);
+    /// The peer's end has come, or the connection has failed: it lies behind what is unread.
+    pub(super) const ENDED: Flags = Flags(1 << 8);
 
     pub(super) fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -107,6 +109,14 @@ impl<S> Conn<S> {
             (Phase::Closing, Some(send)) => send,
             (_, Some(send)) => self.deadline.min(send),
             (_, None) => self.deadline,
+        }
+    }
+
+    /// So many bytes were read where there was room for more: nothing is left but an end that was
+    /// told already.
+    pub(super) fn note_read(&mut self, read: usize, room: usize) {
+        if read < room && !self.flags.has(Flags::ENDED) {
+            self.flags.clear(Flags::READABLE);
         }
     }
 

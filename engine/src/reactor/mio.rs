@@ -189,6 +189,7 @@ impl Poller for MioPoller {
                 token: Token(event.token().0 as u64),
                 readable: event.is_readable() || event.is_read_closed() || failed,
                 writable: event.is_writable() || event.is_write_closed() || failed,
+                ended: event.is_read_closed() || event.is_write_closed() || failed,
             }
         }));
         Ok(())

@@ -276,7 +276,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// Notes who is ready, and does nothing yet: what one of a batch does may end another.
     fn note_events(&mut self) {
         for i in 0..self.events.len() {
-            let Readiness { token, readable, writable } = self.events[i];
+            let Readiness { token, readable, writable, ended } = self.events[i];
             let id = ConnId(token.0);
             if id.generation() == 0 {
                 self.note_fixed(token);
@@ -286,6 +286,9 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 }
                 if writable {
                     conn.flags.set(Flags::WRITABLE);
+                }
+                if ended {
+                    conn.flags.set(Flags::ENDED);
                 }
                 self.queue(id);
             }

@@ -1,7 +1,7 @@
 //! What the host asks for, and how connections end.
 
 use super::Reactor;
-use super::conn::{Flags, Phase, token};
+use super::conn::{Conn, Flags, Phase, token};
 use super::poller::Poller;
 use super::send::SendQueue;
 use crate::clock::Clock;
@@ -37,6 +37,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             }
             Output::Expect { conn, within, reason } => self.expect(conn, within, reason, now),
             Output::Close { conn, reason } => self.close(conn, reason, now),
+            Output::Hangup { conn } => self.hang_up(conn, now),
             Output::Resume { conn } => self.resume(conn, now),
             Output::StopListening => self.close_listeners(),
             Output::Request(request) => self.services.dispatch(request),
@@ -108,6 +109,19 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
         self.arm(id);
         self.mark_dirty(id);
+    }
+
+    /// The host is done with a connection, and knows that its peer is. What the peer has sent
+    /// beyond its answers is still read first, since unread bytes would make the end a reset.
+    fn hang_up(&mut self, id: ConnId, now: Now) {
+        let is_quiet = |conn: &Conn<P::Stream>| {
+            conn.phase == Phase::Open && conn.send.is_none() && !conn.flags.has(Flags::READABLE)
+        };
+        if self.conns.of(id).is_some_and(|conn| is_quiet(conn)) {
+            self.finish(id, CloseReason::Done, now);
+        } else {
+            self.close(id, CloseReason::Done, now);
+        }
     }
 
     /// Puts a connection on the list of those to write to.
@@ -201,6 +215,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
         if let Some(conn) = self.conns.of(id) {
             conn.flags.set(Flags::READABLE);
+            conn.flags.set(Flags::ENDED);
         }
         self.read(id, now);
         self.finish(id, reason, now);

@@ -22,6 +22,9 @@ pub struct Readiness {
     pub readable: bool,
     /// Writing may succeed; so it is too when a connect has ended either way.
     pub writable: bool,
+    /// The peer's end has come, or the connection has failed: no other event tells it again, so
+    /// reading goes on until it has been seen. A connect that ended without this has succeeded.
+    pub ended: bool,
 }
 
 /// Ends a wait of the loop from another thread.
@@ -113,7 +116,8 @@ pub trait Poller {
         on: bool,
     ) -> io::Result<()>;
 
-    /// Reads what is there; 0 is the end of the stream.
+    /// Reads what is there; 0 is the end of the stream. Fewer bytes than there was room for mean
+    /// that no more is there: what comes later, the end too, makes another event.
     ///
     /// # Errors
     /// `WouldBlock`, or the connection's end.

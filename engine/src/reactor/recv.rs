@@ -120,7 +120,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 match self.poller.read(&mut conn.stream, &mut self.scratch[..room]) {
                     Ok(0) if conn.decoder.buffered() == 0 => break Some(CloseReason::PeerClosed),
                     Ok(0) => break Some(CloseReason::Truncated),
-                    Ok(n) => n,
+                    Ok(n) => {
+                        conn.note_read(n, room);
+                        n
+                    }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                         conn.flags.clear(Flags::READABLE);
                         break None;
@@ -215,6 +218,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                     return self.finish(id, reason, now);
                 }
                 Ok(n) => {
+                    conn.note_read(n, room);
                     budget -= n;
                     self.metrics.bytes_in.add(n as u64);
                 }

@@ -37,28 +37,53 @@ impl Signals {
     pub fn install_patient(stops_max: usize) -> io::Result<Self> {
         let (pipe, written) = UnixStream::pair()?;
         pipe.set_nonblocking(true)?;
-        let stops = Arc::new(AtomicUsize::new(0));
         let reload = Arc::new(AtomicBool::new(false));
         // Handlers of one signal run in the order in which they were added: it is counted before
         // the pipe is written.
-        for signal in [SIGTERM, SIGINT] {
-            let counted = Arc::clone(&stops);
-            let count = move || {
-                if counted.fetch_add(1, SeqCst) >= stops_max {
-                    low_level::exit(128 + signal);
-                }
-            };
-            // SAFETY: an atomic and `_exit` are all that it uses, which a handler may.
-            #[allow(unsafe_code)]
-            unsafe {
-                low_level::register(signal, count)?;
-            }
+        let stops = count_stops(stops_max)?;
+        for signal in STOPS {
             low_level::pipe::register(signal, written.try_clone()?)?;
         }
         flag::register(SIGHUP, Arc::clone(&reload))?;
         low_level::pipe::register(SIGHUP, written)?;
         Ok(Self { pipe, stops, stops_told: 0, reload })
     }
+
+    /// For who has no loop that could watch them: SIGTERM and SIGINT set this flag, until one
+    /// more than so many ends the process at once with status 143 or 130.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn stop_flag(stops_max: usize) -> io::Result<Arc<AtomicBool>> {
+        count_stops(stops_max)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        for signal in STOPS {
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        Ok(stop)
+    }
+}
+
+/// What asks a process to stop.
+const STOPS: [i32; 2] = [SIGTERM, SIGINT];
+
+/// Counts the stops; one more than so many ends the process.
+fn count_stops(stops_max: usize) -> io::Result<Arc<AtomicUsize>> {
+    let stops = Arc::new(AtomicUsize::new(0));
+    for signal in STOPS {
+        let counted = Arc::clone(&stops);
+        let count = move || {
+            if counted.fetch_add(1, SeqCst) >= stops_max {
+                low_level::exit(128 + signal);
+            }
+        };
+        // SAFETY: an atomic and `_exit` are all that it uses, which a handler may.
+        #[allow(unsafe_code)]
+        unsafe {
+            low_level::register(signal, count)?;
+        }
+    }
+    Ok(stops)
 }
 
 impl<M> Source<M> for Signals {

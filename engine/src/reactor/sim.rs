@@ -37,7 +37,7 @@ pub struct SimConfig {
     pub latency_min: Duration,
     /// Longest way of a byte.
     pub latency_max: Duration,
-    /// Most bytes that one read or write moves; each moves a random part of it.
+    /// Most bytes that one write moves; each moves a random part of it, which arrives as a piece.
     pub piece_max: usize,
     /// Bytes that may be under way or unread in one direction of a connection.
     pub window: usize,

@@ -5,11 +5,12 @@ use super::error::WireError;
 use super::frame::Frame;
 use super::kind::Kind;
 use rkyv::Archive;
-use rkyv::api::high::{HighSerializer, HighValidator};
+use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
 use rkyv::rancor;
 use rkyv::ser::allocator::ArenaHandle;
 use rkyv::util::AlignedVec;
+use std::cell::Cell;
 use std::time::Duration;
 
 /// A message's body: the struct of one kind and schema.
@@ -22,6 +23,13 @@ pub trait Body:
     const SCHEMA: u16;
 }
 
+thread_local! {
+    /// Where bodies are written: it has grown to the size of the usual ones after the first few.
+    static SCRATCH: Cell<AlignedVec> = Cell::default();
+}
+/// A body that was larger than this leaves no memory behind.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
 /// Writes a body.
 ///
 /// # Panics
@@ -31,7 +39,15 @@ pub fn encode<T>(value: &T) -> Vec<u8>
 where
     T: for<'a> rkyv::Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>,
 {
-    rkyv::to_bytes::<rancor::Error>(value).expect("bodies are far below 2 GiB").into_vec()
+    let mut scratch = SCRATCH.take();
+    scratch.clear();
+    let scratch = to_bytes_in::<_, rancor::Error>(value, scratch);
+    let scratch = scratch.expect("bodies are far below 2 GiB");
+    let bytes = scratch.to_vec();
+    if scratch.capacity() <= SCRATCH_KEPT {
+        SCRATCH.set(scratch);
+    }
+    bytes
 }
 
 /// Reads a frame's body in place: kind, schema, checksum and every offset in it are checked.

@@ -122,7 +122,7 @@ fn bound<'a>(
 ) -> Result<Load<'a>, LoadError> {
     let phases = vec![bind(config.clients, goal, PATIENCE)];
     let scenario = Scenario { name: "capacity".to_owned(), phases };
-    let mut load = Load::prepare(config, &scenario, stop, None, progress)?;
+    let mut load = Load::prepare(config, &scenario, stop, progress)?;
     load.run(&scenario.phases[0])?;
     load.settle(PATIENCE)?;
     Ok(load)

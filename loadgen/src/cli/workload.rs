@@ -1,7 +1,7 @@
 //! The commands that load a master: one for each workload that has a name, and one for those
 //! that a file describes.
 
-use super::{CLIENTS, MASTER, Names, OwnArgs, positive_duration, print_json};
+use super::{CLIENTS, MASTER, Names, OwnArgs, STOPS_MAX, positive_duration, print_json};
 use crate::clients::work::{Churn, Pace, Reports};
 use crate::error::{Exit, LoadError};
 use crate::names::{NameFaults, NamesConfig};
@@ -10,6 +10,7 @@ use crate::progress::Progress;
 use crate::run::file::{permille, report_bytes};
 use crate::run::scenario::Return;
 use crate::run::{self, Bound, LoadConfig, MasterChoice, Scenario, Script};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 use engine::config::{parse_duration, parse_size};
 use engine::reactor::Signals;
@@ -17,7 +18,6 @@ use master::table::Paint;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Half-open peers beside clients that come and go.
@@ -186,8 +186,8 @@ spoofed-name. KIND=NUMBER, or KIND=NUMBER@BYTES_A_SECOND for the slow ones; 0 ne
     Beside {
         #[command(flatten)]
         common: Common,
-        /// Each good client polls and reports so often
-        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = positive_duration)]
+        /// Each good client polls and reports so often: a p99 needs thousands of messages
+        #[arg(long, value_name = "DURATION", default_value = "250ms", value_parser = positive_duration)]
         interval: Duration,
         /// The p99 of the good ones may be so many times that without bad peers
         #[arg(long, value_name = "TIMES", default_value_t = 2.0)]
@@ -288,7 +288,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     timeout: Duration,
     /// Deliveries under way at once [default: half of the descriptors]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     deliveries_max: Option<usize>,
     /// What latencies must keep to: p99=1s, p99.9=5s, max=10s
     #[arg(long, value_name = "BOUND", value_parser = Bound::parse)]
@@ -361,11 +361,9 @@ impl Common {
     }
 
     fn load(&self, config: &LoadConfig, scenario: &Scenario) -> Result<Exit, LoadError> {
-        // Who ends a whole group of processes, as `timeout` does, often sends two.
-        let signals = Signals::install_patient(2)?;
+        let stop = Signals::stop_flag(STOPS_MAX)?;
         let mut progress = Progress::to_stderr();
-        let stop = AtomicBool::new(false);
-        let report = run::run(config, scenario, &stop, Some(signals), &mut progress)?;
+        let report = run::run(config, scenario, &stop, &mut progress)?;
         if self.json {
             print_json(&report)?;
         } else {

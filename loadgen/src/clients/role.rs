@@ -95,6 +95,8 @@ pub struct Standing {
     pub holds: bool,
     /// It has reached the goal.
     pub done: bool,
+    /// Messages that it has sent and that are not acked, and 1 more if its slots are not over.
+    pub awaited: u32,
 }
 
 /// A message whose ack is awaited.
@@ -118,29 +120,39 @@ impl Sent {
 
 /// Messages of one lane whose acks are awaited, oldest first. There are never more of them
 /// than slots in the run.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Awaited {
-    epoch: Option<Epoch>,
-    /// Number of the newest that was ever sent.
+    epoch: Epoch,
+    /// Number of the newest that was ever sent; 0 for none.
     newest: u64,
     sent: VecDeque<Sent>,
 }
 
+impl Default for Awaited {
+    fn default() -> Self {
+        Self { epoch: Epoch(0), newest: 0, sent: VecDeque::new() }
+    }
+}
+
 impl Awaited {
     fn push(&mut self, epoch: Epoch, sent: Sent) {
-        self.epoch = Some(epoch);
+        self.epoch = epoch;
         self.newest = sent.seq;
+        if self.sent.is_empty() {
+            // Most clients wait for one ack at a time.
+            self.sent.reserve_exact(1);
+        }
         self.sent.push_back(sent);
     }
 
     /// Whether this ack can be of something that was sent.
     fn has_sent(&self, epoch: Epoch, seq: u64) -> bool {
-        self.epoch == Some(epoch) && seq <= self.newest
+        self.epoch == epoch && seq <= self.newest
     }
 
     /// The next one that this ack covers.
     fn take_acked(&mut self, epoch: Epoch, seq: u64) -> Option<Sent> {
-        if self.epoch != Some(epoch) {
+        if self.epoch != epoch {
             return None;
         }
         let sent = self.sent.pop_front_if(|sent| sent.seq <= seq);
@@ -175,7 +187,7 @@ pub struct LoadRole {
     /// Since when it has had no parent.
     unbound_since: Option<Instant>,
     /// The poll whose answer is to be the first manifest: its slot, and when it was sent.
-    asked: Option<(Instant, Now)>,
+    asked: Option<Box<(Instant, Now)>>,
     incoming: Option<Box<Incoming>>,
     polls: Awaited,
     reports: Awaited,
@@ -253,13 +265,15 @@ impl LoadRole {
             Goal::Revision(revision) => (self.held >= revision, self.reported >= revision),
         };
         let started = self.bound && (self.poll_acked || self.plan.work.polls.is_none());
-        Standing { bound: self.bound, holds, done: self.idle || (done && started) }
-    }
-
-    /// Messages that it has sent and that are not acked, and 1 more if its slots are not over.
-    #[must_use]
-    pub fn awaited(&self) -> usize {
-        self.polls.sent.len() + self.reports.sent.len() + usize::from(self.next_slot().is_some())
+        let awaited = self.polls.sent.len()
+            + self.reports.sent.len()
+            + usize::from(self.next_slot().is_some());
+        Standing {
+            bound: self.bound,
+            holds,
+            done: self.idle || (done && started),
+            awaited: u32::try_from(awaited).unwrap_or(u32::MAX),
+        }
     }
 
     fn next_slot(&self) -> Option<Instant> {
@@ -287,7 +301,7 @@ impl LoadRole {
             self.polls.push(origin.epoch, sent);
         }
         if self.held == 0 {
-            self.asked.get_or_insert((due, cx.now));
+            self.asked.get_or_insert_with(|| Box::new((due, cx.now)));
         }
     }
 
@@ -322,7 +336,7 @@ impl LoadRole {
             cx.effect(Observation::Repeated);
             return Handled::Taken;
         }
-        match self.asked.take() {
+        match self.asked.take().map(|asked| *asked) {
             // What was published after the poll is no answer to it.
             Some((due, begun)) if assignment.issued_ms <= begun.wall.0 => {
                 let now = cx.now.at;

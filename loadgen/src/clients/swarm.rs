@@ -16,7 +16,7 @@ use conns::{Conns, Opened};
 use engine::blob::{FetchSettings, Fetcher};
 use engine::ids::{ConnId, DialId, Epoch, HostName};
 use engine::node::io::{CloseReason, Host, Input, Mail, Output, Request, Verdict};
-use engine::node::{Backoff, Fetching, MasterAddr, Node, Parts, Uplink};
+use engine::node::{Backoff, Fetching, MasterAddr, Node, NodeCounters, Parts, Queues, Uplink};
 use engine::queue::memory::MemoryStore;
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::time::{Instant, Now, WallMs};
@@ -86,7 +86,7 @@ struct Client {
     timer: Option<TimerId>,
     standing: Standing,
     /// How often it was started.
-    life: u64,
+    life: u16,
 }
 
 /// Thousands of clients.
@@ -101,6 +101,11 @@ pub struct Swarm {
     /// What all clients do now.
     plan: Arc<Plan>,
     cache: Cache,
+    /// What all clients share: nobody changes it, or one of them works at a time.
+    masters: Arc<[MasterAddr]>,
+    version: Arc<str>,
+    counters: Arc<NodeCounters>,
+    queues: Option<Box<Queues<Observation>>>,
     /// When the next client leaves, and how far apart they do.
     next_leave: Option<(Instant, Duration)>,
     /// Dials that wait until a delivery ends.
@@ -111,7 +116,6 @@ pub struct Swarm {
     acked: Vec<Acked>,
     tally: Tally,
     standings: Standings,
-    interrupted: bool,
 }
 
 impl Swarm {
@@ -127,6 +131,10 @@ impl Swarm {
         let mut swarm = Self {
             plan: Arc::clone(&idle),
             cache: Cache::default(),
+            masters: [MasterAddr::Fixed(config.master)].into(),
+            version: VERSION.into(),
+            counters: Arc::default(),
+            queues: None,
             next_leave: None,
             clients: Vec::with_capacity(config.clients.len()),
             conns: Conns::default(),
@@ -139,7 +147,6 @@ impl Swarm {
             acked: Vec::new(),
             tally: Tally::default(),
             standings: Standings::default(),
-            interrupted: false,
             rng: fastrand::Rng::with_seed(config.incarnation ^ u64::from(config.clients.start)),
             outbox,
             config,
@@ -266,8 +273,8 @@ impl Swarm {
         let memory_epoch = Epoch(self.rng.u64(..));
         let outbox =
             Outbox::restore(name.clone(), &store.state(), Arc::clone(&self.outbox), memory_epoch);
-        let master = vec![MasterAddr::Fixed(self.config.master)];
-        let mut uplink = Uplink::new(master, source(&self.config, index), VERSION, outbox);
+        let (masters, version) = (Arc::clone(&self.masters), Arc::clone(&self.version));
+        let mut uplink = Uplink::new(masters, source(&self.config, index), version, outbox);
         if let Some(first) = first {
             uplink.hold_off(first.since(now.at), now);
         }
@@ -275,6 +282,7 @@ impl Swarm {
             uplink.set_backoff(Backoff::none(INSISTENCE));
         }
         let mut parts = Parts::new(name, self.rng.fork());
+        parts.counters = Arc::clone(&self.counters);
         if self.plan.work.fetch {
             parts.fetching = Some(fetching(&self.config, index, &mut self.rng));
         }
@@ -323,22 +331,9 @@ impl Swarm {
         (self.deliveries, self.waiting.len())
     }
 
-    /// Messages that were sent on their way and not acked, over all clients, and clients whose
-    /// slots are not over.
-    #[must_use]
-    pub fn awaited(&self) -> u64 {
-        self.clients.iter().map(|client| client.node.role().awaited() as u64).sum()
-    }
-
     /// Names of the first clients that have not reached the goal.
     pub fn unfinished(&self) -> impl Iterator<Item = &HostName> {
         self.clients.iter().filter(|c| !c.standing.done).map(|c| &c.node.parts().name)
-    }
-
-    /// Whether SIGINT or SIGTERM came.
-    #[must_use]
-    pub fn is_interrupted(&self) -> bool {
-        self.interrupted
     }
 
     /// The reports that were acked since the last call.
@@ -353,7 +348,9 @@ impl Swarm {
 
     fn tell(&mut self, index: u32, input: Input<()>, now: Now) {
         let place = self.place(index);
-        self.clients[place].node.handle_input(input, now);
+        let node = &mut self.clients[place].node;
+        node.lend(&mut self.queues);
+        node.handle_input(input, now);
         self.advance(index, now);
     }
 
@@ -361,6 +358,7 @@ impl Swarm {
     fn advance(&mut self, index: u32, now: Now) {
         let place = self.place(index);
         let client = &mut self.clients[place];
+        client.node.lend(&mut self.queues);
         while let Some(output) = client.node.poll_output() {
             match output {
                 Output::Dial { dial, addr, from, timeout } => {
@@ -368,7 +366,7 @@ impl Swarm {
                     self.waiting.push_back(Output::Dial { dial, addr, from, timeout });
                 }
                 Output::Request(Request::Store(command)) => {
-                    for event in client.store.apply(command) {
+                    if let Some(event) = client.store.apply(command) {
                         client.node.handle_input(Input::Mail(Mail::Store(event)), now);
                     }
                 }
@@ -387,6 +385,7 @@ impl Swarm {
                 other => self.out.push_back(other),
             }
         }
+        client.node.give_back(&mut self.queues);
         let standing = client.node.role().standing();
         self.standings.change(client.standing, standing);
         client.standing = standing;
@@ -455,17 +454,18 @@ impl Swarm {
 }
 
 /// Lives of a client that are told apart: a dial of an earlier one may still come to its end.
-const LIVES: u64 = 1 << 12;
+const LIVES: u16 = 1 << 12;
 
 /// Every node numbers its dials from 1: the swarm puts the client's index, which has 20 bits,
 /// and the client's life above that number, which no client brings to 2^32.
-fn swarm_dial(index: u32, life: u64, dial: DialId) -> DialId {
-    DialId(u64::from(index) << 44 | life << 32 | (dial.0 & u64::from(u32::MAX)))
+fn swarm_dial(index: u32, life: u16, dial: DialId) -> DialId {
+    DialId(u64::from(index) << 44 | u64::from(life) << 32 | (dial.0 & u64::from(u32::MAX)))
 }
 
 /// The client of a dial, the life in which it was begun, and the client's own number for it.
-fn node_dial(dial: DialId) -> (u32, u64, DialId) {
-    ((dial.0 >> 44) as u32, dial.0 >> 32 & (LIVES - 1), DialId(dial.0 & u64::from(u32::MAX)))
+fn node_dial(dial: DialId) -> (u32, u16, DialId) {
+    let life = (dial.0 >> 32) as u16 & (LIVES - 1);
+    ((dial.0 >> 44) as u32, life, DialId(dial.0 & u64::from(u32::MAX)))
 }
 
 fn observe(tally: &mut Tally, acked: &mut Vec<Acked>, client: u32, observation: Observation) {
@@ -555,7 +555,6 @@ impl Host for Swarm {
                 }
             }
             Input::Closed { conn, reason } => self.on_closed(conn, reason, now),
-            Input::Mail(Mail::Stop) => self.interrupted = true,
             // No thread works for a swarm.
             Input::Mail(_) => {}
         }
@@ -570,10 +569,11 @@ impl Host for Swarm {
         let place = self.place(index);
         let node = &mut self.clients[place].node;
         let is_anothers = is_meant_for_another(&frame, &node.parts().name);
-        let refused = node.parts().counters.misdelivered;
+        let refused = self.counters.misdelivered.value();
+        node.lend(&mut self.queues);
         let verdict = node.handle_frame(conn, frame, now);
         if is_anothers {
-            match node.parts().counters.misdelivered > refused {
+            match self.counters.misdelivered.value() > refused {
                 true => self.tally.misdirected += 1,
                 false => self.tally.leaked += 1,
             }
@@ -594,7 +594,9 @@ impl Host for Swarm {
         }
         for index in expired.drain(..) {
             let place = self.place(index);
-            self.clients[place].node.handle_timeout(now);
+            let node = &mut self.clients[place].node;
+            node.lend(&mut self.queues);
+            node.handle_timeout(now);
             self.advance(index, now);
         }
         self.expired = expired;

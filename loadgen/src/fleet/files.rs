@@ -11,8 +11,8 @@ use std::io;
 #[allow(unsafe_code)]
 pub(crate) fn unshare() -> io::Result<()> {
     // SAFETY: the call touches no memory of ours. Descriptors opened before it stay valid here
-    // under the same numbers; this thread closes its own copies only (its `Signals`), and the
-    // others' copies end with the thread. None that is opened from here on leaves this thread.
+    // under the same numbers, and the copies end with the thread. None that is opened from here on
+    // leaves this thread.
     if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
         return Ok(());
     }

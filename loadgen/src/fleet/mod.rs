@@ -17,8 +17,6 @@ use crate::clients::work::Work;
 use crate::error::LoadError;
 use crate::measure::{Standings, Tally};
 use engine::clock::SystemClock;
-use engine::node::io::Mail;
-use engine::reactor::{Signals, Source};
 use engine::time::Instant;
 use master::descriptors;
 use remote::{Address, RemoteWorker};
@@ -132,8 +130,6 @@ pub enum Happening {
     Beat(Beat),
     /// Once a second, and at the end of a phase.
     Second(Box<Second>),
-    /// The operating system asks the process to stop.
-    Interrupted,
     /// It cannot go on.
     #[serde(skip)]
     Failed(LoadError),
@@ -154,8 +150,6 @@ pub struct Beat {
     pub deliveries: u64,
     /// Deliveries that wait for a descriptor.
     pub waiting: u64,
-    /// Messages without their ack, and clients whose slots are not over.
-    pub awaited: u64,
     /// Reports that were acked.
     pub acked: Vec<Acked>,
 }
@@ -212,8 +206,6 @@ pub struct Fleet {
     ports: Vec<u16>,
     /// The fewest that any of them has.
     descriptors: usize,
-    /// No loop of this process watches them.
-    signals: Option<Signals>,
 }
 
 impl Fleet {
@@ -225,17 +217,16 @@ impl Fleet {
         config: &FleetConfig,
         clock: SystemClock,
         descriptors: usize,
-        mut signals: Option<Signals>,
     ) -> Result<Self, LoadError> {
         let (sender, events) = channel();
         let mut fleet = Self::new(events);
         for number in 0..config.workers {
             let (order, orders) = channel();
-            let (config, sender, signals) = (config.clone(), sender.clone(), signals.take());
+            let (config, sender) = (config.clone(), sender.clone());
             let body = move || {
                 let own_table = config.workers > 1;
                 let mut worker = Worker::new(number, orders, sender, clock);
-                worker.run(&config, descriptors, own_table, signals);
+                worker.run(&config, descriptors, own_table);
             };
             let name = format!("swarm-{number}");
             let thread = std::thread::Builder::new().name(name).spawn(body)?;
@@ -255,11 +246,9 @@ impl Fleet {
         config: &FleetConfig,
         clock: SystemClock,
         workers: &[Address],
-        signals: Option<Signals>,
     ) -> Result<Self, LoadError> {
         let (sender, events) = channel();
         let mut fleet = Self::new(events);
-        fleet.signals = signals;
         for (number, address) in (0..config.workers).zip(workers) {
             let worker = RemoteWorker::connect(address, number, config, clock, sender.clone())?;
             fleet.links.push(Link::Remote(worker));
@@ -270,13 +259,7 @@ impl Fleet {
     }
 
     fn new(events: Receiver<Event>) -> Self {
-        Self {
-            links: Vec::new(),
-            events,
-            ports: Vec::new(),
-            descriptors: usize::MAX,
-            signals: None,
-        }
+        Self { links: Vec::new(), events, ports: Vec::new(), descriptors: usize::MAX }
     }
 
     fn until_ready(&mut self) -> Result<(), LoadError> {
@@ -327,13 +310,6 @@ impl Fleet {
     /// # Errors
     /// All workers are gone.
     pub fn next(&mut self, within: Duration) -> Result<Option<Event>, LoadError> {
-        if let Some(signals) = &mut self.signals {
-            let mut mail = Vec::<Mail<()>>::new();
-            signals.drain(&mut mail);
-            if mail.iter().any(|mail| matches!(mail, Mail::Stop)) {
-                return Ok(Some(Event { worker: 0, what: Happening::Interrupted }));
-            }
-        }
         match self.events.recv_timeout(within) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),

@@ -8,7 +8,7 @@ use crate::error::LoadError;
 use engine::clock::{self, Clock, SystemClock};
 use engine::limits::Limits;
 use engine::node::io::{Listener, Request, Services};
-use engine::reactor::{Mailbox, MioPoller, Reactor, Signals};
+use engine::reactor::{Mailbox, MioPoller, Reactor};
 use engine::time::Instant;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
@@ -39,7 +39,6 @@ pub(super) struct Worker {
     next_beat: Instant,
     next_second: Option<Instant>,
     done_at: Option<Instant>,
-    interrupted: bool,
     cpu_us: u64,
     /// The most connections at once in this second.
     connections: u64,
@@ -60,7 +59,6 @@ impl Worker {
             next_beat: Instant(0),
             next_second: None,
             done_at: None,
-            interrupted: false,
             cpu_us: 0,
             connections: 0,
         }
@@ -73,26 +71,19 @@ impl Worker {
 
     /// Works until it is told to end, or nobody is left to tell it; with a table of descriptors
     /// of its own if it shares its process with other workers.
-    pub(super) fn run(
-        &mut self,
-        config: &FleetConfig,
-        descriptors: usize,
-        own_table: bool,
-        signals: Option<Signals>,
-    ) {
-        let ended =
-            self.prepare(config, descriptors, own_table, signals).and_then(|mut reactor| {
-                while self.turn(&mut reactor)? {}
-                self.beat(&mut reactor, self.clock.now().at);
-                let lag = &reactor.metrics().lag;
-                let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-                let unfinished = reactor.host().unfinished().take(EXAMPLES_MAX);
-                Ok(Ended {
-                    unfinished_first: unfinished.map(ToString::to_string).collect(),
-                    loop_lag_p99_us: us(lag.quantile(0.99)),
-                    loop_lag_max_us: us(lag.max()),
-                })
-            });
+    pub(super) fn run(&mut self, config: &FleetConfig, descriptors: usize, own_table: bool) {
+        let ended = self.prepare(config, descriptors, own_table).and_then(|mut reactor| {
+            while self.turn(&mut reactor)? {}
+            self.beat(&mut reactor, self.clock.now().at);
+            let lag = &reactor.metrics().lag;
+            let us = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+            let unfinished = reactor.host().unfinished().take(EXAMPLES_MAX);
+            Ok(Ended {
+                unfinished_first: unfinished.map(ToString::to_string).collect(),
+                loop_lag_p99_us: us(lag.quantile(0.99)),
+                loop_lag_max_us: us(lag.max()),
+            })
+        });
         self.tell(match ended {
             Ok(ended) => Happening::Ended(Box::new(ended)),
             Err(error) => Happening::Failed(error),
@@ -104,7 +95,6 @@ impl Worker {
         config: &FleetConfig,
         descriptors: usize,
         own_table: bool,
-        signals: Option<Signals>,
     ) -> Result<Loop, LoadError> {
         if own_table {
             files::unshare()?;
@@ -115,9 +105,6 @@ impl Worker {
         let mailbox = Mailbox::new(&poller);
         let limits = Limits { connections_max: descriptors, ..Limits::default() };
         let mut reactor = Reactor::new(poller, mailbox, swarm, NoServices, self.clock, limits);
-        if let Some(signals) = signals {
-            reactor.watch(Box::new(signals))?;
-        }
         let mut port = match config.port {
             0 => 0,
             first => u16::try_from(u32::from(first) + self.number)
@@ -157,9 +144,6 @@ impl Worker {
         self.connections = self.connections.max(reactor.connections() as u64);
         let now = self.clock.now().at;
         let swarm = reactor.host();
-        if swarm.is_interrupted() && !std::mem::replace(&mut self.interrupted, true) {
-            self.tell(Happening::Interrupted);
-        }
         let done = swarm.standings().done == swarm.len() as u64;
         let came_true = done && self.done_at.is_none();
         self.done_at = if done { self.done_at.or(Some(now)) } else { None };
@@ -182,7 +166,6 @@ impl Worker {
             done_at: self.done_at,
             deliveries: deliveries as u64,
             waiting: waiting as u64,
-            awaited: swarm.awaited(),
             acked: swarm.take_acked(),
         };
         self.tell(Happening::Beat(beat));

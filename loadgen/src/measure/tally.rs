@@ -49,6 +49,8 @@ pub struct Standings {
     pub holding: u64,
     /// Have reached the goal.
     pub done: u64,
+    /// Messages without their ack, and clients whose slots are not over.
+    pub awaited: u64,
 }
 
 impl Standings {
@@ -60,6 +62,7 @@ impl Standings {
         step(&mut self.bound, before.bound, after.bound);
         step(&mut self.holding, before.holds, after.holds);
         step(&mut self.done, before.done, after.done);
+        self.awaited = self.awaited + u64::from(after.awaited) - u64::from(before.awaited);
     }
 }
 
@@ -69,6 +72,7 @@ impl Sum for Standings {
             bound: all.bound + part.bound,
             holding: all.holding + part.holding,
             done: all.done + part.done,
+            awaited: all.awaited + part.awaited,
         })
     }
 }

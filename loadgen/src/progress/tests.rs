@@ -94,7 +94,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let stage = Stage { name: "load".into(), number: 2, of: 3, length: 60 * S };
-        let standings = Standings { bound: 10_000, holding: 9_990, done: 9_000 };
+        let standings = Standings { bound: 10_000, holding: 9_990, done: 9_000, awaited: 0 };
         let beat = Beat { standings, deliveries: 12, waiting: 3, ..Beat::default() };
         let mut record = Record::new("load", 0, Parts::default(), 1);
         for second in 1..=2 {

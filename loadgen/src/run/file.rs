@@ -178,7 +178,13 @@ impl PhaseFile {
         if polls.is_some_and(|pace| pace.interval == Some(Duration::ZERO)) {
             return Err("polls: `every` cannot be zero".to_owned());
         }
-        let reports = self.reports.map(|reports| reports.config(clients)).transpose()?;
+        let active = self.active.unwrap_or(clients);
+        if active == 0 || active > clients {
+            return Err(format!(
+                "active: write a number from 1 to {clients}, which are all clients"
+            ));
+        }
+        let reports = self.reports.map(|reports| reports.config(active)).transpose()?;
         let churn = self.churn.map(ChurnFile::config).transpose()?;
         let work = Work {
             active: self.active,
@@ -219,12 +225,13 @@ impl PhaseFile {
 }
 
 impl ReportsFile {
-    fn config(self, clients: u32) -> Result<Reports, String> {
+    /// `rate` is that of all clients that take part together.
+    fn config(self, active: u32) -> Result<Reports, String> {
         if self.rate == 0 || self.burst == 0 {
             return Err("reports: `rate` and `burst` are at least 1".to_owned());
         }
         Ok(Reports {
-            pace: Pace { random: self.random, ..pace_of(clients, self.rate, self.burst) },
+            pace: Pace { random: self.random, ..pace_of(active, self.rate, self.burst) },
             burst: self.burst,
             bytes: self.size.map_or(Ok(0), |size| report_bytes(size.0))?,
             failed_permille: permille(self.failed_percent)?,

@@ -11,7 +11,8 @@ use crate::report::{
     SCHEMA,
 };
 use crate::subject::constraint::{self, Constraint, Own};
-use crate::subject::{Backlog, Sample, Stalls, Target};
+use crate::subject::{Backlog, Sample, Stalls, Target, warnings};
+use master::table::words::duration_us;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -176,7 +177,9 @@ fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String
         }
         _ => backlog.to_string(),
     });
-    stalls.into_iter().chain(backlog).collect()
+    let restarts = warnings::restarts(&phase.samples, phase.restarts);
+    let warned = warnings::during(&phase.samples);
+    stalls.into_iter().chain(backlog).chain(restarts).chain(warned).collect()
 }
 
 /// Which resource gave out in a phase, or would.
@@ -378,8 +381,11 @@ fn worse_than(alone: &PhaseReport, beside: &PhaseReport, factor: f64) -> Option<
         let times = b as f64 / a.max(1) as f64;
         (times > factor).then(|| {
             format!(
-                "missed: the p99 of {what} was {} µs beside {} and {} µs in {}: {times:.1} times, {factor} were allowed",
-                b, beside.name, a, alone.name
+                "missed: the p99 of {what} was {} beside {} and {} in {}: {times:.1} times, {factor} were allowed",
+                duration_us(b),
+                beside.name,
+                duration_us(a),
+                alone.name
             )
         })
     })

@@ -24,7 +24,6 @@ use crate::truth::journal::AckedReport;
 use crate::truth::{self, InboxWait, Journal, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};
 use engine::ids::Epoch;
-use engine::reactor::Signals;
 use engine::time::{Instant, Now};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,6 +54,8 @@ pub struct Phase {
     pub record: Record,
     /// Looks at the master, the last one before it included.
     pub samples: Vec<Sample>,
+    /// How often loadgen started the master anew.
+    pub restarts: usize,
     /// How the clients stood at its end.
     pub standings: Standings,
     /// Whether somebody cut it short.
@@ -95,7 +96,6 @@ pub struct Load<'a> {
     beats: Vec<Beat>,
     /// The workers' last words.
     pub ended: Vec<Ended>,
-    interrupted: bool,
     /// What is measured now, from when on.
     current: Option<(Instant, Record)>,
     /// The phase that it is in, for whoever looks on.
@@ -155,7 +155,6 @@ impl<'a> Load<'a> {
         config: &LoadConfig,
         scenario: &Scenario,
         stop: &'a AtomicBool,
-        signals: Option<Signals>,
         progress: &'a mut Progress,
     ) -> Result<Self, LoadError> {
         let identities = Identities::new(&config.suffix)?;
@@ -193,8 +192,8 @@ impl<'a> Load<'a> {
             incarnation: RandomState::new().build_hasher().finish(),
         };
         let fleet = match &config.workers {
-            Workers::At(_) => Fleet::connect(&fleet_config, clock, &remote, signals)?,
-            _ => Fleet::start(&fleet_config, clock, descriptors, signals)?,
+            Workers::At(_) => Fleet::connect(&fleet_config, clock, &remote)?,
+            _ => Fleet::start(&fleet_config, clock, descriptors)?,
         };
         let ports = (0..workers).map(|w| fleet_config.share(w)).zip(fleet.ports().iter().copied());
         let names = config.names.map(|names| {
@@ -236,7 +235,6 @@ impl<'a> Load<'a> {
             descriptors: fleet.descriptors(),
             beats: vec![Beat::default(); fleet.workers()],
             ended: Vec::new(),
-            interrupted: false,
             current: None,
             stage: Stage { of: scenario.phases.len(), ..Stage::default() },
             open: 0,
@@ -268,7 +266,7 @@ impl<'a> Load<'a> {
     /// Whether somebody wants it to end.
     #[must_use]
     pub fn is_interrupted(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.interrupted
+        self.stop.load(Ordering::Relaxed)
     }
 
     /// The time on the run's clock.
@@ -294,7 +292,7 @@ impl<'a> Load<'a> {
         let mut next = Instant(0);
         while self.now() < until && !self.is_interrupted() {
             let now = self.turn()?.at;
-            if now < next || self.beats.iter().any(|beat| beat.awaited > 0) {
+            if now < next || self.beats.iter().any(|beat| beat.standings.awaited > 0) {
                 continue;
             }
             next = now + INBOX_INTERVAL;
@@ -345,6 +343,7 @@ impl<'a> Load<'a> {
                 ));
             }
         }
+        let kills_before = self.kills;
         let peers =
             Crowd::start(&config.bad_peers, self.target.addr, &self.identities, self.clients)?;
         let began = self.clock.now();
@@ -390,7 +389,10 @@ impl<'a> Load<'a> {
             // and one from before the last slot not of what came of that.
             let done_at = self.done_at().filter(|at| *at >= began.at);
             let settled = slots_end == start
-                || self.beats.iter().all(|beat| beat.at >= slots_end && beat.awaited == 0);
+                || self
+                    .beats
+                    .iter()
+                    .all(|beat| beat.at >= slots_end && beat.standings.awaited == 0);
             if let Some(at) = done_at.filter(|_| settled && acts.peek().is_none())
                 && now >= start
             {
@@ -419,6 +421,7 @@ impl<'a> Load<'a> {
             elapsed: end.since(start),
             record,
             samples: self.samples[before..].to_vec(),
+            restarts: (self.kills - kills_before) as usize,
             standings,
             interrupted: self.is_interrupted(),
             peers,
@@ -508,7 +511,6 @@ impl<'a> Load<'a> {
                     }
                     self.open = self.open.saturating_sub(usize::from(second.last));
                 }
-                Happening::Interrupted => self.interrupted = true,
                 Happening::Failed(error) => return Err(error),
                 Happening::Ended(ended) => self.ended.push(*ended),
                 Happening::Ready { .. } => {}

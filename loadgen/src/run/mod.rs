@@ -17,7 +17,6 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::truth::{self, InboxWait, Ledger, Truth};
 use engine::clock::{Clock, SystemClock};
-use engine::reactor::Signals;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -25,8 +24,7 @@ use std::time::Duration;
 /// Between two questions whether the master's inbox is empty.
 const INBOX_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Runs a scenario. `stop` ends it early, as SIGINT does where `signals` are given. A phase in
-/// which not all clients reach their goal is the last one, if the next would build upon it.
+/// Runs a scenario. `stop` ends it early. A phase in which not all clients reach their goal is the last one, if the next would build upon it.
 ///
 /// # Errors
 /// [`LoadError`] says why there is no report. A run that missed its goal has one.
@@ -34,13 +32,12 @@ pub fn run(
     config: &LoadConfig,
     scenario: &Scenario,
     stop: &AtomicBool,
-    signals: Option<Signals>,
     progress: &mut Progress,
 ) -> Result<Report, LoadError> {
     if let Some(phase) = scenario.phases.iter().find(|phase| phase.is_unmeasured()) {
         return Err(LoadError::Unmeasured { phase: phase.name.clone() });
     }
-    let mut load = Load::prepare(config, scenario, stop, signals, progress)?;
+    let mut load = Load::prepare(config, scenario, stop, progress)?;
     let mut phases = Vec::new();
     for phase_config in &scenario.phases {
         if scenario.phases.len() > 1 {

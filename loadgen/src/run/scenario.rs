@@ -348,10 +348,18 @@ impl Scenario {
         let pace = Pace::every(interval);
         let work = Work { reports: Some(Reports::at(pace)), ..Work::steady(interval, length) };
         let alone = PhaseConfig::over("alone", work.clone(), timeout);
-        let beside = peers.iter().map(|peers| PhaseConfig {
-            bad_peers: vec![*peers],
-            against: Some(Against { phase: "alone".to_owned(), factor }),
-            ..PhaseConfig::over(peers.badness.name(), work.clone(), timeout)
+        let beside = peers.iter().enumerate().map(|(at, peers_of)| {
+            let kind = peers_of.badness.name();
+            // The same kind in another number is another phase.
+            let name = match peers[..at].iter().filter(|p| p.badness == peers_of.badness).count() {
+                0 => kind.to_owned(),
+                before => format!("{kind}-{}", before + 1),
+            };
+            PhaseConfig {
+                bad_peers: vec![*peers_of],
+                against: Some(Against { phase: "alone".to_owned(), factor }),
+                ..PhaseConfig::over(&name, work.clone(), timeout)
+            }
         });
         let phases = [bound(clients, timeout), alone].into_iter().chain(beside).collect();
         Self::new("beside", phases)

@@ -51,7 +51,7 @@ fn quiet() -> Progress {
 }
 
 fn start(config: &LoadConfig, scenario: &Scenario) -> Result<Report, LoadError> {
-    run(config, scenario, &AtomicBool::new(false), None, &mut quiet())
+    run(config, scenario, &AtomicBool::new(false), &mut quiet())
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn an_interrupted_run_reports_how_far_it_came() {
     world.publish();
     world.start_master();
     let stop = AtomicBool::new(true);
-    let report = run(&world.config(10), &steady(None), &stop, None, &mut quiet()).unwrap();
+    let report = run(&world.config(10), &steady(None), &stop, &mut quiet()).unwrap();
     assert_eq!(report.outcome, Outcome::Interrupted);
     assert_eq!(report.outcome.exit() as u8, 130);
     assert_eq!(report.truth, None);

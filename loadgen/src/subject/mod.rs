@@ -7,6 +7,7 @@ pub mod observer;
 pub mod own;
 pub mod stalls;
 pub mod target;
+pub mod warnings;
 
 pub use backlog::Backlog;
 pub use constraint::Constraint;

@@ -35,6 +35,9 @@ pub struct Sample {
     pub tcp: Tcp,
     /// What it says of itself.
     pub said: Option<Said>,
+    /// What it warned of then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Sample {
@@ -49,6 +52,8 @@ impl Sample {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Said {
+    /// Milliseconds since its start.
+    pub uptime_ms: u64,
     /// Reports accepted and not yet in the result store.
     pub inbox_records: u64,
     /// Their bytes.
@@ -140,10 +145,12 @@ impl Drop for Observer {
 #[must_use]
 pub fn look(watched: &Watched, clock: SystemClock) -> Sample {
     let begun = clock.now().at;
-    let status = watched.control.as_deref().and_then(|control| truth::status(control).ok());
+    let mut status = watched.control.as_deref().and_then(|control| truth::status(control).ok());
+    let warnings = status.as_mut().map(|status| std::mem::take(&mut status.warnings));
     let said = status.map(|status| {
         let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
         Said {
+            uptime_ms: status.uptime_ms,
             inbox_records: status.inbox_records,
             inbox_bytes: status.inbox_bytes,
             connections: status.connections,
@@ -159,7 +166,13 @@ pub fn look(watched: &Watched, clock: SystemClock) -> Sample {
         }
     });
     let process = watched.pid.and_then(Process::read);
-    Sample { at_ns: clock.now().at.0, process, tcp: Tcp::read(), said }
+    Sample {
+        at_ns: clock.now().at.0,
+        process,
+        tcp: Tcp::read(),
+        said,
+        warnings: warnings.unwrap_or_default(),
+    }
 }
 
 #[cfg(test)]

@@ -519,7 +519,7 @@ impl Role for MasterRole {
     fn handle_message(&mut self, message: Message<'_>, cx: &mut Cx<'_>) -> Handled {
         let heard = self.on_heard(&message.origin.name, message.peer, cx);
         if heard == Heard::Stranger {
-            cx.node.counters.unknown_host += 1;
+            cx.node.counters.unknown_host.bump();
             return Handled::Refused(NackReason::Unknown);
         }
         let handled = match message.frame.header.kind {

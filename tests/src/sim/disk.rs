@@ -83,7 +83,7 @@ impl Disk {
         }))
     }
 
-    fn carry_out(&mut self, command: StoreCommand, failing: bool) -> Vec<StoreEvent> {
+    fn carry_out(&mut self, command: StoreCommand, failing: bool) -> Option<StoreEvent> {
         let origins = match &command {
             StoreCommand::Write(batch) => {
                 self.store.faults().failing_commits += u32::from(failing);
@@ -91,20 +91,18 @@ impl Disk {
             }
             _ => Vec::new(),
         };
-        let events = self.store.apply(command);
+        let event = self.store.apply(command);
         // A batch of a dead run is dropped without a word, and its fault is not for the next.
         self.store.faults().failing_commits = 0;
-        for event in &events {
-            match event {
-                StoreEvent::Committed { .. } => {
-                    self.commits += 1;
-                    self.written.extend(origins.iter().cloned());
-                }
-                StoreEvent::CommitFailed { .. } => self.commits_failed += 1,
-                _ => {}
+        match &event {
+            Some(StoreEvent::Committed { .. }) => {
+                self.commits += 1;
+                self.written.extend(origins);
             }
+            Some(StoreEvent::CommitFailed { .. }) => self.commits_failed += 1,
+            _ => {}
         }
-        events
+        event
     }
 }
 
@@ -144,7 +142,7 @@ impl StoreLine {
     ) -> Vec<StoreEvent> {
         while let Some(command) = self.commands.pop(now) {
             let failing = rng.f64() < manners.commits_failing;
-            for event in self.disk.borrow_mut().carry_out(command, failing) {
+            if let Some(event) = self.disk.borrow_mut().carry_out(command, failing) {
                 self.answers.push(event, now, Delay::micros(5, 50), rng);
             }
         }

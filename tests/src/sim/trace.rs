@@ -168,7 +168,7 @@ fn of_output<E>(output: &Output<E>) -> Option<What> {
         Output::Send { conn, frame } | Output::SendFile { conn, frame, .. } => {
             sent(*conn, &frame.head)
         }
-        Output::Close { conn, .. } => Some(What::Close(*conn)),
+        Output::Close { conn, .. } | Output::Hangup { conn } => Some(What::Close(*conn)),
         Output::Request(request) => Some(What::Request(match request {
             Request::Resolve { .. } => "resolver",
             Request::Store(_) => "store",

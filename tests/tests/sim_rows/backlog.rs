@@ -47,7 +47,7 @@ fn inbox(world: &World) -> Depth {
 
 /// Times that a sender was told to come back later.
 fn busy(world: &World) -> u64 {
-    world.see_master(0).reactor.host().host.parts().counters.busy
+    world.see_master(0).reactor.host().host.parts().counters.busy.value()
 }
 
 /// Reports that are not in the result store yet.

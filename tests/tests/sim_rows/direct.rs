@@ -96,8 +96,8 @@ fn s1_20_what_goes_the_wrong_way_is_refused_and_counted() {
         assert_eq!(Nack::decode(&answer).map(|nack| nack.reason), Ok(NackReason::Refused));
     }
     let wrong = |parts: u64| assert_eq!(parts, 1, "it was not counted");
-    wrong(world.see_master(0).reactor.host().host.parts().counters.wrong_direction);
-    wrong(world.client(0).reactor.host().host.parts().counters.wrong_direction);
+    wrong(world.see_master(0).reactor.host().host.parts().counters.wrong_direction.value());
+    wrong(world.client(0).reactor.host().host.parts().counters.wrong_direction.value());
     world.run(Duration::from_secs(60));
     assert_eq!(world.results.borrow().reports.len(), 1, "nothing was taken");
 }

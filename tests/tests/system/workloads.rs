@@ -1,9 +1,11 @@
 //! The workloads of the load generator, each as a process with a master of its own.
 
 use super::load::{loadgen, report};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::Path;
-use tests::system::output;
+use std::time::Duration;
+use tests::system::{Daemon, output};
 
 /// Runs one that is to reach its goal.
 fn reached(dir: &Path, arguments: &[&str]) -> Value {
@@ -143,4 +145,21 @@ fn s1_63_a_search_tells_what_each_message_costs() {
     assert!(step["master_us_each"].as_f64().unwrap() > 0.0, "{step:#}");
     assert!(step["master_bytes"].as_u64().unwrap() > 0, "{step:#}");
     assert_eq!(answer["truth"]["lost"], 0, "{answer:#}");
+}
+
+/// Who ends a group of processes, as `timeout` does, sends two signals at once.
+#[test]
+fn two_signals_at_once_end_with_the_report_so_far_and_leave_nothing_behind() {
+    for what in [&["steady", "--for", "10m", "--own-master"][..], &["capacity", "--quick"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = [what, &["--clients", "100", "--json"]].concat();
+        let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
+        run.wait_line("100 clients of 1 worker(s) for");
+        run.signal(Signal::SIGINT);
+        run.signal(Signal::SIGTERM);
+        let ended = run.wait_end(Duration::from_secs(60));
+        assert_eq!(ended.status.code(), Some(130), "{what:?}: {ended:?}");
+        let left = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(left, 0, "{what:?} leaves its master's directory: {ended:?}");
+    }
 }

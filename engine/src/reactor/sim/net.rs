@@ -249,7 +249,7 @@ impl Net {
             let writable = socket.watch_writable && socket.writable(window);
             // As epoll does: what is not ready any more when it is looked at is not told.
             if readable || writable {
-                events.push(Readiness { token, readable, writable });
+                events.push(Readiness { token, readable, writable, ended: socket.has_ended() });
             }
         }
         self.rng.shuffle(&mut events[begin..]);
@@ -531,8 +531,6 @@ impl Net {
     }
 
     pub(super) fn read(&mut self, id: u32, buf: &mut [u8]) -> io::Result<usize> {
-        let most = self.config.piece_max.max(1).min(buf.len());
-        let most = if most == 0 { 0 } else { self.rng.usize(1..=most) };
         let socket = self.stream(id)?;
         if socket.inbox.is_empty() {
             return match socket.state {
@@ -542,7 +540,7 @@ impl Net {
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
-        let n = most.min(socket.inbox.len());
+        let n = buf.len().min(socket.inbox.len());
         for (to, from) in buf.iter_mut().zip(socket.inbox.drain(..n)) {
             *to = from;
         }

@@ -93,6 +93,14 @@ impl Socket {
         }
     }
 
+    /// Whether the peer's end has come, or the stream has failed.
+    pub(super) fn has_ended(&self) -> bool {
+        match self.state {
+            State::Failed(_) => true,
+            _ => self.end_read || self.reset,
+        }
+    }
+
     pub(super) fn writable(&self, window: usize) -> bool {
         match self.state {
             State::Open => self.unread < window || self.reset,

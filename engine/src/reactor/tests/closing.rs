@@ -6,6 +6,7 @@ use crate::ids::DialId;
 use crate::node::io::{CloseReason, Output, Verdict};
 use crate::reactor::poller::{Poller, Token};
 use crate::wire::{FrameBuf, Kind, WireError};
+use std::io::ErrorKind;
 
 on_both! {
     e2_stale_close_spares_the_next_connection,
@@ -19,6 +20,8 @@ on_both! {
     e20_closed_comes_last_and_once,
     close_sends_what_was_queued_first,
     close_does_not_reset_a_peer_that_is_still_sending,
+    a_hang_up_waits_for_nobody,
+    a_hang_up_does_not_reset_a_peer_that_is_still_sending,
     a_refusal_is_heard_before_the_reset_that_follows,
     send_file_tells_drained,
     s1_38_dialed_connections_carry_frames_both_ways,
@@ -236,6 +239,44 @@ fn close_does_not_reset_a_peer_that_is_still_sending<B: Backend>() {
     let mut received = Vec::new();
     w.until("end", |w| w.receive(&mut peer, &mut received).is_none());
     assert_eq!(received, frame(77, 0).to_vec());
+    w.peers.close(peer);
+    w.until("closed", |w| w.closed(id) == Some(CloseReason::Done));
+}
+
+fn a_hang_up_waits_for_nobody<B: Backend>() {
+    let mut w = World::<B>::new();
+    let (mut peer, id) = w.connect();
+    w.react(|conn, _, outputs| {
+        outputs.push_back(Output::Hangup { conn });
+        Verdict::Taken
+    });
+    w.send(&mut peer, &frame(1, 10).to_vec());
+    // The peer's own end never comes.
+    w.until("closed", |w| w.closed(id) == Some(CloseReason::Done));
+    assert_eq!(w.reactor.connections(), 0);
+    let mut received = Vec::new();
+    w.until("end", |w| w.receive(&mut peer, &mut received).is_none());
+    assert!(received.is_empty());
+}
+
+fn a_hang_up_does_not_reset_a_peer_that_is_still_sending<B: Backend>() {
+    let mut w = World::<B>::new();
+    let (mut peer, id) = w.connect();
+    w.react(|conn, f, outputs| {
+        if f.header.seq == 0 {
+            outputs.push_back(Output::Hangup { conn });
+        }
+        Verdict::Taken
+    });
+    let bytes: Vec<u8> = (0..10).flat_map(|seq| frame(seq, 20_000).to_vec()).collect();
+    w.send(&mut peer, &bytes);
+    w.until("end", |w| match w.peers.read(&mut peer, &mut [0; 16]) {
+        Ok(read) => read == 0,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::WouldBlock, "{e}");
+            false
+        }
+    });
     w.peers.close(peer);
     w.until("closed", |w| w.closed(id) == Some(CloseReason::Done));
 }

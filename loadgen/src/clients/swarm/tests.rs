@@ -34,7 +34,7 @@ fn every_client_binds_polls_gets_its_manifest_and_reports() {
         assert_eq!(tally.latencies.count(what), 500, "{what}");
     }
     assert_eq!(tally.failures_all(), 0, "{:?}", tally.failures);
-    assert_eq!((bench.swarm.awaited(), bench.swarm.deliveries()), (0, (0, 0)));
+    assert_eq!((bench.swarm.standings().awaited, bench.swarm.deliveries()), (0, (0, 0)));
     assert_eq!(bench.open_conns(), 0, "nobody keeps a connection");
 }
 
@@ -328,7 +328,7 @@ fn clients_leave_and_come_back_and_lose_nothing() {
     assert!(tally.polls < 600 && tally.polls > 500, "{}", tally.polls);
     assert_eq!(tally.latencies.count(Timed::Bind), 100 + tally.leaves);
     assert_eq!(tally.latencies.count(Timed::Report), tally.reports);
-    assert_eq!((bench.swarm.standings().done, bench.swarm.awaited()), (100, 0));
+    assert_eq!((bench.swarm.standings().done, bench.swarm.standings().awaited), (100, 0));
     assert_eq!(bench.reports.len() as u64, tally.reports);
 }
 

@@ -126,7 +126,9 @@ impl Ear {
                 let standings = beat.standings;
                 let clients = self.clients.len() as u64;
                 [standings.bound, standings.holding, standings.done].iter().all(|n| *n <= clients)
-                    && [beat.deliveries, beat.waiting, beat.awaited].iter().all(|n| *n <= COUNT_MAX)
+                    && [beat.deliveries, beat.waiting, beat.standings.awaited]
+                        .iter()
+                        .all(|n| *n <= COUNT_MAX)
                     && beat.acked.iter().all(|acked| {
                         self.clients.contains(&acked.client) && acked.first <= u64::from(u32::MAX)
                     })
@@ -134,10 +136,7 @@ impl Ear {
             Happening::Second(second) => {
                 second.tally.count_max().max(second.cpu_us).max(second.connections) <= COUNT_MAX
             }
-            Happening::Ready { .. }
-            | Happening::Interrupted
-            | Happening::Failed(_)
-            | Happening::Ended(_) => true,
+            Happening::Ready { .. } | Happening::Failed(_) | Happening::Ended(_) => true,
         }
     }
 }

@@ -93,7 +93,7 @@ impl Post {
         let (sender, events) = channel();
         let (order, orders) = channel();
         let worker = Builder::new().name(format!("swarm-{number}")).spawn(move || {
-            Worker::new(number, orders, sender, clock).run(&fleet, descriptors, false, None);
+            Worker::new(number, orders, sender, clock).run(&fleet, descriptors, false);
         })?;
         let ear = wire.split()?;
         let ear = Builder::new().name("orders".to_owned()).spawn(move || hear(ear, &order));

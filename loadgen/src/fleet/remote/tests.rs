@@ -76,18 +76,17 @@ fn with_one_that_says(
             }
             told.iter().for_each(|told| wire.send(told).unwrap());
         });
-        Fleet::connect(&fleet(1), SystemClock::start(), &[address], None)
+        Fleet::connect(&fleet(1), SystemClock::start(), &[address])
     })
 }
 
 fn beat() -> Beat {
     Beat {
         at: Instant(u64::MAX),
-        standings: Standings { bound: 10, holding: 9, done: 8 },
+        standings: Standings { bound: 10, holding: 9, done: 8, awaited: 3 },
         done_at: Some(Instant(3)),
         deliveries: 1,
         waiting: 2,
-        awaited: 3,
         acked: vec![Acked {
             client: 9,
             epoch: u64::MAX,
@@ -195,7 +194,7 @@ fn workers_of_other_processes_keep_the_time_of_the_run() {
     // Another time than their own processes would have.
     let clock = SystemClock::start_at(Instant(0) + 1_000_000 * S);
     let before = clock.now().at;
-    let mut fleet = Fleet::connect(&fleet(2), clock, &[one, other], None).unwrap();
+    let mut fleet = Fleet::connect(&fleet(2), clock, &[one, other]).unwrap();
     assert!(fleet.ports().iter().all(|port| *port != 0), "{:?}", fleet.ports());
     assert!((2..usize::MAX).contains(&fleet.descriptors()));
     let start = clock.now().at + S / 10;
@@ -231,8 +230,7 @@ fn workers_of_other_processes_keep_the_time_of_the_run() {
 #[test]
 fn a_worker_works_for_one_run_at_a_time() {
     let (worker, hear) = post();
-    let start =
-        || Fleet::connect(&fleet(1), SystemClock::start(), std::slice::from_ref(&worker), None);
+    let start = || Fleet::connect(&fleet(1), SystemClock::start(), std::slice::from_ref(&worker));
     for _ in 0..2 {
         until(&hear, "waits for a controller");
         let first = start().unwrap();
@@ -266,7 +264,7 @@ fn what_is_no_worker_of_this_version_is_refused() {
     }
     let closed = TcpListener::bind(LOCAL).unwrap().local_addr().unwrap().to_string();
     let address = Address::resolve(&closed).unwrap();
-    let error = Fleet::connect(&fleet(1), SystemClock::start(), &[address], None).unwrap_err();
+    let error = Fleet::connect(&fleet(1), SystemClock::start(), &[address]).unwrap_err();
     assert!(error.to_string().contains("start it there with `loadgen worker"), "{error}");
     let error = Address::resolve("no port").unwrap_err();
     assert!(error.to_string().contains("name it as HOST:PORT"), "{error}");
@@ -282,7 +280,7 @@ fn what_a_worker_cannot_know_is_not_believed() {
     let second = Second { cpu_us: u64::MAX, ..Second::default() };
     let wrong = [
         wrong(|beat| beat.standings.done = 11),
-        wrong(|beat| beat.awaited = u64::MAX),
+        wrong(|beat| beat.standings.awaited = u64::MAX),
         wrong(|beat| beat.acked[0].client = 10),
         wrong(|beat| beat.acked[0].first = u64::MAX),
         told(Happening::Second(Box::new(second))),

@@ -263,6 +263,11 @@ impl Bench {
                     self.after(Duration::ZERO, Event::Closed { conn, reason });
                 }
             }
+            Output::Hangup { conn } => {
+                let number = self.number();
+                let reason = CloseReason::Done;
+                self.events.insert((self.now, number), Event::Closed { conn, reason });
+            }
             Output::Close { conn, reason } => {
                 let number = self.number();
                 self.events.insert((self.now, number), Event::Closed { conn, reason });
