@@ -1,6 +1,10 @@
 //! `client.toml`: how this machine's client is set up.
 
-use engine::config::{CLIENT_PORT, DurationValue, ListenAddr, MASTER_PORT};
+mod keys;
+
+use engine::config::{
+    CLIENT_PORT, DurationValue, ListenAddr, MASTER_PORT, Mistake, path as some_path,
+};
 use engine::ids::{HostName, HostNameError};
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
@@ -78,7 +82,7 @@ struct ConfigFile {
     trusted_keys: Vec<String>,
     #[serde(default = "defaults::signature_check")]
     signature_check: String,
-    #[serde(default = "defaults::state_dir")]
+    #[serde(default = "defaults::state_dir", deserialize_with = "some_path")]
     state_dir: PathBuf,
     #[serde(default = "defaults::root")]
     root: PathBuf,
@@ -94,9 +98,9 @@ struct ConfigFile {
     parallel: Option<usize>,
     #[serde(default = "defaults::stop_timeout")]
     stop_timeout: DurationValue,
-    #[serde(default = "defaults::hosts_file")]
+    #[serde(default = "defaults::hosts_file", deserialize_with = "some_path")]
     hosts_file: PathBuf,
-    #[serde(default = "defaults::resolv_conf")]
+    #[serde(default = "defaults::resolv_conf", deserialize_with = "some_path")]
     resolv_conf: PathBuf,
     #[serde(default = "defaults::log_level")]
     log_level: LogLevel,
@@ -189,12 +193,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// It is no TOML, or has a key or value that does not exist.
-    #[error("{path:?}: {message}")]
+    #[error("{}:{mistake}", path.display())]
     Form {
         /// Its path.
         path: PathBuf,
-        /// Line, key and what is allowed.
-        message: String,
+        /// What exactly, and what to write instead.
+        mistake: Mistake,
     },
     /// A value makes no sense.
     #[error("{path:?}: {key}: {message}")]
@@ -261,9 +265,9 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let file: ConfigFile = toml::from_str(text).map_err(|e| ConfigError::Form {
+        let file: ConfigFile = toml::from_str(text).map_err(|error| ConfigError::Form {
             path: path.to_owned(),
-            message: e.to_string().trim_end().to_owned(),
+            mistake: Mistake::of(&error, text, &keys::KEYS),
         })?;
         let value = |key, message| ConfigError::Value { path: path.to_owned(), key, message };
         let name = match &file.name {
@@ -290,7 +294,10 @@ impl Config {
             }
         };
         if !file.root.is_absolute() {
-            return Err(value("root", format!("{:?} is not an absolute path", file.root)));
+            return Err(value(
+                "root",
+                format!("{:?} is not an absolute path, such as \"/\"", file.root),
+            ));
         }
         if file.port == 0 {
             let message = format!("write the master's, or leave it out, which means {MASTER_PORT}");
@@ -333,6 +340,12 @@ impl Config {
     #[must_use]
     pub fn cache_dir(&self) -> PathBuf {
         self.state_dir.join("cache")
+    }
+
+    /// The directory of the queue of reports.
+    #[must_use]
+    pub fn outbox_dir(&self) -> PathBuf {
+        self.state_dir.join("outbox")
     }
 
     /// The file with the bytes of the last `SignedAssignment` that was accepted.
@@ -413,90 +426,4 @@ pub(crate) fn system_name() -> Result<HostName, HostNameError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("client.toml")).map_err(|e| e.to_string())
-    }
-
-    #[test]
-    fn an_empty_file_is_a_configuration() {
-        let config = parse("").unwrap();
-        assert_eq!(config.poll_interval, Duration::from_secs(600));
-        assert_eq!(config.stop_timeout, Duration::from_secs(300));
-        assert_eq!(config.root, Path::new("/"));
-        assert!(config.master.is_empty() && config.parallel >= 1);
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let key = engine::sign::SigningKey::generate().unwrap().public();
-        let config = parse(&format!(
-            r#"
-            name = "Web-1.example"
-            master = ["10.0.0.1", "m.example:99"]
-            port = 9
-            listen = "127.0.0.2:0"
-            trusted_keys = ["{key}"]
-            signature_check = "on"
-            state_dir = "/s"
-            root = "/r"
-            allow_exec = true
-            fsync = true
-            check_interval = "500ms"
-            poll_interval = "1h"
-            splay = "0s"
-            parallel = 3
-            stop_timeout = "2s"
-            hosts_file = "/h"
-            resolv_conf = "/c"
-            log_level = "debug"
-            "#
-        ))
-        .unwrap();
-        assert_eq!(config.name.as_str(), "web-1.example");
-        assert_eq!(config.master, ["10.0.0.1", "m.example:99"]);
-        assert_eq!(config.trusted_keys, TrustedKeys::Only(vec![key]));
-        assert_eq!((config.splay, config.parallel), (Duration::ZERO, 3));
-        assert_eq!(config.assignment_path(), Path::new("/s/assignment"));
-        assert_eq!(parse("master = 'm'").unwrap().master, ["m"]);
-    }
-
-    #[test]
-    fn s1_16_only_the_whole_sentence_and_no_key_switch_the_check_off() {
-        let only = |text: &str| matches!(parse(text).unwrap().trusted_keys, TrustedKeys::Only(_));
-        assert!(only("") && only("signature_check = 'on'"), "it is on");
-        let off = format!("signature_check = {SIGNATURES_UNCHECKED:?}");
-        assert_eq!(parse(&off).unwrap().trusted_keys, TrustedKeys::Unchecked);
-        for slip in ["off", "false", "", "Off", "on ", "off: whoever"] {
-            let error = parse(&format!("signature_check = {slip:?}")).unwrap_err();
-            assert!(error.contains("write \"on\""), "{slip:?}: {error}");
-        }
-        assert!(parse("signature_check = false").is_err());
-        let key = engine::sign::SigningKey::generate().unwrap().public();
-        let error = parse(&format!("trusted_keys = ['{key}']\n{off}")).unwrap_err();
-        assert!(error.contains("take out one of the two"), "{error}");
-    }
-
-    #[test]
-    fn errors_name_the_key_and_what_to_write() {
-        for (text, words) in [
-            ("poll_intervall = '1m'", vec!["poll_intervall", "poll_interval"]),
-            ("poll_interval = 10", vec!["poll_interval", "\"10\" is no duration", "\"10m\""]),
-            ("listen = '7401'", vec!["listen", "\"7401\" is no address with a port", "7400"]),
-            ("listen = 7401", vec!["listen", "\"7401\" is no address with a port", "7400"]),
-            ("check_interval = '10'", vec!["check_interval", "\"10m\""]),
-            ("check_interval = '0s'", vec!["check_interval", "100ms"]),
-            ("parallel = 0", vec!["parallel", "1 or more"]),
-            ("port = 0", vec!["port", "7400"]),
-            ("root = 'here'", vec!["root", "absolute"]),
-            ("name = 'a b'", vec!["name", "another character"]),
-            ("trusted_keys = ['x']", vec!["trusted_keys", "signing.pub"]),
-            ("log_level = 'loud'", vec!["log_level", "debug"]),
-        ] {
-            let error = parse(text).unwrap_err();
-            assert!(words.iter().all(|w| error.contains(w)), "{text}: {error}");
-        }
-    }
-}
+mod tests;

@@ -1,9 +1,14 @@
 //! Durations, sizes and addresses as people write them in a configuration file: `"10m"`,
 //! `"64 MiB"`, `"0.0.0.0:7400"`.
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+mod mistake;
+
+pub use mistake::{Key, Mistake, What, key};
+
+use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The TCP port on which a master listens, if nothing else is configured.
@@ -42,7 +47,7 @@ pub enum QuantityError {
     },
     /// It is no address with a port.
     #[error(
-        "{text:?} is no address with a port: write one such as \"0.0.0.0:7400\" or \"[::]:7400\""
+        "{text:?} is no address with a port: write one such as \"0.0.0.0:7400\" or \"[::]:7400\", and no name"
     )]
     Addr {
         /// What was found.
@@ -168,6 +173,43 @@ pub struct ListenAddr(pub SocketAddr);
 impl<'de> Deserialize<'de> for ListenAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         read_text(deserializer, |text| parse_addr(text).map(Self))
+    }
+}
+
+/// For `#[serde(deserialize_with = "…")]` on a path, which must name something.
+///
+/// # Errors
+/// It is empty.
+pub fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.as_os_str().is_empty() {
+        return Err(D::Error::invalid_value(Unexpected::Str(""), &"a path"));
+    }
+    Ok(path)
+}
+
+/// The same on a path that may be left out.
+///
+/// # Errors
+/// It is empty.
+pub fn optional_path<'de, D: Deserializer<'de>>(d: D) -> Result<Option<PathBuf>, D::Error> {
+    path(d).map(Some)
+}
+
+/// What a parser of the standard library says of a number on a command line, in words that say
+/// what to write.
+#[must_use]
+pub fn number_words(said: &str) -> Option<&'static str> {
+    match said {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            Some("write a whole number, 0 or more")
+        }
+        "number too large to fit in target type" => Some("write a smaller number"),
+        "number too small to fit in target type" => Some("write a larger number"),
+        "invalid float literal" | "cannot parse float from empty string" => {
+            Some("write a number, such as 2.5")
+        }
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::run::{self, Bound, LoadConfig, MasterChoice, Workers};
 use crate::subject::own::OwnConfig;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use engine::config::{CLIENT_PORT, MASTER_PORT};
-use engine::config::{parse_duration, parse_size};
+use engine::config::{parse_addr, parse_duration, parse_size};
 use engine::reactor::Signals;
 use master::table::Paint;
 use std::ffi::OsString;
@@ -109,7 +109,7 @@ steady without --expect-revision.
 Whoever reaches the port can have it load any master: there is no password.")]
     Worker {
         /// Where to wait for a run; port 0 takes any
-        #[arg(long, value_name = "ADDRESS:PORT", default_value_t = WORKER)]
+        #[arg(long, value_name = "ADDRESS:PORT", default_value_t = WORKER, value_parser = parse_addr)]
         listen: SocketAddr,
         /// Allow an address that other machines reach
         #[arg(long)]

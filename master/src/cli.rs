@@ -8,7 +8,8 @@ use crate::control::ReportsArgs;
 use crate::daemon::{Direct, SlowDisk};
 use crate::table::Paint;
 use clap::{Parser, Subcommand};
-use engine::config::parse_duration;
+use engine::config::{number_words, parse_duration};
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
@@ -149,7 +150,7 @@ Examples:
         /// Only this host's, in the order of its own numbers
         #[arg(long)]
         host: Option<String>,
-        /// Only runs in which a resource failed or was interrupted
+        /// Only runs that failed, were cut short or were not applied
         #[arg(long)]
         failed: bool,
         /// Most rows
@@ -224,8 +225,14 @@ Examples:
 /// The exit status: 0 after help and version.
 pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, ExitCode> {
     C::try_parse_from(args).map_err(|error| {
+        let said = error.source().map(ToString::to_string).unwrap_or_default();
         // There is nowhere left to tell that this cannot be printed.
-        let _ = error.print();
+        let _ = match number_words(&said) {
+            Some(words) => {
+                io::stderr().write_all(error.to_string().replace(&said, words).as_bytes())
+            }
+            None => error.print(),
+        };
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8))
     })
 }

@@ -1,10 +1,13 @@
 //! The master's configuration file, `master.toml`. `docs/CONFIG.md` lists its keys.
 
 mod error;
+mod keys;
 
 pub use error::ConfigError;
 
-use engine::config::{CLIENT_PORT, MASTER_PORT, duration, listen_addr, size};
+use engine::config::{
+    CLIENT_PORT, MASTER_PORT, Mistake, duration, listen_addr, optional_path, path, size,
+};
 use engine::ids::HostName;
 use engine::limits::Limits;
 use serde::{Deserialize, Deserializer, de::Error};
@@ -24,16 +27,21 @@ pub struct MasterConfig {
     #[serde(with = "listen_addr")]
     pub listen: SocketAddr,
     /// The Unix socket for `drover`'s commands. Default: `control.sock`.
+    #[serde(deserialize_with = "path")]
     pub control_socket: PathBuf,
     /// Where inbox, results and releases are kept. Default: `state`.
+    #[serde(deserialize_with = "path")]
     pub state_dir: PathBuf,
     /// The site that `drover publish` compiles. Default: `site`.
+    #[serde(deserialize_with = "path")]
     pub site_dir: PathBuf,
     /// The key that signs assignments; only `drover publish` reads it. Default:
     /// `keys/signing.key`.
+    #[serde(deserialize_with = "path")]
     pub signing_key: PathBuf,
     /// A table of names and addresses that goes before the name service; read again on
     /// SIGHUP. Default: none.
+    #[serde(deserialize_with = "optional_path")]
     pub hosts_table: Option<PathBuf>,
     /// The TCP port on which clients listen, where the table names none. Default: 7401.
     pub client_port: u16,
@@ -169,8 +177,10 @@ impl MasterConfig {
     /// # Errors
     /// As [`MasterConfig::load`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self =
-            toml::from_str(text).map_err(|e| ConfigError::from_toml(&e, text, path))?;
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Form {
+            path: path.to_owned(),
+            mistake: Mistake::of(&error, text, &keys::KEYS),
+        })?;
         // An absolute path, since the daemon may change its directory later.
         let absolute = std::path::absolute(path)
             .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;

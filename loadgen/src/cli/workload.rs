@@ -12,7 +12,7 @@ use crate::run::scenario::Return;
 use crate::run::{self, Bound, LoadConfig, MasterChoice, Scenario, Script};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
-use engine::config::{parse_duration, parse_size};
+use engine::config::{parse_addr, parse_duration, parse_size};
 use engine::reactor::Signals;
 use master::table::Paint;
 use std::io::{self, Write};
@@ -251,7 +251,7 @@ pub(super) struct Common {
     #[command(flatten)]
     names: Names,
     /// The master
-    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value_t = MASTER, value_parser = parse_addr)]
     master: SocketAddr,
     /// The master's process: see what it takes of the machine
     #[arg(long, value_name = "PID")]

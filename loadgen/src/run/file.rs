@@ -1,10 +1,12 @@
 //! A scenario as a file: phases on a timeline, in TOML.
 
+mod keys;
+
 use super::config::Bound;
 use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, pace_of};
 use crate::clients::work::{Churn, Goal, Pace, REPORT_BYTES_MAX, Reports, Work};
 use crate::peers::BadPeers;
-use engine::config::{DurationValue, SizeValue};
+use engine::config::{DurationValue, Mistake, SizeValue};
 use serde::Deserialize;
 use std::fs;
 use std::path::Path;
@@ -132,8 +134,8 @@ impl Script {
     }
 
     fn parse(text: &str, clients: Option<u32>, clients_default: u32) -> Result<Self, String> {
-        let file: ScenarioFile =
-            toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        let file: ScenarioFile = toml::from_str(text)
+            .map_err(|error| format!("line {}", Mistake::of(&error, text, &keys::KEYS)))?;
         let clients = clients.or(file.clients).unwrap_or(clients_default);
         if file.phase.is_empty() {
             return Err("a scenario needs at least one [[phase]]".to_owned());
@@ -284,6 +286,7 @@ pub fn permille(percent: f64) -> Result<u16, String> {
 mod tests {
     use super::*;
     use crate::peers::Badness;
+    use engine::config::What;
 
     const S: Duration = Duration::from_secs(1);
 
@@ -345,11 +348,22 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_place() {
         for (text, told) in [
-            ("", "missing field `name`"),
+            ("", "the key `name` is missing"),
             ("name = 'x'", "at least one [[phase]]"),
             ("name = 'x'\n[[phase]]\nname = 'a b'", "phase \"a b\": a name has letters"),
-            ("name = 'x'\n[[phase]]\nname = 'a'\nfro = '1s'", "unknown field `fro`"),
-            ("name = 'x'\n[[phase]]\nname = 'a'\nfor = '1'", "line 4"),
+            (
+                "name = 'x'\n[[phase]]\nname = 'a'\nfro = '1s'",
+                "line 4: unknown key `fro`: did you mean `for`?",
+            ),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nfor = '1'", "line 4: phase.for: "),
+            (
+                "clients = -1",
+                "line 1: clients = -1: expected a whole number, 0 or more, such as 2000",
+            ),
+            (
+                "name = 'x'\n[[phase]]\nname = 'a'\nreports = { rate = 'x' }",
+                "line 4: phase.reports.rate = 'x': expected a whole number",
+            ),
             ("name = 'x'\n[[phase]]\nname = 'a'\njudged = false", "no phase is judged"),
             ("name = 'x'\n[[phase]]\nname = 'a'\n[[phase]]\nname = 'a'", "one of this name"),
             ("name = 'x'\n[[phase]]\nname = 'a'\nbound = 'fast'", "p99=1s"),
@@ -365,5 +379,50 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(error.contains(told), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn every_key_says_what_it_takes() {
+        let mistake = |text: &str| {
+            let error = toml::from_str::<ScenarioFile>(text).unwrap_err();
+            Mistake::of(&error, text, &keys::KEYS)
+        };
+        // The tables, each with what must stand in it beside a key that is looked at.
+        let tables = [
+            ("", "", "name = 'x'\n", ""),
+            ("phase.", "name = 'x'\n[[phase]]\n", "name = 'a'\n", ""),
+            ("phase.polls.", "name = 'x'\n[[phase]]\nname = 'a'\npolls = {", "", "}"),
+            ("phase.reports.", "name = 'x'\n[[phase]]\nname = 'a'\nreports = {", "rate = 1,", "}"),
+            (
+                "phase.churn.",
+                "name = 'x'\n[[phase]]\nname = 'a'\nchurn = {",
+                "percent_per_minute = 1, away = '1s',",
+                "}",
+            ),
+            ("phase.master.", "name = 'x'\n[[phase]]\nname = 'a'\nmaster = [{", "at = '1s',", "}]"),
+            (
+                "phase.against.",
+                "name = 'x'\n[[phase]]\nname = 'a'\nagainst = {",
+                "phase = 'a', factor = 1,",
+                "}",
+            ),
+        ];
+        let mut read = Vec::new();
+        for (prefix, before, beside, after) in tables {
+            let said = mistake(&format!("{before}{beside} zz = 1 {after}"));
+            let What::UnknownKey { known, .. } = *said.what else { panic!("{said}") };
+            for name in known {
+                let name = format!("{prefix}{name}");
+                read.push(name.clone());
+                let key = keys::KEYS.iter().find(|key| key.name == name);
+                let key = key.unwrap_or_else(|| panic!("{name} is not listed"));
+                let last = name.rsplit('.').next().unwrap();
+                // What no key takes, and no table.
+                let said = mistake(&format!("{before}{last} = [[]] {after}")).to_string();
+                let expected = format!("expected {}, such as {}", key.expects, key.example);
+                assert!(said.contains(&name) && said.ends_with(&expected), "{said}");
+            }
+        }
+        assert_eq!(read.len(), keys::KEYS.len());
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use engine::config::What;
 
 fn parse(text: &str) -> Result<MasterConfig, ConfigError> {
     MasterConfig::parse(text, Path::new("/etc/drover/master.toml"))
@@ -94,15 +95,39 @@ fn mistakes_name_line_and_remedy() {
             "[limits]\n\nconection_max = 3",
             "master.toml:3: unknown key `conection_max`: did you mean `connections_max`?",
         ),
-        ("zzzzzzzzzzzz = 1", "unknown key `zzzzzzzzzzzz`; docs/CONFIG.md lists the keys"),
+        ("zzzzzzzzzzzz = 1", "unknown key `zzzzzzzzzzzz`; the keys here are name, listen, "),
         ("a = 1\nb = = 2", "master.toml:2: "),
-        ("client_port = 70000", "master.toml:1: "),
+        ("a = 1\nb = = 2", "this is no TOML: "),
+        (
+            "client_port = 70000",
+            "master.toml:1: client_port = 70000: expected a TCP port, 1 to 65535, such as 7401",
+        ),
+        ("keep_days = -1", ":1: keep_days = -1: expected a number of days, 0 or more, such as 90"),
+        (
+            "[limits]\nconnections_max = \"x\"",
+            ":2: limits.connections_max = \"x\": expected a number of connections, such as 16000",
+        ),
+        (
+            "control_socket = \"\"",
+            ":1: control_socket = \"\": expected a path, such as \"control.sock\"",
+        ),
+        (
+            "dns_servers = [\"foo\"]",
+            ":1: dns_servers: \"foo\" is no address of a name server: write one",
+        ),
+        (
+            "dns_servers = \"::1\"",
+            ":1: dns_servers = \"::1\": expected a list of addresses, such as [",
+        ),
         ("name = \"a..b\"", "has an empty label"),
         (
             "poll_interval = \"10\"",
             "\"10\" is no duration: write a whole number and a unit (ms, s, m, h, d, w)",
         ),
-        ("\npoll_interval = 600", "master.toml:2: \"600\" is no duration: write a whole number"),
+        (
+            "\npoll_interval = 600",
+            "master.toml:2: poll_interval: \"600\" is no duration: write a whole number",
+        ),
         (
             "listen = \"7400\"",
             "\"7400\" is no address with a port: write one such as \"0.0.0.0:7400\"",
@@ -132,6 +157,36 @@ fn mistakes_name_line_and_remedy() {
     }
     let long = format!("control_socket = \"/{}\"", "x".repeat(120));
     assert!(parse(&long).unwrap_err().to_string().contains("at most 107"));
+}
+
+/// A file with one key.
+fn with(key: &str, value: &str) -> String {
+    match key.split_once('.') {
+        Some((table, key)) => format!("[{table}]\n{key} = {value}\n"),
+        None => format!("{key} = {value}\n"),
+    }
+}
+
+#[test]
+fn every_key_says_what_it_takes_and_takes_its_example() {
+    for key in keys::KEYS {
+        parse(&with(key.name, key.example)).unwrap_or_else(|e| panic!("{}: {e}", key.name));
+        let told = parse(&with(key.name, "{}")).unwrap_err().to_string();
+        let expected =
+            format!("{} = {{}}: expected {}, such as {}", key.name, key.expects, key.example);
+        assert!(told.ends_with(&expected), "{told}");
+    }
+    let known = |text: &str| match parse(text).unwrap_err() {
+        ConfigError::Form { mistake, .. } => match *mistake.what {
+            What::UnknownKey { known, .. } => known,
+            other => panic!("{other}"),
+        },
+        other => panic!("{other}"),
+    };
+    let limits = known("[limits]\nzz = 1").into_iter().map(|key| format!("limits.{key}"));
+    let mut read: Vec<String> = known("zz = 1").into_iter().chain(limits).collect();
+    read.retain(|key| key != "limits");
+    assert_eq!(read, keys::KEYS.map(|key| key.name));
 }
 
 #[test]
