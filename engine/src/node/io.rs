@@ -222,7 +222,8 @@ pub enum Output<E> {
         /// The connection.
         conn: ConnId,
     },
-    /// Accept no more connections: close the listeners.
+    /// Accept no more connections of peers: close the listeners, but for those of commands of
+    /// this machine, which end with the loop.
     StopListening,
     /// For a thread beside the reactor.
     Request(Request<E>),

@@ -24,6 +24,7 @@ const PAUSE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Listening<L> {
     pub(super) socket: L,
+    token: Token,
     pub(super) role: Listener,
     /// Accepting may succeed.
     pub(super) ready: bool,
@@ -53,9 +54,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// # Errors
     /// The address is in use, is not of this machine, needs rights, …
     pub fn listen(&mut self, role: Listener, addr: SocketAddr) -> io::Result<SocketAddr> {
-        let socket = self.poller.listen(addr, self.limits.listen_backlog, self.listener_token())?;
+        let token = self.listener_token();
+        let socket = self.poller.listen(addr, self.limits.listen_backlog, token)?;
         let bound = self.poller.listen_addr(&socket).unwrap_or(addr);
-        self.listeners.push(Listening { socket, role, ready: false });
+        self.listeners.push(Listening { socket, token, role, ready: false });
         Ok(bound)
     }
 
@@ -65,13 +67,31 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// # Errors
     /// Somebody listens there already, the path is too long or not writable.
     pub fn listen_unix(&mut self, path: &Path) -> io::Result<()> {
-        let socket = self.poller.listen_unix(path, self.listener_token())?;
-        self.listeners.push(Listening { socket, role: Listener::Control, ready: false });
+        let token = self.listener_token();
+        let socket = self.poller.listen_unix(path, token)?;
+        self.listeners.push(Listening { socket, token, role: Listener::Control, ready: false });
         Ok(())
     }
 
-    fn listener_token(&self) -> Token {
-        Token(self.listeners.len() as u64)
+    /// One that no listener has had: what is still told of one that was closed reaches no other.
+    fn listener_token(&mut self) -> Token {
+        let token = Token(self.listener_token_next);
+        self.listener_token_next += 1;
+        token
+    }
+
+    /// There may be something to accept on the listener of this token.
+    pub(super) fn note_listener(&mut self, token: Token) {
+        if let Some(listening) = self.listeners.iter_mut().find(|l| l.token == token) {
+            listening.ready = true;
+        }
+    }
+
+    /// Closes those for peers; the operator may ask until the end.
+    pub(super) fn close_to_peers(&mut self) {
+        for listening in self.listeners.extract_if(.., |l| l.role != Listener::Control) {
+            self.poller.close_listener(listening.socket);
+        }
     }
 
     pub(super) fn close_listeners(&mut self) {

@@ -91,6 +91,7 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     spare: Vec<Box<SendQueue>>,
     listeners: Vec<Listening<P::Listener>>,
     listener_next: usize,
+    listener_token_next: u64,
     /// Requests that may still be answered in this turn.
     requests_left: usize,
     accepting: Accepting,
@@ -138,6 +139,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             spare: Vec::new(),
             listeners: Vec::new(),
             listener_next: 0,
+            listener_token_next: 0,
             requests_left: limits.requests_budget,
             accepting: Accepting::default(),
             mailbox,
@@ -296,13 +298,13 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     }
 
     fn note_fixed(&mut self, token: Token) {
-        let index = |base: u64| usize::try_from(token.0 - base).unwrap_or(usize::MAX);
         if token.0 >= SOURCES {
-            if let Some(source) = self.sources.get_mut(index(SOURCES)) {
+            let index = usize::try_from(token.0 - SOURCES).unwrap_or(usize::MAX);
+            if let Some(source) = self.sources.get_mut(index) {
                 source.drain(&mut self.mails);
             }
-        } else if let Some(listening) = self.listeners.get_mut(index(0)) {
-            listening.ready = true;
+        } else {
+            self.note_listener(token);
         }
     }
 

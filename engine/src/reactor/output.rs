@@ -39,9 +39,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             Output::Close { conn, reason } => self.close(conn, reason, now),
             Output::Hangup { conn } => self.hang_up(conn, now),
             Output::Resume { conn } => self.resume(conn, now),
-            Output::StopListening => self.close_listeners(),
+            Output::StopListening => self.close_to_peers(),
             Output::Request(request) => self.services.dispatch(request),
-            Output::Exit => self.exits = true,
+            Output::Exit => {
+                self.close_listeners();
+                self.exits = true;
+            }
         }
     }
 
