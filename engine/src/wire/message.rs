@@ -124,6 +124,20 @@ pub mod outcome {
     }
 }
 
+/// How the note of a run begins that was cut short: the master tells such runs by it.
+pub mod cut {
+    /// The client stopped.
+    pub const STOPPED: &str = "the client stopped: ";
+    /// Something newer was assigned.
+    pub const SUPERSEDED: &str = "a newer assignment came: ";
+
+    /// Whether a note says so. Others may stand before it.
+    #[must_use]
+    pub fn is_in(note: &str) -> bool {
+        [STOPPED, SUPERSEDED].iter().any(|cut| note.contains(cut))
+    }
+}
+
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Report {

@@ -200,6 +200,11 @@ pub fn publish(
             prepare(args, &before, now, &mut Measure::default(), progress)?;
         let lines = unsigned(&compiled);
         compare_with(&before, &store, &lines, &compiled, args, &mut result);
+        match read_key(args) {
+            // A dry run may be made where the key is not.
+            Ok(_) | Err(PublishError::KeyFile { .. }) => {}
+            Err(error) => result.warnings.push(format!("a publish would be refused: {error}")),
+        }
         return Ok(result);
     }
     let key = read_key(args)?;

@@ -7,7 +7,7 @@ use crate::control::{
 use crate::table::words::{duration_us, plural, printable, utc};
 use crate::table::{Cell, Paint, Table, Tone};
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 
 /// Prints runs, newest first.
 ///
@@ -37,26 +37,41 @@ pub fn one(context: &Context, id: i64, out: &mut dyn Write) -> Result<Exit, Fail
     Ok(Exit::Done)
 }
 
-/// Prints the ids of all stored reports, in the order in which they were stored: one a line,
-/// page by page.
+/// Prints the ids of all stored reports, in the order in which they were stored: one a line, or
+/// as one object, page by page, since there may be millions.
 ///
 /// # Errors
 /// No answer from the daemon.
 pub fn ids(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut args = IdsArgs::default();
+    let mut before = "{\"ids\":[";
     loop {
         let page: IdsPage = context.ask(verb::IDS, &args)?;
         for id in &page.ids {
             if context.json {
-                print_json(out, id)?;
+                out.write_all(std::mem::replace(&mut before, ",").as_bytes())?;
+                serde_json::to_writer(&mut *out, id).map_err(io::Error::from)?;
             } else {
                 writeln!(out, "{} {:016x} {}", id.name, id.epoch, id.seq)?;
             }
         }
         args.after = page.next;
         if args.after.is_none() {
-            return Ok(Exit::Done);
+            break;
         }
+    }
+    if context.json {
+        let rest = if before == "," { "" } else { before };
+        writeln!(out, "{rest}]}}")?;
+    }
+    Ok(Exit::Done)
+}
+
+fn tone_of(result: &str) -> Tone {
+    match result {
+        "done" => Tone::Good,
+        "cut short" => Tone::Warn,
+        _ => Tone::Bad,
     }
 }
 
@@ -69,6 +84,7 @@ pub fn render_list(reports: &[ReportRow], paint: Paint) -> String {
         "HOST",
         ">REVISION",
         "TRIGGER",
+        "RESULT",
         ">TOOK",
         ">CHECKED",
         ">CHANGED",
@@ -86,6 +102,7 @@ pub fn render_list(reports: &[ReportRow], paint: Paint) -> String {
             Cell::from(&run.host),
             run.revision.into(),
             Cell::from(&run.trigger),
+            Cell::new(run.result.clone(), tone_of(&run.result)),
             duration_us(run.duration_us).into(),
             run.checked.into(),
             count(run.changed, Tone::Good),

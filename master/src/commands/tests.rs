@@ -1,8 +1,8 @@
 use super::*;
 use crate::admin;
 use crate::control::{
-    HostsPage, ProbeStep, Probed, Published, PublishedArgs, PushFailure, PushResult, QueuePage,
-    QueueStat, ReportDetail, ReportsArgs, ReportsPage, Status, StoredId, verb,
+    HostsPage, IdsPage, ProbeStep, Probed, Published, PublishedArgs, PushFailure, PushResult,
+    QueuePage, QueueStat, ReportDetail, ReportsArgs, ReportsPage, Status, verb,
 };
 use crate::sink::{HostUpdate, HostUpdates, Record, Sink, SinkOptions, SqliteSink};
 use engine::ids::{Epoch, Origin};
@@ -171,6 +171,7 @@ fn reports_are_listed_and_shown() {
         both(&context, |c, out| reports::list(c, &failed, out));
     assert_eq!(page.reports.len(), 1);
     assert!(text.contains("web1") && text.ends_with("1 report\n"), "{text}");
+    assert!(text.contains("RESULT") && text.contains(" failed "), "{text}");
     let id = page.reports[0].id;
     let (_, text, detail): (_, _, ReportDetail) = both(&context, |c, out| reports::one(c, id, out));
     assert_eq!(detail.report, page.reports[0]);
@@ -184,7 +185,7 @@ fn reports_are_listed_and_shown() {
 }
 
 #[test]
-fn ids_are_printed_one_a_line() {
+fn ids_are_printed_one_a_line_or_as_one_object() {
     let dir = tempfile::tempdir().unwrap();
     let context = daemon(dir.path());
     let mut text = Vec::new();
@@ -192,10 +193,10 @@ fn ids_are_printed_one_a_line() {
     assert_eq!(text, b"web1 00000000000000ab 1\nweb1 00000000000000ab 2\n");
     let mut json = Vec::new();
     reports::ids(&Context { json: true, ..context }, &mut json).unwrap();
-    let first: StoredId =
-        serde_json::from_slice(json.split(|b| *b == b'\n').next().unwrap()).unwrap();
+    let page: IdsPage = serde_json::from_slice(&json).unwrap();
+    let [first, second] = &page.ids[..] else { panic!("{page:?}") };
     assert_eq!((first.name.as_str(), first.epoch, first.seq), ("web1", 0xab, 1));
-    assert!(first.digest.is_some());
+    assert!(first.digest.is_some() && second.seq == 2 && page.next.is_none());
 }
 
 #[test]

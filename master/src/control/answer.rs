@@ -131,6 +131,10 @@ pub struct ReportRow {
     pub skipped: u32,
     /// Resources interrupted.
     pub interrupted: u32,
+    /// What came of it: `done`; `failed`, if a resource did; `cut short`, by a stop or by something
+    /// newer; `not applied`, if nothing could be.
+    #[serde(default)]
+    pub result: String,
     /// Anything else the host said.
     pub note: String,
 }

@@ -6,7 +6,7 @@ use crate::control::{
     ResultRow, StoredId,
 };
 use engine::time::WallMs;
-use engine::wire::message::{Report, ResourceResult, outcome, trigger};
+use engine::wire::message::{Report, ResourceResult, cut, outcome, trigger};
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 /// Rows of one page: far below the 8 MiB that a control frame may have.
@@ -185,9 +185,15 @@ fn hosts(
 
 /// A list shows the beginning of a note, and one run all of it.
 fn report_columns(note: &str) -> String {
+    let (stopped, superseded) = (cut::STOPPED, cut::SUPERSEDED);
     format!(
         "SELECT reports.id, hosts.name AS host, epoch, seq, arrived_ms, started_ms, revision,
              trigger, duration_us, busy_us, checked, changed, failed, skipped, interrupted,
+             CASE WHEN failed > 0 THEN 'failed'
+                 WHEN interrupted > 0 OR instr(note, '{stopped}') OR instr(note, '{superseded}')
+                     THEN 'cut short'
+                 WHEN checked = 0 AND note <> '' THEN 'not applied'
+                 ELSE 'done' END AS result,
              {note} AS note
          FROM reports JOIN streams ON streams.id = reports.stream
          JOIN hosts ON hosts.id = streams.host"
@@ -211,6 +217,7 @@ fn report_row(row: &Row<'_>) -> rusqlite::Result<ReportRow> {
         failed: row.get("failed")?,
         skipped: row.get("skipped")?,
         interrupted: row.get("interrupted")?,
+        result: row.get("result")?,
         note: row.get("note")?,
     })
 }
@@ -223,7 +230,7 @@ fn reports(db: &Connection, args: &ReportsArgs) -> rusqlite::Result<Vec<ReportRo
     let mut sql = report_columns("substr(note, 1, 200)");
     sql += " WHERE arrived_ms >= :since";
     if args.failed {
-        sql += " AND (failed + interrupted > 0 OR (checked = 0 AND note <> ''))";
+        sql += " AND result <> 'done'";
     }
     // One host's runs stand in the order of its own clock and numbers, all others in that of
     // arrival.

@@ -2,7 +2,7 @@
 
 use super::Record;
 use engine::ids::Origin;
-use engine::wire::message::{ArchivedReport, Report, outcome};
+use engine::wire::message::{ArchivedReport, Report, cut, outcome};
 use engine::wire::{Frame, WireError, access};
 
 /// A report in place in its record.
@@ -42,11 +42,14 @@ impl<'a> Incoming<'a> {
             (skipped, "skipped"),
             (interrupted, "interrupted"),
         ];
-        let said: Vec<String> = parts
+        let mut said: Vec<String> = parts
             .iter()
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{count} {what}"))
             .collect();
+        if cut::is_in(&self.report.note) {
+            said.push("cut short".to_owned());
+        }
         if self.is_refusal() {
             "nothing applied".to_owned()
         } else if said.is_empty() {
@@ -58,7 +61,8 @@ impl<'a> Incoming<'a> {
 
     /// Whether it tells why nothing could be applied, such as an assignment that was refused.
     fn is_refusal(&self) -> bool {
-        self.report.checked.to_native() == 0 && !self.report.note.is_empty()
+        let note = self.report.note.as_str();
+        self.report.checked.to_native() == 0 && !note.is_empty() && !cut::is_in(note)
     }
 
     /// The first failure, in words; empty if there is none.

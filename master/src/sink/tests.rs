@@ -1,7 +1,7 @@
 use super::*;
 use crate::control::{ReportRow, ReportsArgs, StoredId};
 use engine::ids::{Epoch, Origin};
-use engine::wire::message::{Poll, Report, ResourceResult, outcome, trigger};
+use engine::wire::message::{Poll, Report, ResourceResult, cut, outcome, trigger};
 use engine::wire::{FrameBuf, Kind, RouteBuf};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -231,6 +231,7 @@ fn s1_59_every_result_keeps_all_that_was_reported() {
         failed: 2,
         skipped: 1,
         interrupted: 1,
+        result: "failed".to_owned(),
         note: "a note".to_owned(),
     };
     assert_eq!(rows, std::slice::from_ref(&row));
@@ -287,6 +288,48 @@ fn reports_are_found_by_host_failure_and_time() {
     let page = hosts(&mut sink, 0, false);
     assert_eq!(page.hosts[0].last_result.as_deref(), Some("12 checked"));
     assert_eq!(page.hosts[0].last_error, "");
+}
+
+#[test]
+fn what_came_of_a_run_is_told_in_one_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sink = open(&dir.path().join("results.sqlite"));
+    let noted = |checked, note: String, results| Report { checked, note, ..report(results) };
+    let left = "3 resources were not looked at";
+    let stopped = format!("{}{left}", cut::STOPPED);
+    let fought = format!("something fights over file /f; {}{left}", cut::SUPERSEDED);
+    let runs = [
+        (noted(9, "a note".to_owned(), vec![]), "done", "9 checked"),
+        (noted(0, stopped.clone(), vec![]), "cut short", "cut short"),
+        (
+            noted(4, fought, vec![result("file /f", outcome::CHANGED, "")]),
+            "cut short",
+            "1 changed, cut short",
+        ),
+        (
+            noted(4, String::new(), vec![result("exec e", outcome::INTERRUPTED, "")]),
+            "cut short",
+            "1 interrupted",
+        ),
+        (
+            noted(4, stopped, vec![result("exec e", outcome::FAILED, "no")]),
+            "failed",
+            "1 failed, cut short",
+        ),
+        (noted(0, "it expired".to_owned(), vec![]), "not applied", "nothing applied"),
+    ];
+    for (n, (run, _, last)) in (1..).zip(&runs) {
+        sink.append(&[record(n, origin("web1", 4, n), run)]).unwrap();
+        let page = hosts(&mut sink, 0, false);
+        assert_eq!(page.hosts[0].last_result.as_deref(), Some(*last));
+    }
+    let told = |sink: &mut SqliteSink, failed| {
+        let rows = reports(sink, ReportsArgs { failed, ..Default::default() });
+        rows.into_iter().rev().map(|row| row.result).collect::<Vec<_>>()
+    };
+    let all: Vec<&str> = runs.iter().map(|run| run.1).collect();
+    assert_eq!(told(&mut sink, false), all);
+    assert_eq!(told(&mut sink, true), all[1..]);
 }
 
 #[test]

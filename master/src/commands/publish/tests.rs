@@ -351,6 +351,9 @@ fn a_signing_key_that_others_may_use_is_refused() {
         assert!(error.contains("others than its owner may use the signing key"), "{error}");
         assert!(error.ends_with(&cure) && error.contains(&format!("{mode:04o}")), "{error}");
         assert!(fixture.store().open_current().unwrap().is_none(), "nothing was published");
+        let dry = PublishArgs { dry_run: true, ..fixture.args() };
+        let warnings = publish(&dry, NOW, &mut |_| {}).unwrap().warnings;
+        assert_eq!(warnings, [format!("a publish would be refused: {error}")]);
     }
     for mode in [0o400, 0o600] {
         fixture.set_key_mode(mode);
