@@ -8,6 +8,8 @@ use crate::enforcer::{Applier, EnforcerConfig, Scope};
 use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
 use crate::facts::Facts;
+use crate::heap;
+use crate::owner::Ownership;
 use crate::policy::AssignedManifest;
 use engine::blob::Cache as BlobCache;
 use engine::logging::{printable_lines, to_stderr};
@@ -58,6 +60,8 @@ Examples:
 
 const HELP_APPLY: &str = "\
 drover-client apply --once: apply the last accepted assignment, and end
+
+For a machine on which the daemon does not run: beside it only --dry-run is allowed.
 
 Exit status: 0 if no resource failed, 1 if one did, 2 if nothing could be applied.
 
@@ -213,6 +217,7 @@ fn dispatch(options: &Options) -> CliResult<ExitCode> {
         Some("run") => {
             let config = options.read_config()?;
             to_stderr(config.log_level.into());
+            heap::share();
             daemon::run(&config)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -239,6 +244,10 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
     to_stderr(log::LevelFilter::Warn);
     // Who has none has no cache either.
     config.stored_assignment()?;
+    let _owner = match options.dry_run {
+        true => None,
+        false => Some(Ownership::take(&config)?),
+    };
     let hold = BlobCache::open(&config.cache_dir(), config.fsync).and_then(|cache| cache.hold());
     let _hold = match hold {
         // A dry run writes nothing, also for those who may not.
@@ -256,7 +265,7 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
         trigger: trigger::COMMAND,
         is_superseded: &|| false,
     };
-    let done = applier.apply(&assigned, &scope, &StopSwitch::new()?, &|_, _| {})?;
+    let done = applier.apply(&assigned, &scope, &StopSwitch::new()?, &|_| {})?;
     let text = match options.json {
         true => serde_json::to_string_pretty(&ReportView::of(&done))? + "\n",
         false => to_text(&done, options.dry_run),

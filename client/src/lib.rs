@@ -12,6 +12,8 @@ pub mod diff;
 pub mod enforcer;
 pub mod executor;
 pub mod facts;
+pub mod heap;
+pub mod owner;
 pub mod policy;
 pub mod provider;
 pub mod resource;

@@ -152,7 +152,7 @@ impl TestSite {
             trigger: trigger::COMMAND,
             is_superseded: &|| false,
         }
-        .run(&context, &|_, _| {})
+        .run(&context, &|_| {})
     }
 }
 

@@ -22,6 +22,13 @@ use std::time::Duration;
 /// The daemon answers within moments, also while it applies something.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Of what the daemon has in hand, so much is named.
+const IN_HAND_SHOWN_MAX: usize = 5;
+
+fn whole_seconds(ms: u64) -> String {
+    format_duration(Duration::from_secs(ms / 1000))
+}
+
 /// What the running daemon says of itself.
 #[derive(Debug, Serialize)]
 struct DaemonView {
@@ -30,18 +37,48 @@ struct DaemonView {
     bound: Option<String>,
     uptime_ms: u64,
     held_revision: u64,
+    /// What it has in hand, and for how many milliseconds.
+    in_hand_ms: BTreeMap<String, u64>,
     counters: BTreeMap<String, u64>,
 }
 
 impl DaemonView {
     fn of(status: &ArchivedStatusResp) -> Self {
         let counters = status.counters.iter();
+        let counters = counters.map(|c| (c.0.to_string(), c.1.to_native()));
+        let in_hand = |name: &str| name.strip_prefix(daemon::IN_HAND).map(str::to_owned);
+        let (in_hand_ms, counters): (Vec<_>, Vec<_>) =
+            counters.partition(|(name, _)| in_hand(name).is_some());
+        let named = |(name, ms): (String, u64)| (in_hand(&name).unwrap_or_default(), ms);
         Self {
             version: status.version.to_string(),
             bound: (!status.bound.is_empty()).then(|| status.bound.to_string()),
             uptime_ms: status.uptime_ms.to_native(),
             held_revision: status.revision.to_native(),
-            counters: counters.map(|c| (c.0.to_string(), c.1.to_native())).collect(),
+            in_hand_ms: in_hand_ms.into_iter().map(named).collect(),
+            counters: counters.into_iter().collect(),
+        }
+    }
+
+    /// What it has in hand, in words; empty if nothing.
+    fn in_hand(&self) -> String {
+        let shown = self.in_hand_ms.iter().take(IN_HAND_SHOWN_MAX);
+        let mut words: Vec<String> =
+            shown.map(|(what, ms)| format!("{what} ({} so far)", whole_seconds(*ms))).collect();
+        match self.in_hand_ms.len().saturating_sub(IN_HAND_SHOWN_MAX) {
+            0 => {}
+            more => words.push(format!("{more} more")),
+        }
+        words.join(", ")
+    }
+
+    fn stopping(&self) -> String {
+        match self.in_hand() {
+            none if none.is_empty() => "stopping".to_owned(),
+            what => format!(
+                "stopping: waits for {what}, at most {} more",
+                whole_seconds(self.count("stop_left_ms"))
+            ),
         }
     }
 
@@ -93,7 +130,7 @@ impl StatusView {
             Err(error) => (None, Some(error.to_string())),
         };
         let (last_run, last_run_error) = match StatusFile::of(config).read() {
-            Ok(last) => (last, None),
+            Ok(left) => (left.map(|left| left.last_run), None),
             Err(error) => (None, Some(error)),
         };
         Self {
@@ -116,13 +153,20 @@ impl StatusView {
     fn daemon_line(&self) -> String {
         match (&self.daemon, &self.daemon_error) {
             (Some(daemon), _) => {
-                let up = format_duration(Duration::from_secs(daemon.uptime_ms / 1000));
+                let up = whole_seconds(daemon.uptime_ms);
                 let parent = match &daemon.bound {
                     Some(parent) => format!("bound to {parent}"),
                     None if self.is_unknown() => "bound to no master".to_owned(),
+                    None if daemon.count("unheard_ms") > 0 => {
+                        "bound to no master: none has dialled back".to_owned()
+                    }
                     None => "no master can be reached".to_owned(),
                 };
-                format!("running for {up}, version {}, {parent}", daemon.version)
+                let state = match daemon.count("stopping") {
+                    0 => format!("running for {up}"),
+                    _ => daemon.stopping(),
+                };
+                format!("{state}, version {}, {parent}", daemon.version)
             }
             (None, Some(error)) => format!("unknown: {error}"),
             (None, None) => "not running; start it with `drover-client run`".to_owned(),
@@ -158,9 +202,13 @@ impl StatusView {
         );
         if let Some(daemon) = &self.daemon {
             if daemon.count("running") > 0 {
+                let in_hand = match daemon.in_hand() {
+                    none if none.is_empty() => none,
+                    what => format!("; in hand: {what}"),
+                };
                 let _ = writeln!(
                     text,
-                    "now:        applies revision {}: {} of {} resources are done",
+                    "now:        applies revision {}: {} of {} resources are done{in_hand}",
                     daemon.count("revision_assigned"),
                     daemon.count("running_done"),
                     daemon.count("running_total")
@@ -176,6 +224,11 @@ impl StatusView {
                     self.master.join(", "),
                     self.name
                 );
+            }
+            let unheard = Duration::from_millis(daemon.count("unheard_ms"));
+            if unheard >= daemon::DIAL_BACK_MAX {
+                let _ =
+                    writeln!(text, "warning: {}", daemon::not_dialled_back(&self.name, unheard));
             }
             if daemon.count("behind") > 0 {
                 text += "warning: the master has a newer assignment, but cannot dial this host; check its name service and the firewall\n";
@@ -201,4 +254,60 @@ pub(super) fn run(options: &Options) -> CliResult<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_NOT_RUNNING),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(in_hand: &[(&str, u64)], counters: &[(&str, u64)]) -> String {
+        let map = |of: &[(&str, u64)]| of.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
+        let daemon = DaemonView {
+            version: "1.0.0".to_owned(),
+            bound: None,
+            uptime_ms: 600_000,
+            held_revision: 0,
+            in_hand_ms: map(in_hand),
+            counters: map(counters),
+        };
+        let view = StatusView {
+            name: "web-1".to_owned(),
+            master: vec!["m".to_owned()],
+            running: true,
+            daemon_error: None,
+            daemon: Some(daemon),
+            held_revision: None,
+            assignment_error: None,
+            last_run: None,
+            last_run_error: None,
+        };
+        view.to_text()
+    }
+
+    #[test]
+    fn who_is_not_dialled_back_learns_what_to_look_at() {
+        let early = shown(&[], &[("unheard_ms", 20_000)]);
+        assert!(early.contains("bound to no master: none has dialled back"), "{early}");
+        assert!(!early.contains("warning"), "{early}");
+        let late = shown(&[], &[("unheard_ms", 120_500)]);
+        let warning =
+            "warning: the master takes what this client sends, and has not dialled back for 2m: ";
+        assert!(late.contains(warning), "{late}");
+        assert!(late.contains("run `drover probe web-1` at the master"), "{late}");
+    }
+
+    #[test]
+    fn a_stop_names_what_it_waits_for() {
+        let stopping = [("stopping", 1), ("stop_left_ms", 240_000)];
+        let text = shown(&[("exec slow", 60_900)], &stopping);
+        assert!(
+            text.contains("stopping: waits for exec slow (1m so far), at most 4m more, version")
+        );
+        assert!(shown(&[], &stopping).contains("daemon:     stopping, version"));
+        let many: Vec<String> = (0..7).map(|n| format!("exec {n}")).collect();
+        let many: Vec<(&str, u64)> = many.iter().map(|id| (id.as_str(), 1000)).collect();
+        let text = shown(&many, &[("running", 1), ("running_total", 9)]);
+        assert!(text.contains("0 of 9 resources are done; in hand: exec 0 (1s so far)"), "{text}");
+        assert!(text.contains("exec 4 (1s so far), 2 more\n"), "{text}");
+    }
 }

@@ -2,23 +2,26 @@
 //! did. Without a master it goes on enforcing the last one that it accepted.
 
 mod complaints;
+mod dial_back;
 mod role;
 mod schedule;
 mod services;
 mod status_file;
 mod unsent;
 
-pub use role::{ClientOptions, ClientRole, Effect, RoleMail, UNCHECKED, VERSION};
+pub use dial_back::{DIAL_BACK_MAX, not_dialled_back};
+pub use role::{ClientOptions, ClientRole, Effect, IN_HAND, RoleMail, UNCHECKED, VERSION};
 pub use schedule::PollSchedule;
 pub use services::ClientServices;
-pub use status_file::StatusFile;
+pub use status_file::{Left, StatusFile};
 
 use crate::config::{Config, ConfigError};
 use crate::enforcer::{self, EnforcerConfig, EnforcerEvent, LastRun};
+use crate::owner::OwnerError;
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{self, Clock, SystemClock};
-use engine::ids::Epoch;
+use engine::ids::{Epoch, Revision};
 use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
@@ -34,6 +37,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What tells this machine from a copy of its disk.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -60,6 +64,9 @@ pub enum DaemonError {
     /// The queue.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Another process applies.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
     /// The cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -191,9 +198,14 @@ pub fn start(
 
     let store_config = LmdbConfig {
         identity: machine_identity(Path::new(MACHINE_ID)),
-        ..LmdbConfig::new(config.state_dir.join("outbox"))
+        ..LmdbConfig::new(config.outbox_dir())
     };
-    let (store, state) = open_outbox(&store_config, &mailbox)?;
+    let (store, state) = open_outbox(&store_config, &mailbox).map_err(|error| match error {
+        DaemonError::Store(error @ StoreError::InUse { .. }) => {
+            OwnerError::of(error, config).into()
+        }
+        error => error,
+    })?;
     if state.set_aside > 0 {
         log::warn!(
             "this machine is a copy of another: {} reports of its queue are the other's, and were set aside",
@@ -217,11 +229,21 @@ pub fn start(
         move |name, answer| post.post(Mail::Resolved { name, answer }),
     )?;
     let (post, status_file) = (mailbox.clone(), StatusFile::of(config));
+    // One that cannot be read is written anew by the next run.
+    let applied = status_file.read().ok().flatten().map_or(0, |left| left.applied_revision);
+    let last_applied = AtomicU64::new(applied);
     let enforcer = enforcer::start(EnforcerConfig::from(config), move |event| {
-        if let EnforcerEvent::RunFinished { report, converged, .. } = &event
-            && let Err(error) = status_file.write(&LastRun::of(report, *converged))
-        {
-            log::warn!("cannot write the status file: {error}");
+        if let EnforcerEvent::RunFinished { report, converged, to_end, .. } = &event {
+            if *to_end {
+                last_applied.store(report.revision, Ordering::Relaxed);
+            }
+            let left = Left {
+                last_run: LastRun::of(report, *converged),
+                applied_revision: last_applied.load(Ordering::Relaxed),
+            };
+            if let Err(error) = status_file.write(&left) {
+                log::warn!("cannot write the status file: {error}");
+            }
         }
         post.post_role(RoleMail::Enforcer(event));
     })?;
@@ -250,7 +272,11 @@ pub fn start(
     parts.uplink = Some(Box::new(uplink));
     parts.fetching =
         Some(Box::new(Fetching::new(Fetcher::new(fetch_settings(), rng.fork()), from)));
-    let options = ClientOptions { trusted_keys: config.trusted_keys.clone(), held };
+    let options = ClientOptions {
+        trusted_keys: config.trusted_keys.clone(),
+        held,
+        applied: Revision(applied),
+    };
     let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));
     let stop_timeout = config.stop_timeout;
     let services =

@@ -1,9 +1,14 @@
 //! The client's role: assignments in, blobs fetched, the enforcer told, reports out.
 
+mod status;
+
+pub use status::IN_HAND;
+
 use super::complaints::complaints;
+use super::dial_back::{DialBack, not_dialled_back};
 use super::schedule::PollSchedule;
 use super::unsent::Unsent;
-use crate::enforcer::{Activity, EnforcerEvent, EnforcerStatus};
+use crate::enforcer::{EnforcerEvent, EnforcerStatus};
 use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
 use engine::ids::{BlobHash, ConnId, HostName, Revision};
@@ -12,9 +17,7 @@ use engine::node::{Context, Handled, Message, NodeEvent, Role, Trouble};
 use engine::reactor::Metrics;
 use engine::release::{Assignment, AssignmentError, ManifestBlob, TrustedKeys, decode};
 use engine::time::Instant;
-use engine::wire::message::{
-    Heartbeat, Manifest, Poll, Report, StatusReq, StatusResp, outcome, trigger,
-};
+use engine::wire::message::{Heartbeat, Manifest, Poll, Report, StatusReq, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, NackReason, access};
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -85,6 +88,8 @@ pub struct ClientOptions {
     pub trusted_keys: TrustedKeys,
     /// The assignment that is being enforced already, from before the start.
     pub held: Option<Assignment>,
+    /// The revision that was last applied to the end before the start; 0 for none.
+    pub applied: Revision,
 }
 
 /// The client.
@@ -95,7 +100,7 @@ pub struct ClientRole {
     metrics: Arc<Metrics>,
     schedule: PollSchedule,
     held: Option<Assignment>,
-    /// The revision that was last applied to the end; 0 for none since the start.
+    /// The revision that was last applied to the end; 0 for none.
     applied: Revision,
     last_error: String,
     /// What the last poll said of it.
@@ -108,6 +113,7 @@ pub struct ClientRole {
     keep: Option<(Revision, Vec<BlobHash>)>,
     unsent: Unsent,
     bound: Option<SocketAddr>,
+    dial_back: DialBack,
     /// What was logged since the master was last heard.
     troubles: Vec<Trouble>,
     is_unknown: bool,
@@ -115,6 +121,7 @@ pub struct ClientRole {
     behind: bool,
     runs: u64,
     started: Option<Instant>,
+    stopping: bool,
     stopped: bool,
 }
 
@@ -129,13 +136,16 @@ impl ClientRole {
     #[must_use]
     pub fn new(name: HostName, options: ClientOptions, schedule: PollSchedule) -> Self {
         let held = options.held.clone();
+        // What was put back from a copy may be older than what had been applied.
+        let newest = Revision(held.as_ref().map_or(0, |a| a.revision));
+        let applied = Some(options.applied).filter(|applied| *applied <= newest);
         Self {
             name,
             options,
             metrics: Arc::default(),
             schedule,
             held,
-            applied: Revision(0),
+            applied: applied.unwrap_or(Revision(0)),
             last_error: String::new(),
             polled_error: String::new(),
             incoming: None,
@@ -143,12 +153,14 @@ impl ClientRole {
             keep: None,
             unsent: Unsent::default(),
             bound: None,
+            dial_back: DialBack::default(),
             troubles: Vec::new(),
             is_unknown: false,
             poll_lost: false,
             behind: false,
             runs: 0,
             started: None,
+            stopping: false,
             stopped: false,
         }
     }
@@ -412,53 +424,6 @@ impl ClientRole {
             self.unsent.fold(&report);
         }
     }
-
-    fn status(&self, enforcer: &EnforcerStatus, cx: &Cx<'_>) -> StatusResp {
-        let last = enforcer.last_run.clone().unwrap_or_default();
-        let (running, done, total) = match enforcer.activity {
-            Activity::Running { done, total, .. } => (true, done, total),
-            _ => (false, 0, 0),
-        };
-        let own = [
-            ("revision_assigned", enforcer.assigned_revision),
-            ("revision_applied", self.applied.0),
-            ("runs", self.runs),
-            ("running", u64::from(running)),
-            ("running_done", done as u64),
-            ("running_total", total as u64),
-            ("heals", enforcer.heals),
-            ("unsettled", enforcer.unsettled as u64),
-            ("last_run_ms", last.started_ms),
-            ("last_checked", u64::from(last.checked)),
-            ("last_changed", last.changed as u64),
-            ("last_failed", last.failed as u64),
-            ("last_skipped", last.skipped as u64),
-            ("behind", u64::from(self.behind)),
-            ("not_in_inventory", u64::from(self.is_unknown)),
-            ("reports_folded", self.unsent.reports()),
-            ("signatures_unchecked", u64::from(self.is_unchecked())),
-        ];
-        let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
-        if let Some(uplink) = &cx.node.uplink {
-            let (records, bytes) = uplink.outbox.depth();
-            counters.extend([
-                ("outbox_records".to_owned(), records),
-                ("outbox_bytes".to_owned(), bytes),
-            ]);
-        }
-        counters.extend(self.metrics.snapshot());
-        counters.extend(cx.node.counters.named().map(|(name, n)| (name.to_owned(), n)));
-        let uptime = self.started.map_or(Duration::ZERO, |started| cx.now.at.since(started));
-        StatusResp {
-            name: self.name.to_string(),
-            role: "client".to_owned(),
-            version: VERSION.to_owned(),
-            revision: self.held_revision().0,
-            bound: self.bound.map(|addr| addr.to_string()).unwrap_or_default(),
-            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            counters,
-        }
-    }
 }
 
 impl Role for ClientRole {
@@ -507,6 +472,7 @@ impl Role for ClientRole {
             NodeEvent::Bound { parent } => {
                 log::info!("bound to {parent}");
                 self.bound = Some(parent);
+                self.dial_back.handle_heard();
                 self.troubles.clear();
                 // What the lost parent was asked went with it.
                 if std::mem::take(&mut self.poll_lost) {
@@ -515,6 +481,7 @@ impl Role for ClientRole {
             }
             NodeEvent::Unbound(trouble) => {
                 self.bound = None;
+                self.dial_back.handle_heard();
                 self.poll_lost |= matches!(trouble, Trouble::Unreachable { .. });
                 if !self.troubles.contains(&trouble) {
                     log::warn!(
@@ -529,6 +496,7 @@ impl Role for ClientRole {
                     self.name
                 );
                 self.is_unknown = true;
+                self.dial_back.handle_heard();
             }
             NodeEvent::Known => {
                 log::info!("the master has `{}` in its inventory now", self.name);
@@ -544,6 +512,9 @@ impl Role for ClientRole {
                 self.behind = true;
             }
             NodeEvent::Acked { .. } => {
+                if self.bound.is_none() && !self.is_unknown {
+                    self.dial_back.handle_taken(cx.now.at);
+                }
                 if let Some(summary) = self.unsent.summary(self.held_revision())
                     && cx.push_up(&summary).is_ok()
                 {
@@ -579,7 +550,10 @@ impl Role for ClientRole {
                 );
             }
             NodeEvent::Reload => self.schedule.now(cx.now),
-            NodeEvent::Stop => cx.effect(Effect::Stop),
+            NodeEvent::Stop => {
+                self.stopping = true;
+                cx.effect(Effect::Stop);
+            }
             NodeEvent::StopNow => cx.effect(Effect::StopNow),
             _ => {}
         }
@@ -589,10 +563,14 @@ impl Role for ClientRole {
         if self.schedule.advance(cx.now, cx.rng()) {
             self.poll(cx);
         }
+        if let Some(unheard) = self.dial_back.poll_warning(cx.now.at) {
+            log::warn!("{}", not_dialled_back(self.name.as_str(), unheard));
+        }
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        Some(self.schedule.next())
+        let warning = self.dial_back.next_timeout();
+        Some(warning.map_or(self.schedule.next(), |at| at.min(self.schedule.next())))
     }
 
     /// The role's own stop timeout is the enforcer's, which ends what does not end by itself.

@@ -1,9 +1,23 @@
-//! What the daemon leaves behind of its last run, for `drover-client status` without a daemon.
+//! What the daemon leaves behind: its last run, for `drover-client status` without a daemon, and
+//! what was applied, for the next daemon.
 
 use crate::config::Config;
 use crate::enforcer::LastRun;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
+
+/// What it leaves behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// The last run that was told.
+    #[serde(flatten)]
+    pub last_run: LastRun,
+    /// The revision that was last applied to the end; 0 for none. A run that was cut short does
+    /// not change it.
+    #[serde(default)]
+    pub applied_revision: u64,
+}
 
 /// The file where it lies.
 #[derive(Debug, Clone)]
@@ -16,13 +30,13 @@ impl StatusFile {
         Self(config.state_dir.join("status.json"))
     }
 
-    /// Writes what a run did.
+    /// Writes it, after a run.
     ///
     /// # Errors
     /// The system's.
-    pub fn write(&self, last: &LastRun) -> io::Result<()> {
+    pub fn write(&self, left: &Left) -> io::Result<()> {
         let temp = self.0.with_extension("new");
-        std::fs::write(&temp, serde_json::to_vec(last)?)?;
+        std::fs::write(&temp, serde_json::to_vec(left)?)?;
         std::fs::rename(temp, &self.0)
     }
 
@@ -30,7 +44,7 @@ impl StatusFile {
     ///
     /// # Errors
     /// It cannot be read; in words, with what to do.
-    pub fn read(&self) -> Result<Option<LastRun>, String> {
+    pub fn read(&self) -> Result<Option<Left>, String> {
         let read = match std::fs::read(&self.0) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.and_then(|bytes| Ok(serde_json::from_slice(&bytes)?)),

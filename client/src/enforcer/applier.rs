@@ -2,25 +2,17 @@
 
 use crate::config::Config;
 use crate::executor::graph::Graph;
-use crate::executor::run::{Run, RunDone, explain, graph_of};
+use crate::executor::run::{Progress, Run, RunDone, explain, graph_of};
 use crate::executor::stop::StopSwitch;
 use crate::policy::{AssignedManifest, BlobError, Cache, LoadedCatalog};
 use crate::provider::accounts::Accounts;
-use crate::provider::command::poll_timeout;
 use crate::provider::rooted::{PathError, Rooted};
 use crate::provider::signature::Signatures;
 use crate::resource::{Context, ManagedPaths};
 use engine::ids::BlobHash;
-use nix::poll::{PollFd, PollFlags};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
-
-/// How often a run that another process holds up looks whether it may begin.
-const LOCK_LOOK: Duration = Duration::from_millis(50);
 
 /// What the enforcer needs to know.
 #[derive(Debug, Clone)]
@@ -29,7 +21,7 @@ pub struct EnforcerConfig {
     pub root: PathBuf,
     /// Directory of the blob cache.
     pub cache_dir: PathBuf,
-    /// Directory of the lock that keeps runs apart.
+    /// Directory of the assignment that is kept.
     pub state_dir: PathBuf,
     /// Whether commands may run although the root is not `/`.
     pub allow_exec: bool,
@@ -68,17 +60,6 @@ pub enum ApplyError {
     /// Cycles and the like.
     #[error("{0}")]
     Graph(String),
-    /// The lock file.
-    #[error("cannot lock {path:?}: {source}; is state_dir there, and may this user write to it?")]
-    Lock {
-        /// Its path.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The client was stopped while it waited for another run.
-    #[error("the client stopped while another run was going on")]
-    Stopped,
 }
 
 /// What runs need, apart from an assignment.
@@ -102,8 +83,10 @@ impl Applier {
         &self.cache
     }
 
-    /// Runs a catalog, once; alone among the processes that use this state directory, unless
-    /// it is a dry run.
+    /// Runs a catalog, once. Whoever calls it has taken the [`Ownership`] of the state directory,
+    /// unless it is a dry run.
+    ///
+    /// [`Ownership`]: crate::owner::Ownership
     ///
     /// # Errors
     /// [`ApplyError`]: nothing was applied.
@@ -112,15 +95,11 @@ impl Applier {
         assigned: &AssignedManifest,
         scope: &Scope<'_>,
         stop: &StopSwitch,
-        progress: &(dyn Fn(usize, usize) + Sync),
+        progress: Progress<'_>,
     ) -> Result<RunDone, ApplyError> {
         let root = Rooted::open(&self.config.root)?;
         let (loaded, graph) = self.load(assigned.catalog)?;
         let catalog = loaded.archived();
-        let _lock = match scope.dry_run {
-            true => None,
-            false => Some(lock_runs(&self.config.state_dir, stop)?),
-        };
         let context = Context {
             root: &root,
             cache: &self.cache,
@@ -166,28 +145,4 @@ pub struct Scope<'a> {
     pub trigger: u8,
     /// Whether there is something newer to be applied: then what has not begun is left.
     pub is_superseded: &'a (dyn Fn() -> bool + Sync),
-}
-
-/// The lock that keeps the daemon's runs and those of `apply --once` apart.
-pub(super) fn lock_runs(state_dir: &Path, stop: &StopSwitch) -> Result<File, ApplyError> {
-    let path = state_dir.join("run.lock");
-    let failed = |source| ApplyError::Lock { path: path.clone(), source };
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if stop.is_pulled() => {
-                return Err(ApplyError::Stopped);
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-                match nix::poll::poll(&mut fds, poll_timeout(LOCK_LOOK)) {
-                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                    Err(e) => return Err(failed(e.into())),
-                }
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e)),
-        }
-    }
 }

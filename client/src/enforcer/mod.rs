@@ -6,13 +6,15 @@ mod fight;
 mod pace;
 mod retry;
 mod status;
+mod unsettled;
 
 pub use applier::{Applier, ApplyError, EnforcerConfig, Scope};
-pub use status::{Activity, EnforcerStatus, LastRun, WatchState};
+pub use status::{Action, Activity, EnforcerStatus, LastRun, WatchState};
 
 use crate::config::keep_assignment;
-use crate::executor::run::RunDone;
+use crate::executor::run::{RunDone, Stage, shown_id};
 use crate::executor::stop::StopSwitch;
+use crate::heap;
 use crate::policy::{AssignedManifest, LoadedCatalog};
 use crate::provider::command::poll_timeout;
 use crate::provider::rooted::Rooted;
@@ -25,14 +27,14 @@ use engine::wire::message::{Report, outcome, trigger};
 use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
-use retry::Retry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use unsettled::Unsettled;
 
 const STACK_SIZE: usize = 512 * 1024;
 /// What the enforcer tells.
@@ -147,8 +149,11 @@ impl EnforcerHandle {
     #[must_use]
     pub fn status(&self) -> EnforcerStatus {
         let mut status = lock(&self.shared.status).clone();
-        if self.shared.stop.is_pulled() && status.activity != Activity::Stopped {
-            status.activity = Activity::Stopping;
+        if status.activity != Activity::Stopped
+            && let Some(left) = self.shared.stop.time_left()
+        {
+            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            status.activity = Activity::Stopping { left_ms };
         }
         status
     }
@@ -190,9 +195,7 @@ struct Held {
     /// Something in it can only be noticed by looking.
     needs_interval: bool,
     /// What must be looked at again after a while.
-    unsettled: BTreeSet<u32>,
-    /// Which of it failed, and why.
-    failing: BTreeMap<u32, String>,
+    unsettled: Unsettled,
     /// Not everything could be watched when it was last tried.
     is_blind: bool,
 }
@@ -208,7 +211,6 @@ struct Enforcer<F> {
     waiting: Option<Wanted>,
     pending: Noticed,
     next_check: Option<Instant>,
-    retry: Retry,
     pace: Pace,
     fights: Fights,
     told: Option<WatchState>,
@@ -243,7 +245,6 @@ pub fn start(
         waiting: None,
         pending: Noticed::default(),
         next_check: None,
-        retry: Retry::default(),
         pace: Pace::default(),
         fights: Fights::default(),
         told: None,
@@ -332,12 +333,13 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.on_check(trigger::INTERVAL);
             return true;
         }
-        if is_due(self.retry.at()) {
-            self.on_retry();
+        let next_attempt = self.held.as_ref().and_then(|held| held.unsettled.next_attempt());
+        if is_due(next_attempt) {
+            self.on_retry(now);
             return true;
         }
         let (due, later) = self.fights.due(&self.pending.resources, now);
-        let mut wakes = vec![self.next_check, self.retry.at(), later];
+        let mut wakes = vec![self.next_check, next_attempt, later];
         if self.pending.all || !due.is_empty() {
             match self.pace.poll_start(now) {
                 Ok(()) => {
@@ -397,7 +399,6 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.applier.signatures.clear();
         self.pending = Noticed::default();
         self.fights = Fights::default();
-        self.retry.handle_settled();
         let (watch, is_blind) = match Watch::new(targets) {
             Ok(watch) => (Some(watch), false),
             Err(error) => {
@@ -405,8 +406,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
                 (None, true)
             }
         };
-        let (unsettled, failing) = (BTreeSet::new(), BTreeMap::new());
-        self.held = Some(Held { assigned, watch, needs_interval, unsettled, failing, is_blind });
+        let unsettled = Unsettled::default();
+        self.held = Some(Held { assigned, watch, needs_interval, unsettled, is_blind });
         lock(&self.shared.status).assigned_revision = assigned.revision.0;
         self.run(None, trigger);
     }
@@ -427,9 +428,9 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.run(Some(due), trigger::DRIFT);
     }
 
-    fn on_retry(&mut self) {
-        let unsettled = self.held.as_ref().map(|held| held.unsettled.clone()).unwrap_or_default();
-        self.run(Some(&unsettled), trigger::INTERVAL);
+    fn on_retry(&mut self, now: Instant) {
+        let due = self.held.as_ref().map(|held| held.unsettled.due(now)).unwrap_or_default();
+        self.run(Some(&due), trigger::INTERVAL);
     }
 
     /// Watches first and looks then, so that no change falls in between.
@@ -476,15 +477,23 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         lock(&self.shared.status).activity =
             Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
         let shared = &self.shared;
-        let progress = |now_done: usize, of: usize| {
-            if let Activity::Running { done, total, .. } = &mut lock(&shared.status).activity {
-                (*done, *total) = (now_done, of);
+        let progress = |stage: Stage<'_>| match stage {
+            Stage::Begun { number, resource } => {
+                let action = Action { id: shown_id(resource), since_ms: clock::wall().0 };
+                lock(&shared.status).actions.insert(number, action);
+            }
+            Stage::Done { number, done: now_done, total: of } => {
+                let mut status = lock(&shared.status);
+                number.map(|number| status.actions.remove(&number));
+                if let Activity::Running { done, total, .. } = &mut status.activity {
+                    (*done, *total) = (now_done, of);
+                }
             }
         };
         let is_superseded = || lock(&shared.wishes).assigned.is_some();
         let scope = Scope {
             selected,
-            blocked: &held.unsettled,
+            blocked: held.unsettled.all(),
             dry_run: false,
             trigger,
             is_superseded: &is_superseded,
@@ -511,12 +520,16 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             }
             run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        lock(&self.shared.status).activity = Activity::Idle;
+        {
+            let mut status = lock(&self.shared.status);
+            status.activity = Activity::Idle;
+            status.actions.clear();
+        }
         match done {
             Ok(done) => self.on_done(done, selected.is_none()),
             Err(error) => self.on_not_applied(&assigned, trigger, &error),
         }
-        trim_heap();
+        heap::trim();
     }
 
     fn on_done(&mut self, mut done: RunDone, whole: bool) {
@@ -527,30 +540,14 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.note_fights(&mut done, now);
         }
         let Some(held) = &mut self.held else { return };
-        let is_new = done.unsettled.iter().any(|r| !held.unsettled.contains(r));
-        held.unsettled.retain(|r| !done.settled.contains(r));
-        held.unsettled.extend(&done.unsettled);
-        held.failing.retain(|r, _| !done.settled.contains(r));
-        for (resource, result) in done.resources.iter().zip(&done.report.results) {
-            if result.outcome == outcome::FAILED {
-                let id = String::from_utf8_lossy(&result.id);
-                held.failing.insert(*resource, format!("{id}: {}", result.error));
-            }
-        }
-        let failing = held.failing.values().next().cloned();
-        let converged = held.unsettled.is_empty();
-        match (converged, is_new) {
-            (true, _) => self.retry.handle_settled(),
-            (false, true) => self.retry.handle_failed(interval, now),
-            // A drift elsewhere does not put off the next attempt.
-            (false, false) if is_drift => {}
-            (false, false) => self.retry.handle_failed_again(interval, now),
-        }
+        held.unsettled.handle_run(&done, interval, now);
+        let failing = held.unsettled.first_failure().cloned();
+        let converged = held.unsettled.all().is_empty();
         let again = held.needs_interval || held.is_blind;
         if whole || self.next_check.is_none() || !again {
             self.next_check = again.then(|| now + interval);
         }
-        let unsettled = held.unsettled.len();
+        let unsettled = held.unsettled.all().len();
         for hash in &done.to_fetch {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
@@ -591,8 +588,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
         let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
         self.next_check = Some(now + interval);
-        if self.retry.at().is_some() {
-            self.retry.handle_failed_again(interval, now);
+        if let Some(held) = &mut self.held {
+            held.unsettled.handle_not_run(interval, now);
         }
         if let ApplyError::Blob(blob) = error
             && let Some(hash) = blob.to_fetch()
@@ -632,18 +629,6 @@ fn plan(loaded: &LoadedCatalog) -> (Vec<Target>, bool) {
         }
     }
     (targets, needs_interval)
-}
-
-/// Gives what a run used back to the system: between runs the client should be small.
-fn trim_heap() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: malloc_trim may be called at any time, from any thread.
-        #[allow(unsafe_code)]
-        unsafe {
-            libc::malloc_trim(0);
-        }
-    }
 }
 
 #[cfg(test)]

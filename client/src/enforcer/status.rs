@@ -2,6 +2,7 @@
 
 use engine::wire::message::{Report, outcome, trigger};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What the enforcer does at present.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,9 +23,21 @@ pub enum Activity {
         since_ms: u64,
     },
     /// It lets what runs finish.
-    Stopping,
+    Stopping {
+        /// So long at most, milliseconds; then it ends what runs.
+        left_ms: u64,
+    },
     /// It has ended.
     Stopped,
+}
+
+/// A resource that is looked at, or applied, at this moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// `KIND NAME`.
+    pub id: String,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
 }
 
 /// Whether drift is noticed when it happens.
@@ -99,6 +112,8 @@ pub struct EnforcerStatus {
     pub assigned_revision: u64,
     /// What it does.
     pub activity: Activity,
+    /// What it has in hand, by resource.
+    pub actions: BTreeMap<u32, Action>,
     /// How it notices drift.
     pub watch: WatchState,
     /// Resources that are not as wanted.

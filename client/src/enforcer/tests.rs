@@ -1,4 +1,3 @@
-use super::applier::lock_runs;
 use super::*;
 use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
 use engine::release::Resource;
@@ -167,7 +166,7 @@ fn s1_58_status_is_answered_during_a_long_action() {
     assert_eq!(status.assigned_revision, 3);
     assert!(matches!(status.activity, Activity::Running { .. }), "{status:?}");
     handle.stop(Duration::ZERO);
-    assert!(matches!(handle.status().activity, Activity::Stopping | Activity::Stopped));
+    assert!(matches!(handle.status().activity, Activity::Stopping { .. } | Activity::Stopped));
     let (report, converged) = next_run(&events);
     assert!(!converged && report.results[0].outcome == outcome::INTERRUPTED, "{report:?}");
 }
@@ -401,20 +400,4 @@ fn who_fights_over_a_file_is_told_of_once_and_slowed_down() {
     assert!(notes[0].starts_with("something fights over file /f: "), "{notes:?}");
     assert!(clock.now().at.since(Instant(0)) >= Duration::from_millis(750));
     drop(handle);
-}
-
-#[test]
-fn two_processes_do_not_apply_at_once() {
-    let site = TestSite::new();
-    let held = lock_runs(&site.state(), &StopSwitch::new().unwrap()).unwrap();
-    let stop = StopSwitch::new().unwrap();
-    std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| lock_runs(&site.state(), &stop).map(drop));
-        stop.pull(LONG);
-        assert!(matches!(waiting.join().unwrap(), Err(ApplyError::Stopped)));
-    });
-    drop(held);
-    assert!(lock_runs(&site.state(), &StopSwitch::new().unwrap()).is_ok());
-    let missing = lock_runs(&site.state().join("none"), &stop).unwrap_err().to_string();
-    assert!(missing.contains("state_dir"), "{missing}");
 }

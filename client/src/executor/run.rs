@@ -7,7 +7,7 @@ use crate::resource::{Change, Context, ResourceError, Settled, Spec};
 use engine::clock::{self, Clock, SystemClock};
 use engine::ids::{BlobHash, Revision};
 use engine::release::{ArchivedCatalog, ArchivedResource};
-use engine::wire::message::{Report, ResourceResult, outcome};
+use engine::wire::message::{Report, ResourceResult, cut, outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -90,6 +90,8 @@ pub struct RunDone {
     /// Resources that failed or were not done, for whatever reason: those that a later run
     /// must look at again.
     pub unsettled: BTreeSet<u32>,
+    /// Of these, those that were skipped, each with the one that it requires and that failed.
+    pub blocked: BTreeMap<u32, u32>,
     /// Resources that were run to their end.
     pub settled: BTreeSet<u32>,
     /// Every resource that was asked for was looked at, and none was interrupted: neither a stop
@@ -116,13 +118,35 @@ impl RunDone {
     }
 }
 
-/// Told of each resource that is done: how many are, and of how many.
-pub type Progress<'a> = &'a (dyn Fn(usize, usize) + Sync);
+/// How a run gets on.
+#[derive(Clone, Copy)]
+pub enum Stage<'a> {
+    /// A resource is looked at, from now on.
+    Begun {
+        /// Which.
+        number: u32,
+        /// What it is.
+        resource: &'a ArchivedResource,
+    },
+    /// It is done, or the run begins.
+    Done {
+        /// Which; `None` at the beginning.
+        number: Option<u32>,
+        /// Resources that are done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+}
+
+/// Told of each stage, by the thread that has reached it.
+pub type Progress<'a> = &'a (dyn Fn(Stage<'_>) + Sync);
 
 struct Shared<'g> {
     schedule: Schedule<'g>,
     results: BTreeMap<u32, (ResourceResult, String)>,
     unsettled: BTreeSet<u32>,
+    blocked: BTreeMap<u32, u32>,
     settled: BTreeSet<u32>,
     to_fetch: BTreeSet<BlobHash>,
     checked: u32,
@@ -161,6 +185,7 @@ impl Run<'_> {
                 schedule: self.graph.schedule(selected.as_deref()),
                 results: BTreeMap::new(),
                 unsettled: BTreeSet::new(),
+                blocked: BTreeMap::new(),
                 settled: BTreeSet::new(),
                 to_fetch: BTreeSet::new(),
                 checked: 0,
@@ -172,16 +197,16 @@ impl Run<'_> {
             total,
             progress,
         };
-        progress(0, total);
+        progress(Stage::Done { number: None, done: 0, total });
         workers.work(self.parallel.max(1).min(total.max(1)));
         let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let left = total.saturating_sub(shared.checked as usize);
         let is_cut = shared.stopped && left > 0;
         let note = match is_cut {
             true if context.stop.is_pulled() => {
-                format!("the client stopped: {left} resources were not looked at")
+                format!("{}{left} resources were not looked at", cut::STOPPED)
             }
-            true => format!("a newer assignment came: {left} resources were not looked at"),
+            true => format!("{}{left} resources were not looked at", cut::SUPERSEDED),
             false => String::new(),
         };
         let mut unsettled = shared.unsettled;
@@ -209,6 +234,7 @@ impl Run<'_> {
             diffs: diffs.into_iter().filter(|d| !d.is_empty()).collect(),
             to_fetch: shared.to_fetch,
             unsettled,
+            blocked: shared.blocked,
             settled: shared.settled,
             to_end,
         }
@@ -262,7 +288,9 @@ impl<'a> Workers<'a, '_> {
             if (more && shared.idle_workers > 0) || shared.schedule.is_finished() {
                 self.changed.notify_all();
             }
-            (self.progress)(shared.checked as usize, self.total);
+            let number = Some(step.resource);
+            let done = shared.checked as usize;
+            (self.progress)(Stage::Done { number, done, total: self.total });
         }
     }
 
@@ -274,11 +302,15 @@ impl<'a> Workers<'a, '_> {
         let known = known
             .filter(|q| self.run.blocked.contains(q))
             .find(|q| self.run.selected.is_some_and(|selected| !selected.contains(q)));
-        if let Some(cause) = step.blocked_by.or(known) {
+        if let Some(by) = step.blocked_by.or(known) {
             let resources = &self.run.catalog.resources;
-            let cause = resources.get(cause as usize).map_or_else(String::new, shown_id);
-            return StepDone::Blocked(format!("skipped: requires {cause}, which failed"));
+            let cause = resources.get(by as usize).map_or_else(String::new, shown_id);
+            return StepDone::Blocked {
+                by,
+                why: format!("skipped: requires {cause}, which failed"),
+            };
         }
+        (self.progress)(Stage::Begun { number: step.resource, resource });
         let start = self.clock.now().at;
         let settle = || Ok(Spec::read(resource)?.settle(self.context));
         let settled = catch_unwind(AssertUnwindSafe(settle)).unwrap_or_else(|_| {
@@ -312,7 +344,8 @@ impl<'a> Workers<'a, '_> {
         let mut diff = String::new();
         let mut blocks = false;
         match done {
-            StepDone::Blocked(why) => {
+            StepDone::Blocked { by, why } => {
+                shared.blocked.insert(resource, by);
                 result.error = why;
                 blocks = true;
             }
@@ -359,7 +392,7 @@ impl<'a> Workers<'a, '_> {
 }
 
 enum StepDone {
-    Blocked(String),
+    Blocked { by: u32, why: String },
     Settled(Result<Settled, ResourceError>, u64),
 }
 

@@ -99,6 +99,24 @@ pub struct LmdbStore {
     _lock: File,
 }
 
+/// Keeps others out of a store for as long as it lives, without opening it.
+#[derive(Debug)]
+pub struct StoreLock {
+    _file: File,
+}
+
+impl StoreLock {
+    /// Takes the lock of a store's directory, which is made if it is missing.
+    ///
+    /// # Errors
+    /// Another process has it, or the disk says no.
+    pub fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.display().to_string();
+        files::make_dir(dir).map_err(|error| io_error(&path, &error))?;
+        Ok(Self { _file: files::lock(dir)? })
+    }
+}
+
 impl LmdbStore {
     /// Opens a store, or makes it.
     ///

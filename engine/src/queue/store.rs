@@ -189,10 +189,12 @@ pub enum StoreError {
         detail: String,
     },
     /// Another process has it open.
-    #[error("the queue in {path} is in use by another process; is the daemon already running?")]
+    #[error("the queue in {path} is in use by {holder}; is the daemon already running?")]
     InUse {
         /// The store's directory.
         path: String,
+        /// Who has it, in words.
+        holder: String,
     },
     /// Anything else the disk said.
     #[error("the queue in {path}: {detail}")]

@@ -7,7 +7,7 @@ use super::trace::Traced;
 use ::client::daemon::{ClientOptions, ClientRole, Effect, PollSchedule, RoleMail, VERSION};
 use ::client::enforcer::{EnforcerEvent, EnforcerStatus};
 use engine::blob::{BlobWorker, Cache, FetchSettings, Fetcher};
-use engine::ids::{Epoch, HostName};
+use engine::ids::{Epoch, HostName, Revision};
 use engine::limits::Limits;
 use engine::node::io::{Mail, Request, Services};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
@@ -203,7 +203,8 @@ pub fn start(
     let fetcher = Fetcher::new(FetchSettings::default(), rng.fork());
     parts.fetching = Some(Box::new(Fetching::new(fetcher, Some(addr.ip()))));
     let revision = held.as_ref().map_or(0, |assignment| assignment.revision);
-    let options = ClientOptions { trusted_keys: settings.trusted_keys.clone(), held };
+    let trusted_keys = settings.trusted_keys.clone();
+    let options = ClientOptions { trusted_keys, held, applied: Revision(0) };
     let node = Node::new(parts, ClientRole::new(name.clone(), options, schedule));
     let poller = site.net.poller(addr.ip());
     let mailbox = Mailbox::new(&poller);

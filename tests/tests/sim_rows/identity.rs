@@ -17,7 +17,7 @@ use std::time::Duration;
 use tests::sim::line::Delay;
 use tests::sim::master::MasterSettings;
 use tests::sim::trace::What;
-use tests::sim::{PORT, World, ip};
+use tests::sim::{PORT, World, host, ip};
 
 /// What is written by the master on connections that others opened, and by them on the same.
 fn exchanged(world: &World) -> Vec<(Flow, Flow)> {
@@ -181,6 +181,29 @@ fn a_stranger_is_told_that_the_master_does_not_have_it() {
     world.client(stranger).reactor.mailbox().post(Mail::Reload);
     let second = Duration::from_secs(2);
     world.until("bound", second, |w| matches!(w.see_client(0).binding(), Binding::Bound { .. }));
+}
+
+/// The name of one leads to the other's machine: what it sends is taken, and answered there.
+#[test]
+fn a_client_that_nobody_dials_back_says_so() {
+    let mut world = World::new(26);
+    world.add_master(ip(0, 1), MasterSettings::default());
+    world.publish(0, &["*"], 1000);
+    world.start_master(0);
+    for (at, ip) in [(0, ip(1, 1)), (1, ip(1, 2))] {
+        assert_eq!(world.add_client(&format!("c{at}"), ip), at);
+    }
+    let (other, itself) = (world.clients[1].addr, world.clients[0].addr);
+    let lead = |world: &World, to| world.site.names.borrow_mut().insert(host("c0"), vec![to]);
+    let _ = lead(&world, other);
+    (0..2).for_each(|at| world.start_client(at));
+    world.run(Duration::from_secs(120));
+    assert!(counter(&mut world, 0, "unheard_ms") >= Some(60_000), "since the first ack");
+    assert_eq!(counter(&mut world, 1, "unheard_ms"), Some(0));
+    let _ = lead(&world, itself);
+    let minutes = Duration::from_secs(600);
+    world.until("bound", minutes, |w| matches!(w.see_client(0).binding(), Binding::Bound { .. }));
+    assert_eq!(counter(&mut world, 0, "unheard_ms"), Some(0));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod mistakes;
 mod newer;
+mod owner;
 mod peers;
 mod recovery;
 mod stopped;

@@ -281,6 +281,7 @@ fn mistakes_with_the_masters_configuration() {
         ("a port alone", "listen = 7400\n", "is no address with a port: write one such as"),
         ("a name", "listen = \"here:7400\"\n", "is no address with a port: write one such as"),
         ("a bare number", "silent_after = 30\n", "is no duration: write a whole number and a unit"),
+        ("no port", "client_port = 70000\n", ": expected a TCP port, 1 to 65535, such as 7401"),
     ] {
         cluster.write("bad.toml", text);
         check(name, &status(&cluster.path("bad.toml")), 2, &[says]);
@@ -329,7 +330,7 @@ fn mistakes_with_a_running_master() {
             "a second master on one state directory",
             &["master"][..],
             1,
-            "is in use by another process; is the daemon already running?",
+            "; is the daemon already running?",
         ),
         (
             "push to nobody",
@@ -388,8 +389,9 @@ fn mistakes_with_a_client() {
         "mastre = \"a\"\n",
         &["run"],
         2,
-        &["unknown field `mastre`"],
+        &["unknown key `mastre`: did you mean `master`?"],
     );
+    refused("no number", "parallel = \"x\"\n", &["run"], 2, &[": expected ", ", such as "]);
     refused(
         "no assignment yet",
         "",
@@ -464,6 +466,18 @@ fn mistakes_with_the_load_generator() {
             "name it only with --i-own-this-master",
         ),
         (
+            "a master by its name",
+            &["storm", "--master", "localhost:7400"],
+            2,
+            "is no address with a port: write one such as",
+        ),
+        (
+            "a number that is none",
+            &["storm", "--master-pid", "x"],
+            2,
+            "write a whole number, 0 or more",
+        ),
+        (
             "no master",
             &["storm", "--master", &master],
             6,
@@ -485,7 +499,7 @@ fn mistakes_with_the_load_generator() {
             "a scenario with an unknown key",
             &["run", &scenario, "--own-master"],
             2,
-            "unknown field `pols`",
+            "unknown key `pols`: did you mean `polls`?",
         ),
     ] {
         check(name, &output(Command::new(binary("loadgen")).args(arguments)), exit, &[says]);

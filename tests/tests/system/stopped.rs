@@ -125,6 +125,7 @@ fn s1_27_a_client_finishes_its_action_before_it_ends() {
         answer["reports"].as_array().unwrap().iter().any(stopped_early)
     });
     let row = reports["reports"].as_array().unwrap().iter().find(|row| stopped_early(row)).unwrap();
+    assert_eq!((&row["result"], &row["failed"]), (&"cut short".into(), &0.into()), "{row}");
     let detail = cluster.json(&["report", &row["id"].to_string()]);
     let slow = detail["results"].as_array().unwrap().iter().find(|r| r["resource"] == "exec slow");
     assert_eq!(slow.unwrap()["outcome"], "changed", "{detail}");

@@ -20,9 +20,41 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
     let file = open.map_err(|error| io_error(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path, holder: holder(&file) }),
         Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
     }
+}
+
+/// Who has a file locked, in words, as far as the kernel tells: not who is in another namespace
+/// of processes.
+fn holder(file: &File) -> String {
+    let found = || {
+        let meta = file.metadata().ok()?;
+        let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
+        let wanted = format!("{major:02x}:{minor:02x}:{}", meta.ino());
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        locks.lines().find_map(|line| {
+            let mut words = line.split_whitespace().skip_while(|word| *word != "FLOCK").skip(3);
+            let pid = words.next()?.parse::<u32>().ok().filter(|pid| *pid > 0)?;
+            (words.next()? == wanted).then_some(pid)
+        })
+    };
+    found().map_or_else(
+        || "another process".to_owned(),
+        |pid| match command_line(pid) {
+            Some(command) => format!("process {pid} ({command})"),
+            None => format!("process {pid}"),
+        },
+    )
+}
+
+/// A process's command line, without the directory of its program.
+fn command_line(pid: u32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let words: Vec<&str> = text.trim_end_matches('\0').split('\0').collect();
+    let program = words.first()?.rsplit('/').next().filter(|name| !name.is_empty())?;
+    Some([&[program], &words[1..]].concat().join(" "))
 }
 
 /// Notes in the lock's file that the database was made: by its length, which takes no space.

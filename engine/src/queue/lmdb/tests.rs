@@ -192,7 +192,12 @@ fn a_second_process_is_kept_out() {
     let (store, _) = open(dir.path());
     let second = LmdbStore::open(config(dir.path())).unwrap_err();
     assert!(matches!(second, StoreError::InUse { .. }), "{second}");
+    let held = StoreLock::take(dir.path()).unwrap_err();
+    assert!(held.to_string().contains(&format!("process {}", std::process::id())), "{held}");
     drop(store);
+    let held = StoreLock::take(dir.path()).unwrap();
+    assert!(matches!(LmdbStore::open(config(dir.path())), Err(StoreError::InUse { .. })));
+    drop(held);
     LmdbStore::open(config(dir.path())).unwrap();
 }
 
