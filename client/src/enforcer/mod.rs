@@ -2,13 +2,17 @@
 //! and the runs, and sleeps until something happens.
 
 mod applier;
+mod event;
 mod fight;
+mod handle;
 mod pace;
 mod retry;
 mod status;
 mod unsettled;
 
 pub use applier::{Applier, ApplyError, EnforcerConfig, Scope};
+pub use event::EnforcerEvent;
+pub use handle::EnforcerHandle;
 pub use status::{Action, Activity, EnforcerStatus, LastRun, WatchState};
 
 use crate::config::keep_assignment;
@@ -21,172 +25,20 @@ use crate::provider::rooted::Rooted;
 use crate::resource::{Attention, Spec};
 use crate::watch::{Noticed, Target, Watch, WatchError};
 use engine::clock::{self, Clock, SystemClock};
-use engine::ids::BlobHash;
 use engine::time::Instant;
 use engine::wire::message::{Report, outcome, trigger};
 use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
+use handle::{Shared, TellEnd, Wanted, lock};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 use unsettled::Unsettled;
 
 const STACK_SIZE: usize = 512 * 1024;
-/// What the enforcer tells.
-#[derive(Debug)]
-pub enum EnforcerEvent {
-    /// A run is done. Checks after drift that found all as wanted are not told.
-    RunFinished {
-        /// For the master.
-        report: Report,
-        /// Whether all resources of the revision are as wanted, not only those of this run.
-        converged: bool,
-        /// Whether the revision has been applied to the end: all of it was looked at, though
-        /// some of it may have failed.
-        to_end: bool,
-        /// The first resource of the revision that failed when it was last looked at, in this run
-        /// or an earlier one, and why.
-        failing: Option<String>,
-    },
-    /// Nothing could be applied; the report's note says why, and it has no results.
-    NotApplied {
-        /// For the master.
-        report: Report,
-    },
-    /// A blob is missing or damaged in the cache: it must be removed there and fetched again,
-    /// and then [`EnforcerHandle::check_now`] called.
-    BlobBroken(BlobHash),
-    /// All drift that can be noticed is.
-    Watching {
-        /// Directories that are watched.
-        directories: usize,
-    },
-    /// Not everything can be watched: all is looked at every `check_interval` instead.
-    WatchFallback {
-        /// Why.
-        reason: String,
-        /// Time between checks.
-        check_interval: Duration,
-    },
-    /// The last event.
-    Stopped,
-}
-
-/// An assignment to take on.
-#[derive(Debug)]
-struct Wanted {
-    assigned: AssignedManifest,
-    /// Its signed bytes, where they are not on the disk yet.
-    keep: Option<Vec<u8>>,
-    trigger: u8,
-}
-
-/// The wishes of the other threads: the newest of each kind.
-#[derive(Debug, Default)]
-struct Wishes {
-    assigned: Option<Wanted>,
-    check: bool,
-}
-
-struct Shared {
-    stop: StopSwitch,
-    wishes: Mutex<Wishes>,
-    waker: io::PipeWriter,
-    status: Mutex<EnforcerStatus>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn wake(&self) {
-        // A full pipe wakes as well as one byte more.
-        let _ = (&self.waker).write(&[1]);
-    }
-}
-
-/// Tells the enforcer that its run has ended, however it did.
-struct TellEnd<'a> {
-    shared: &'a Shared,
-    ended: &'a AtomicBool,
-}
-
-impl Drop for TellEnd<'_> {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        self.shared.wake();
-    }
-}
-
-/// Speaks to an enforcer; dropped, it stops it and waits for what runs.
-pub struct EnforcerHandle {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl EnforcerHandle {
-    /// Enforces another assignment from now on. `keep` has its signed bytes, which are stored
-    /// before anything of it is applied; `None` if they are stored already. `trigger` is one of
-    /// `engine::wire::message::trigger`, for the report. Of several that wait the last counts.
-    pub fn enforce(&self, assigned: AssignedManifest, keep: Option<Vec<u8>>, trigger: u8) {
-        lock(&self.shared.wishes).assigned = Some(Wanted { assigned, keep, trigger });
-        self.shared.wake();
-    }
-
-    /// Looks at everything, now.
-    pub fn check_now(&self) {
-        lock(&self.shared.wishes).check = true;
-        self.shared.wake();
-    }
-
-    /// How it is; never waits for a run.
-    #[must_use]
-    pub fn status(&self) -> EnforcerStatus {
-        let mut status = lock(&self.shared.status).clone();
-        if status.activity != Activity::Stopped
-            && let Some(left) = self.shared.stop.time_left()
-        {
-            let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            status.activity = Activity::Stopping { left_ms };
-        }
-        status
-    }
-
-    /// Begins to stop: no resource starts any more, running ones may take `timeout`, then
-    /// their process groups are ended. [`EnforcerEvent::Stopped`] follows.
-    pub fn stop(&self, timeout: Duration) {
-        self.shared.stop.pull(timeout);
-        self.shared.wake();
-    }
-
-    /// Waits for the end after [`EnforcerHandle::stop`].
-    pub fn join(mut self) {
-        self.wait();
-    }
-
-    fn wait(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            log::error!("the enforcer ended in a panic: please report it");
-        }
-    }
-}
-
-impl Drop for EnforcerHandle {
-    fn drop(&mut self) {
-        if self.thread.is_some() {
-            self.stop(Duration::ZERO);
-            self.wait();
-        }
-    }
-}
 
 /// What is enforced.
 struct Held {

@@ -1,7 +1,9 @@
 use super::*;
 use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
+use engine::ids::BlobHash;
 use engine::release::Resource;
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,6 +1,8 @@
 //! The master's role: polls and binding requests in, assignments out, reports to the sink,
 //! answers to the operator.
 
+mod commands;
+
 use super::hosts::{self, Heard, Hosts, Polled};
 use super::probe::{self, Probe};
 use super::published::Published;
@@ -8,21 +10,17 @@ use super::push::Push;
 use super::status;
 use super::strangers::Strangers;
 use crate::admin;
-use crate::control::{
-    ControlError, NoArgs, ProbeArgs, Published as PublishedAnswer, PublishedArgs, PushArgs,
-    PushPiece, verb,
-};
+use crate::control::{ControlError, Published as PublishedAnswer};
 use crate::sink::{Answer, HostUpdates, Query, Record, SinkError, SinkEvent};
+use commands::reply_json;
 use engine::ids::{ConnId, HostName, Origin, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Outgoing, Role};
 use engine::queue::thread::StoreMetrics;
 use engine::reactor::Metrics;
-use engine::release::Pattern;
 use engine::time::{Instant, WallMs};
-use engine::wire::message::{BindReq, BindResp, ControlReq, Heartbeat, Poll, StatusReq};
+use engine::wire::message::{BindReq, BindResp, Heartbeat, Poll, StatusReq};
 use engine::wire::{Body, Class, Frame, FrameBuf, Kind, NackReason, access};
-use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,8 +30,6 @@ use std::time::Duration;
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The result store is told of hosts at most this often.
 const UPDATE_INTERVAL: Duration = Duration::from_secs(1);
-/// An operator's connection waits this long for its answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(600);
 /// A release that could not be loaded is tried again after this time.
 const LOAD_RETRY: Duration = Duration::from_secs(30);
 /// Why a batch that the sink refused is offered again only later.
@@ -350,147 +346,6 @@ impl MasterRole {
     pub fn push_heard(&self, cx: &mut Cx<'_>) {
         self.push_lacking(cx, |name| self.hosts.was_heard(name));
     }
-
-    fn query(&mut self, conn: ConnId, query: Query, cx: &mut Cx<'_>) {
-        // What was learned of hosts belongs into the answer.
-        self.tell_hosts(cx);
-        let id = self.next_query;
-        self.next_query += 1;
-        self.queries.insert(id, conn);
-        cx.effect(Effect::Query { id, query });
-    }
-
-    fn on_control(&mut self, conn: ConnId, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Option<()> {
-        let request = access::<ControlReq>(frame).ok()?;
-        cx.expect(conn, ANSWER_WAIT);
-        if let Err(error) = self.command(conn, &request.verb, &request.arguments, cx) {
-            cx.reply(conn, &admin::refusal(&error));
-        }
-        Some(())
-    }
-
-    fn command(
-        &mut self,
-        conn: ConnId,
-        verb: &str,
-        arguments: &[u8],
-        cx: &mut Cx<'_>,
-    ) -> Result<(), ControlError> {
-        if let Some(query) = admin::query(verb, arguments, self.silent_since(cx.now.wall)) {
-            self.query(conn, query?, cx);
-            return Ok(());
-        }
-        match verb {
-            verb::STATUS => {
-                let NoArgs {} = admin::parse(verb, arguments)?;
-                let answer = status::answer(self, cx);
-                reply_json(cx, conn, &answer);
-            }
-            verb::PUBLISHED => {
-                let PublishedArgs { revision } = admin::parse(verb, arguments)?;
-                log::info!("revision {revision} is published");
-                self.told = Revision(revision);
-                self.loading.push(conn);
-                cx.effect(Effect::Load);
-            }
-            verb::PUSH => {
-                self.on_push(conn, &admin::parse::<PushArgs>(verb, arguments)?.selector, cx)?
-            }
-            verb::PROBE => {
-                let host = admin::parse::<ProbeArgs>(verb, arguments)?.host;
-                let name: HostName = host.parse().map_err(|error| {
-                    ControlError::new(
-                        format!("{error}"),
-                        "give the host's name as hosts.yaml has it",
-                    )
-                })?;
-                if !self.hosts.knows(&name) {
-                    let hint = "add it to hosts.yaml and publish; `drover hosts` lists those that are known";
-                    return Err(ControlError::new(
-                        format!("the inventory has no host {name}"),
-                        hint,
-                    ));
-                }
-                cx.resolve(name.clone());
-                self.probes.push(Probe::new(conn, name));
-            }
-            other => {
-                let hint =
-                    "the command and the daemon are of different versions; restart the daemon";
-                return Err(ControlError::new(
-                    format!("the daemon does not know the command {other:?}"),
-                    hint,
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn on_push(
-        &mut self,
-        conn: ConnId,
-        selector: &str,
-        cx: &mut Cx<'_>,
-    ) -> Result<(), ControlError> {
-        let pattern = if selector.is_empty() { "*" } else { selector };
-        let pattern = Pattern::parse(pattern).map_err(|error| {
-            ControlError::new(error.to_string(), "give a host's name or a glob such as 'web-*'")
-        })?;
-        let revision = self.hosts.published().revision;
-        if revision == Revision(0) {
-            return Err(ControlError::new(
-                "nothing has been published yet",
-                "run `drover publish`",
-            ));
-        }
-        let chosen: BTreeSet<HostName> =
-            self.hosts.names().filter(|name| pattern.matches(name)).cloned().collect();
-        if chosen.is_empty() {
-            let hint = "`drover hosts` lists the hosts that are known";
-            return Err(ControlError::new(
-                format!("no known host matches {:?}", pattern.as_str()),
-                hint,
-            ));
-        }
-        // Asked by hand, a host is dialled whatever it is thought to hold: it may have died, or
-        // lost what it had.
-        for name in &chosen {
-            self.hosts.ask_for(name);
-            cx.want(name);
-        }
-        self.pushes.push(Push::new(conn, revision, chosen, cx.now.at));
-        self.tell_pushes(cx);
-        Ok(())
-    }
-
-    fn tell_pushes(&mut self, cx: &mut Cx<'_>) {
-        let in_flight = cx.node.downstream.as_ref().map_or(0, |down| down.in_flight());
-        self.pushes.retain_mut(|push| {
-            let Some(piece) = push.poll_piece(in_flight, cx.now.at) else { return true };
-            let last = matches!(piece, PushPiece::Result(_));
-            cx.reply(push.conn, &admin::piece(&piece, last));
-            !last
-        });
-    }
-
-    fn on_closed(&mut self, conn: ConnId, cx: &mut Cx<'_>) {
-        self.queries.retain(|_, asker| *asker != conn);
-        self.loading.retain(|asker| *asker != conn);
-        self.probes.retain(|probe| probe.conn != conn);
-        let Some(at) = self.pushes.iter().position(|push| push.conn == conn) else { return };
-        let push = self.pushes.swap_remove(at);
-        log::info!("a push was cancelled");
-        let others = &self.pushes;
-        if let Some(downstream) = &mut cx.node.downstream {
-            downstream
-                .cancel(|host| push.awaits(host) && !others.iter().any(|other| other.awaits(host)));
-        }
-    }
-
-    fn finish_probe(&mut self, at: usize, cx: &mut Cx<'_>) {
-        let probe = self.probes.swap_remove(at);
-        reply_json(cx, probe.conn, &probe.finish());
-    }
 }
 
 fn source_of(peer: &PeerAddr) -> Option<IpAddr> {
@@ -498,10 +353,6 @@ fn source_of(peer: &PeerAddr) -> Option<IpAddr> {
         PeerAddr::Tcp(addr) => Some(addr.ip()),
         PeerAddr::Unix { .. } => None,
     }
-}
-
-fn reply_json(cx: &mut Cx<'_>, conn: ConnId, body: &impl Serialize) {
-    cx.reply(conn, &admin::piece(body, true));
 }
 
 impl Role for MasterRole {
