@@ -212,11 +212,14 @@ pub enum LoadError {
     Control(#[from] CallError),
     /// The master does not get its reports into its result store.
     #[error(
-        "{left} reports wait in the master's inbox and it does not get emptier, so acked and stored cannot be compared yet; `drover status` says why, and `loadgen check` compares later"
+        "{left} reports wait in the master's inbox and it does not get emptier{}, so acked and stored cannot be compared yet; once it does, `loadgen check` compares them with the `--journal` of the run",
+        why.as_ref().map_or_else(|| " (`drover status` says why)".to_owned(), |why| format!(" ({why})"))
     )]
     InboxStuck {
         /// How many.
         left: u64,
+        /// What the master says of it.
+        why: Option<String>,
     },
     /// The reactor has failed for good.
     #[error("the event loop failed: {0}")]

@@ -14,6 +14,7 @@ use crate::subject::constraint::{self, Constraint, Own};
 use crate::subject::{Backlog, Sample, Stalls, Target, warnings};
 use master::table::words::duration_us;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 /// Of the latency bound, a generator may be late by this part at the 99th percentile.
@@ -34,7 +35,7 @@ pub(super) fn report(
         checks.extend(phase_checks(config, phase, &report, &reports, load));
         reports.push(report);
     }
-    checks.extend(truth_checks(&checked, phases));
+    checks.extend(truth_checks(&checked, phases, load.kept()));
     let (outcome, summary) = Check::sum_up(&checks)
         .unwrap_or_else(|| (Outcome::Reached, achievement(scenario, u64::from(config.clients))));
     let ended = &load.ended;
@@ -172,7 +173,7 @@ pub(super) fn backlog(config: &PhaseConfig, phase: &Phase) -> Option<Backlog> {
 fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String> {
     let stalls = Stalls::between(&phase.samples).map(|stalls| stalls.to_string());
     let backlog = backlog(config, phase).map(|backlog| match checked {
-        Checked::Unanswered(LoadError::InboxStuck { left }) => {
+        Checked::Unanswered(LoadError::InboxStuck { left, .. }) => {
             format!("{backlog} and does not empty: {left} are left")
         }
         _ => backlog.to_string(),
@@ -302,7 +303,7 @@ fn phase_checks(
 }
 
 /// What is asked of what the master has stored and acked.
-fn truth_checks(checked: &Checked, phases: &[Phase]) -> Vec<Check> {
+fn truth_checks(checked: &Checked, phases: &[Phase], kept: Option<&Path>) -> Vec<Check> {
     let check = |what: &str, outcome, detail: String| Check {
         phase: None,
         what: what.to_owned(),
@@ -355,6 +356,13 @@ fn truth_checks(checked: &Checked, phases: &[Phase]) -> Vec<Check> {
                 _ => Outcome::Missed,
             };
             checks.push(check(stored, outcome, format!("acked and stored were not compared: {error}")));
+        }
+    }
+    // Whoever wants to know why finds the evidence there.
+    for check in checks.iter_mut().filter(|check| check.outcome != Outcome::Reached) {
+        if let Some(dir) = kept {
+            check.detail =
+                format!("{}; the master's files are kept in {}", check.detail, dir.display());
         }
     }
     checks

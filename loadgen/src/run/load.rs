@@ -554,6 +554,25 @@ impl<'a> Load<'a> {
     /// # Errors
     /// A worker cannot go on; a master that does not answer is a result.
     pub fn check(&mut self, has_grown: bool) -> Result<Checked, LoadError> {
+        let checked = self.compare(has_grown)?;
+        let holds = match &checked {
+            Checked::Truth(truth) => truth.holds(),
+            Checked::Unanswered(_) => false,
+            Checked::NotAsked | Checked::Interrupted => true,
+        };
+        if !holds && let Some(own) = &mut self.own {
+            own.keep();
+        }
+        Ok(checked)
+    }
+
+    /// Where the files of a master of its own are left, if acked was not found to be stored.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Path> {
+        self.own.as_ref()?.kept()
+    }
+
+    fn compare(&mut self, has_grown: bool) -> Result<Checked, LoadError> {
         let Some(control) = self.control.clone() else { return Ok(Checked::NotAsked) };
         // What is acked from here on is not part of the question.
         let mut ledger = std::mem::take(&mut self.ledger);

@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -45,6 +45,8 @@ pub struct OwnMaster {
     slow_disk: Option<Duration>,
     addr: SocketAddr,
     child: Option<Child>,
+    /// Whether its directory outlives it.
+    kept: bool,
 }
 
 fn failed(what: &str, error: impl std::fmt::Display) -> LoadError {
@@ -68,7 +70,7 @@ impl OwnMaster {
         // Any port at first; the one that the kernel gives is kept when it starts again.
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let slow_disk = config.slow_disk;
-        let mut own = Self { dir, program, slow_disk, addr, child: None };
+        let mut own = Self { dir, program, slow_disk, addr, child: None, kept: false };
         init(&InitArgs { dir: own.dir.path().to_owned(), site: Some("load".into()) })
             .map_err(|error| failed("drover init", error))?;
         own.write("site/hosts.yaml", "hosts:\n  - host: \"lg-*\"\n    policies: [base]\n")?;
@@ -79,6 +81,18 @@ impl OwnMaster {
         own.addr = listening_on(&log).ok_or_else(|| failed("where does it listen", &log))?;
         own.configure("")?;
         Ok(own)
+    }
+
+    /// Leaves its directory behind.
+    pub fn keep(&mut self) {
+        self.dir.disable_cleanup(true);
+        self.kept = true;
+    }
+
+    /// Its directory, if that is left behind.
+    #[must_use]
+    pub fn kept(&self) -> Option<&Path> {
+        self.kept.then(|| self.dir.path())
     }
 
     /// Tells it where the clients are, publishes for all of them, and starts it anew: at its

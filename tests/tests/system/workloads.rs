@@ -3,7 +3,9 @@
 use super::load::{loadgen, report};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tests::system::{Daemon, output};
 
@@ -162,4 +164,30 @@ fn two_signals_at_once_end_with_the_report_so_far_and_leave_nothing_behind() {
         let left = std::fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(left, 0, "{what:?} leaves its master's directory: {ended:?}");
     }
+}
+
+/// Its disk is a small file system in a mount namespace of the test's own.
+#[test]
+fn a_master_whose_disk_is_full_is_named_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let reports = ["reports", "--own-master", "--clients", "50", "--rate", "1000"];
+    let size = ["--size", "32KiB", "--for", "5s", "--timeout", "3s", "--json"];
+    let load = loadgen(dir.path(), &[&reports[..], &size].concat());
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command
+        .args(["--mount", "--propagation", "private", "sh", "-ec"])
+        .arg("mount -t tmpfs -o size=64m tmpfs \"$1\" && shift && exec \"$@\"")
+        .args([OsStr::new("sh"), dir.path().as_os_str(), load.get_program()])
+        .args(load.get_args());
+    let done = output(&mut command);
+    let report = report(&done);
+    assert_eq!(done.status.code(), Some(3), "{report:#}");
+    let summary = report["summary"].as_str().unwrap();
+    assert!(summary.contains("the master warned: no reports are accepted"), "{summary}");
+    assert!(summary.contains("is full"), "{summary}");
+    let checks = report["checks"].to_string();
+    assert!(checks.contains("the master's files are kept in"), "{checks}");
 }
