@@ -8,6 +8,10 @@ use std::sync::Arc;
 /// Longest host name in bytes (RFC 1035, section 2.3.4, without the trailing dot).
 pub const HOST_NAME_MAX: usize = 253;
 
+/// What is found by an id that this process gave itself: nobody else chooses those, so their hash
+/// need not resist anybody.
+pub type IdMap<K, V> = rustc_hash::FxHashMap<K, V>;
+
 /// A host's name: 1 to 253 bytes of lower-case ASCII letters, digits, `-`, `_` and `.`;
 /// no empty label. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 //! by connection in turn. Pure: files are opened and read ahead by the blob thread.
 
 use super::{BlobCommand, BlobEvent, piece_len};
-use crate::ids::{BlobHash, ConnId};
+use crate::ids::{BlobHash, ConnId, IdMap};
 use crate::limits::CHUNK_SIZE_MAX;
 use crate::time::{Instant, Now};
 use crate::wire::message::{ArchivedFetchReq, FetchRefused};
@@ -156,7 +156,7 @@ struct OpenFile {
 #[derive(Debug, Default)]
 pub struct Server {
     listing: Listing,
-    peers: HashMap<ConnId, Peer>,
+    peers: IdMap<ConnId, Peer>,
     ready: VecDeque<ConnId>,
     files: HashMap<BlobHash, OpenFile>,
     /// Connections whose first job waits for a file to be opened.

@@ -15,7 +15,7 @@ pub struct Backoff {
     /// The first wait and the longest, milliseconds: a load generator has tens of thousands.
     floor_ms: u32,
     ceiling_ms: u32,
-    failures: u32,
+    failures: u16,
     /// Whether a wait is drawn anew each time.
     jitter: bool,
 }
@@ -37,7 +37,7 @@ impl Backoff {
     /// Failures since the last success.
     #[must_use]
     pub fn failures(&self) -> u32 {
-        self.failures
+        self.failures.into()
     }
 
     /// Another failure; how long to wait now: evenly between half and the whole of the

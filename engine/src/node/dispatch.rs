@@ -2,7 +2,7 @@
 //! parts that answer peers later: the inbox after its commit, the server chunk by chunk.
 
 use super::io::{CloseReason, Listener, Output, Request, Verdict};
-use super::parts::{Context, Link, Parts};
+use super::parts::{Context, Link, Parts, Queues};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
 use crate::blob::ServeOutput;
@@ -55,7 +55,7 @@ impl<R: Role> Node<R> {
                 Verdict::Taken
             }
             Some(Link::Exchange) => {
-                if let Some(id) = parts.exchanges.finished(conn) {
+                if let Some(id) = parts.exchanges.get().finished(conn) {
                     let response = Ok(frame.bytes().to_vec());
                     parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
                     parts.queues.get().out.push_back(Output::Hangup { conn });
@@ -270,28 +270,25 @@ impl<R: Role> Node<R> {
 /// Carries what the inbox has to say to peers, store and consumer.
 pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
+    let Queues { out, events, .. } = parts.queues.get();
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
-        parts
-            .queues
-            .get()
-            .out
-            .push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
+        out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
     while let Some((conn, epoch, seq)) = inbox.poll_refused() {
         parts.counters.commits_failed.bump();
         let mut lost = Header::new(Kind::REPORT);
         (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
         let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
-        parts.queues.get().out.push_back(Output::Send { conn, frame });
+        out.push_back(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {
-        parts.queues.get().out.push_back(Output::Resume { conn });
+        out.push_back(Output::Resume { conn });
     }
     while let Some(command) = inbox.poll_command(now) {
-        parts.queues.get().out.push_back(Output::Request(Request::Store(command)));
+        out.push_back(Output::Request(Request::Store(command)));
     }
     while let Some(records) = inbox.poll_records() {
-        parts.queues.get().events.push_back(NodeEvent::Records(records));
+        events.push_back(NodeEvent::Records(records));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::io::{CloseReason, Output, ResolveError};
 use super::role::{DeliveryFailure, Outgoing};
-use crate::ids::{ConnId, DialId, Epoch, HostName, Origin};
+use crate::ids::{ConnId, DialId, Epoch, HostName, IdMap, Origin};
 use crate::time::{Instant, Now};
 use crate::wire::{Frame, Kind, Nack};
 use std::collections::{HashMap, VecDeque};
@@ -70,8 +70,8 @@ pub struct Downstream {
     seq: u64,
     queue: VecDeque<HostName>,
     targets: HashMap<HostName, Target>,
-    dials: HashMap<DialId, HostName>,
-    conns: HashMap<ConnId, HostName>,
+    dials: IdMap<DialId, HostName>,
+    conns: IdMap<ConnId, HostName>,
     buckets: HashMap<HostName, Bucket>,
     in_flight: usize,
 }
@@ -87,8 +87,8 @@ impl Downstream {
             seq: 0,
             queue: VecDeque::new(),
             targets: HashMap::new(),
-            dials: HashMap::new(),
-            conns: HashMap::new(),
+            dials: IdMap::default(),
+            conns: IdMap::default(),
             buckets: HashMap::new(),
             in_flight: 0,
         }

@@ -119,7 +119,7 @@ impl<R: Role> Node<R> {
             {
                 parts.queues.get().events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
             }
-        } else if let Some((frame, within)) = parts.exchanges.dialed(dial, conn) {
+        } else if let Some((frame, within)) = parts.exchanges.get().dialed(dial, conn) {
             parts.links.insert(conn, Link::Exchange);
             parts.queues.get().out.push_back(Output::Send { conn, frame });
             let (within, reason) = (Some(within), CloseReason::AnswerTimeout);
@@ -144,7 +144,7 @@ impl<R: Role> Node<R> {
         {
             let result = Err(DeliveryFailure::Connection(reason));
             parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
-        } else if let Some(id) = parts.exchanges.dial_failed(dial) {
+        } else if let Some(id) = parts.exchanges.get().dial_failed(dial) {
             parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
         }
     }
@@ -180,7 +180,7 @@ impl<R: Role> Node<R> {
                 }
             }
             Some(Link::Exchange) => {
-                if let Some(id) = parts.exchanges.finished(conn) {
+                if let Some(id) = parts.exchanges.get().finished(conn) {
                     parts
                         .queues
                         .get()

@@ -7,13 +7,13 @@ use super::role::{NodeEvent, Outgoing};
 use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
 use crate::delivery::{ExchangeId, Exchanges, Inbound};
-use crate::ids::{ConnId, DialId, HostName, Origin};
+use crate::ids::{ConnId, DialId, HostName, IdMap, Origin};
 use crate::metrics::Counter;
 use crate::queue::inbox::Inbox;
 use crate::queue::outbox::OutboxFull;
 use crate::time::Now;
 use crate::wire::{Body, FrameBuf};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,8 +137,8 @@ pub struct Parts<E> {
     pub server: Option<Box<Server>>,
     /// What happened; a load generator's thousands of nodes share them.
     pub counters: Arc<NodeCounters>,
-    pub(super) exchanges: Exchanges,
-    pub(super) links: HashMap<ConnId, Link>,
+    pub(super) exchanges: Lent<Exchanges>,
+    pub(super) links: IdMap<ConnId, Link>,
     pub(super) queues: Lent<Queues<E>>,
     pub(super) rng: fastrand::Rng,
     pub(super) next_dial: u64,
@@ -170,8 +170,8 @@ impl<E> Parts<E> {
             fetching: None,
             server: None,
             counters: Arc::default(),
-            exchanges: Exchanges::default(),
-            links: HashMap::new(),
+            exchanges: Lent::default(),
+            links: IdMap::default(),
             queues: Lent::default(),
             rng,
             next_dial: 1,
@@ -282,7 +282,7 @@ impl<E> Context<'_, E> {
     ) -> ExchangeId {
         let dial = self.node.new_dial();
         let id = ExchangeId(dial.0);
-        self.node.exchanges.dialing(id, dial, request, timeout);
+        self.node.exchanges.get().dialing(id, dial, request, timeout);
         self.node.queues.get().out.push_back(Output::Dial {
             dial,
             addr,

@@ -92,8 +92,8 @@ pub struct Uplink {
     pub outbox: Outbox,
     binding: Binding,
     /// The name being resolved, and the port for addresses that come without one.
-    resolving: Option<(HostName, u16)>,
-    failed: Option<SocketAddr>,
+    resolving: Option<Box<(HostName, u16)>>,
+    failed: Option<Box<SocketAddr>>,
     delivery: Option<Outbound>,
     backoff: Backoff,
     /// How long an answer to `BindReq` is waited for.
@@ -169,7 +169,7 @@ impl Uplink {
         rng: &mut fastrand::Rng,
         now: Now,
     ) -> Option<UplinkEvent> {
-        let (_, port) = self.resolving.take_if(|(asked, _)| asked == name)?;
+        let (_, port) = *self.resolving.take_if(|asked| asked.0 == *name)?;
         let error = match answer {
             Ok(found) if !found.is_empty() => {
                 let with_port = |a: &SocketAddr| {
@@ -211,7 +211,9 @@ impl Uplink {
     }
 
     fn ask(&mut self, addresses: &[SocketAddr], rng: &mut fastrand::Rng, now: Now) {
-        let Some(parent) = Binding::pick(addresses, self.failed, rng) else { return };
+        let Some(parent) = Binding::pick(addresses, self.failed.as_deref().copied(), rng) else {
+            return;
+        };
         self.binding = Binding::Asked { parent, nonce: rng.u64(1..), until: now.at };
         self.asking = ASK_AGAIN;
         self.outbox.rebound();
@@ -313,11 +315,12 @@ impl Uplink {
         rng: &mut fastrand::Rng,
         now: Now,
     ) -> Option<UplinkEvent> {
-        self.failed = self.binding.parent();
+        let failed = self.binding.parent();
+        self.failed = failed.map(Box::new);
         self.binding = Binding::Unbound;
         self.outbox.handle_unreachable();
         self.not_before = Some(now.at + self.backoff.failed(rng));
-        self.failed.map(|parent| UplinkEvent::Unbound(Trouble::Unreachable { parent, reason }))
+        failed.map(|parent| UplinkEvent::Unbound(Trouble::Unreachable { parent, reason }))
     }
 
     /// An ack or nack on the delivery's connection.
@@ -375,12 +378,12 @@ impl Uplink {
         let waiting = self.not_before.is_some();
         match self.binding {
             Binding::Unbound if !waiting && self.resolving.is_none() => {
-                let failed = self.failed.map(MasterAddr::Fixed);
+                let failed = self.failed.as_deref().copied().map(MasterAddr::Fixed);
                 let fresh: Vec<_> =
                     self.masters.iter().filter(|m| Some(*m) != failed.as_ref()).collect();
                 match rng.choice(fresh).or_else(|| rng.choice(&*self.masters)).cloned() {
                     Some(MasterAddr::Name(name, port)) => {
-                        self.resolving = Some((name.clone(), port));
+                        self.resolving = Some(Box::new((name.clone(), port)));
                         out.push_back(Output::Request(Request::Resolve { name }));
                     }
                     Some(MasterAddr::Fixed(addr)) => self.ask(&[addr], rng, now),

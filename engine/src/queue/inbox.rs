@@ -8,7 +8,7 @@ mod busy;
 mod consumer;
 mod gathering;
 
-use crate::ids::{ConnId, Epoch};
+use crate::ids::{ConnId, Epoch, IdMap};
 use crate::queue::marks::{Arrival, Marks, SenderKey};
 use crate::queue::store::{Record, StoreCommand, StoreError, StoreEvent, StoreState};
 use crate::time::{Instant, Now, WallMs};
@@ -16,7 +16,7 @@ use crate::wire::Frame;
 use busy::Busy;
 use consumer::Consumer;
 use gathering::{Gathering, Touch};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Bounds of an inbox.
@@ -143,7 +143,7 @@ pub struct Inbox {
     epoch: Epoch,
     phase: Phase,
     marks: Marks,
-    conns: HashMap<ConnId, ConnState>,
+    conns: IdMap<ConnId, ConnState>,
     run: u64,
     /// The number after the last that is on the disk.
     committed_next: u64,
@@ -176,7 +176,7 @@ impl Inbox {
             epoch: Epoch(state.epoch),
             phase: Phase::recovering(from, state.next),
             marks: Marks::restore(pages),
-            conns: HashMap::new(),
+            conns: IdMap::default(),
             run: 0,
             committed_next: state.next,
             writing: VecDeque::new(),

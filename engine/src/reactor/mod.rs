@@ -36,7 +36,7 @@ pub use signal::Signals;
 pub use source::Source;
 
 use crate::clock::Clock;
-use crate::ids::{ConnId, DialId};
+use crate::ids::{ConnId, DialId, IdMap};
 use crate::limits::Limits;
 use crate::node::io::{Host, Input, Mail, Services};
 use crate::time::{Instant, Now};
@@ -45,7 +45,7 @@ use conn::{Flags, Table};
 use listener::{Accepting, Listening};
 use poller::{Poller, Readiness, Token};
 use send::SendQueue;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,7 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     conns: Table<P::Stream>,
     wheel: Wheel<ConnId>,
     /// Whose dials are under way; kept apart, since few connections are being made at a time.
-    dials: HashMap<ConnId, DialId>,
+    dials: IdMap<ConnId, DialId>,
     /// Connections on which reading or a connect may get on.
     ready: VecDeque<ConnId>,
     /// Connections that have something to send and are not blocked.
@@ -133,7 +133,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             metrics: Arc::default(),
             conns: Table::new(),
             wheel: Wheel::new(now.at),
-            dials: HashMap::new(),
+            dials: IdMap::default(),
             ready: VecDeque::new(),
             dirty: Vec::new(),
             spare: Vec::new(),

@@ -45,22 +45,32 @@ impl Spread {
 
 /// The slots of one client: none, one, or one every interval. Its pace and its end are those of
 /// all clients, and are kept once for all of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slots {
-    next: Option<Instant>,
+    /// [`NEVER`] if there is none: a client has two of these, and a run tens of thousands of clients.
+    next: Instant,
+}
+
+/// Behind the end of every run.
+const NEVER: Instant = Instant(u64::MAX);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { next: NEVER }
+    }
 }
 
 impl Slots {
     /// The first slot is this one.
     #[must_use]
     pub fn from(first: Instant) -> Self {
-        Self { next: Some(first) }
+        Self { next: first }
     }
 
     /// The next slot, if it lies before the end.
     #[must_use]
     pub fn peek(&self, until: Instant) -> Option<Instant> {
-        self.next.filter(|slot| *slot < until).map(on_tick)
+        (self.next < until).then(|| on_tick(self.next))
     }
 
     /// Takes the next slot if its time has come, however long ago that was.
@@ -72,16 +82,17 @@ impl Slots {
 
     /// Leaves out all slots before this time.
     pub fn skip(&mut self, before: Instant, pace: &Pace) {
-        while self.next.is_some_and(|slot| on_tick(slot) < before) {
+        while on_tick(self.next) < before {
             self.advance(pace);
         }
     }
 
     fn advance(&mut self, pace: &Pace) {
-        self.next = self.next.zip(pace.interval).map(|(slot, interval)| {
-            // A slot is its own seed: no generator of random numbers is kept for it. No two
-            // clients of a window share one.
-            let drawn = || -(1.0 - fastrand::Rng::with_seed(slot.0).f64()).ln();
+        let slot = self.next;
+        // A slot is its own seed: no generator of random numbers is kept for it. No two clients of
+        // a window share one.
+        let drawn = || -(1.0 - fastrand::Rng::with_seed(slot.0).f64()).ln();
+        self.next = pace.interval.map_or(NEVER, |interval| {
             slot + if pace.random { interval.mul_f64(drawn()) } else { interval }
         });
     }
