@@ -3,7 +3,7 @@
 mod status;
 
 use crate::config::{CONFIG_PATH, Config};
-use crate::daemon;
+use crate::daemon::{self, StatusFile};
 use crate::enforcer::{Applier, EnforcerConfig, Scope};
 use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
@@ -265,7 +265,15 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
         trigger: trigger::COMMAND,
         is_superseded: &|| false,
     };
-    let done = applier.apply(&assigned, &scope, &StopSwitch::new()?, &|_| {})?;
+    let switch = StopSwitch::new()?;
+    let done = switch.under_signals(config.stop_timeout, || {
+        applier.apply(&assigned, &scope, &switch, &|_| {})
+    })??;
+    if !options.dry_run {
+        let file = StatusFile::of(&config);
+        let before = file.read().ok().flatten().unwrap_or_default();
+        file.write(&before.after(&done.report, done.is_converged(), done.to_end))?;
+    }
     let text = match options.json {
         true => serde_json::to_string_pretty(&ReportView::of(&done))? + "\n",
         false => to_text(&done, options.dry_run),

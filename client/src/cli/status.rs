@@ -117,6 +117,24 @@ struct StatusView {
     last_run_error: Option<String>,
 }
 
+/// The last run as it was written, unless the daemon knows of a later one that it could not write.
+fn newest_run(
+    written: Option<LastRun>,
+    daemon: Option<&DaemonView>,
+) -> (Option<LastRun>, Option<String>) {
+    let known = daemon.map_or(0, |daemon| daemon.count("last_run_ms"));
+    let Some(daemon) = daemon.filter(|_| known > written.as_ref().map_or(0, |run| run.started_ms))
+    else {
+        return (written, None);
+    };
+    let [checked, changed, failed] =
+        ["last_checked", "last_changed", "last_failed"].map(|name| daemon.count(name));
+    let text = format!(
+        "{checked} checked, {changed} changed, {failed} failed; it cannot be written to status.json: the daemon's log says why"
+    );
+    (None, Some(text))
+}
+
 impl StatusView {
     fn read(config: &Config) -> Self {
         let (daemon, daemon_error) = match ask(&daemon::control_socket(config)) {
@@ -130,7 +148,7 @@ impl StatusView {
             Err(error) => (None, Some(error.to_string())),
         };
         let (last_run, last_run_error) = match StatusFile::of(config).read() {
-            Ok(left) => (left.map(|left| left.last_run), None),
+            Ok(left) => newest_run(left.map(|left| left.last_run), daemon.as_ref()),
             Err(error) => (None, Some(error)),
         };
         Self {

@@ -16,7 +16,7 @@ pub use services::ClientServices;
 pub use status_file::{Left, StatusFile};
 
 use crate::config::{Config, ConfigError};
-use crate::enforcer::{self, EnforcerConfig, EnforcerEvent, LastRun};
+use crate::enforcer::{self, EnforcerConfig, EnforcerEvent};
 use crate::owner::OwnerError;
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
@@ -37,7 +37,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// What tells this machine from a copy of its disk.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -230,17 +230,13 @@ pub fn start(
     )?;
     let (post, status_file) = (mailbox.clone(), StatusFile::of(config));
     // One that cannot be read is written anew by the next run.
-    let applied = status_file.read().ok().flatten().map_or(0, |left| left.applied_revision);
-    let last_applied = AtomicU64::new(applied);
+    let left = status_file.read().ok().flatten().unwrap_or_default();
+    let applied = left.applied_revision;
+    let left = Mutex::new(left);
     let enforcer = enforcer::start(EnforcerConfig::from(config), move |event| {
         if let EnforcerEvent::RunFinished { report, converged, to_end, .. } = &event {
-            if *to_end {
-                last_applied.store(report.revision, Ordering::Relaxed);
-            }
-            let left = Left {
-                last_run: LastRun::of(report, *converged),
-                applied_revision: last_applied.load(Ordering::Relaxed),
-            };
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            *left = left.after(report, *converged, *to_end);
             if let Err(error) = status_file.write(&left) {
                 log::warn!("cannot write the status file: {error}");
             }

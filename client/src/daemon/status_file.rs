@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::enforcer::LastRun;
+use engine::wire::message::Report;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +18,17 @@ pub struct Left {
     /// not change it.
     #[serde(default)]
     pub applied_revision: u64,
+}
+
+impl Left {
+    /// What is left behind after another run; one that did not come to its end applied nothing.
+    #[must_use]
+    pub fn after(&self, report: &Report, converged: bool, to_end: bool) -> Self {
+        Self {
+            last_run: LastRun::of(report, converged),
+            applied_revision: if to_end { report.revision } else { self.applied_revision },
+        }
+    }
 }
 
 /// The file where it lies.

@@ -1,11 +1,18 @@
 //! The one switch that ends runs: pulled by the daemon, looked at by all that takes long.
 
 use engine::clock::{Clock, SystemClock};
+use engine::reactor::Signals;
 use engine::time::Instant;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+/// Signals that something is done at; one more ends the process.
+const STOPS_MAX: usize = 2;
+/// Between two looks whether one has come.
+const SIGNALS_LOOK: Duration = Duration::from_millis(50);
 
 /// Says whether the client stops, and until when running resources may go on. Its descriptor
 /// becomes readable (and stays so) when it is pulled.
@@ -45,6 +52,33 @@ impl StopSwitch {
         let mut pulled = self.lock();
         pulled.deadline = Some(pulled.deadline.map_or(deadline, |d| d.min(deadline)));
         pulled.writer = None;
+    }
+
+    /// Does something that SIGTERM or SIGINT pulls the switch of: the first leaves `timeout` to what
+    /// runs, the second nothing.
+    ///
+    /// # Errors
+    /// The system's, if it refuses the handlers.
+    pub fn under_signals<T>(&self, timeout: Duration, act: impl FnOnce() -> T) -> io::Result<T> {
+        let stops = Signals::stop_count(STOPS_MAX)?;
+        let done = AtomicBool::new(false);
+        Ok(std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut pulled = 0;
+                while !done.load(Ordering::Acquire) {
+                    let come = stops.load(Ordering::Acquire).min(STOPS_MAX);
+                    if come > pulled {
+                        pulled = come;
+                        self.pull(if come == 1 { timeout } else { Duration::ZERO });
+                    }
+                    std::thread::park_timeout(SIGNALS_LOOK);
+                }
+            });
+            let result = act();
+            done.store(true, Ordering::Release);
+            watch.thread().unpark();
+            result
+        }))
     }
 
     /// Whether it is pulled.

@@ -365,6 +365,7 @@ impl Databases {
     fn open(config: &LmdbConfig) -> Result<Self, StoreError> {
         let path = config.dir.display().to_string();
         check_file(&config.dir)?;
+        files::allocate_readers(&config.dir).map_err(|error| io_error(&path, &error))?;
         let mut map_bytes = config.map_bytes.max(MAP_BYTES_MIN).next_multiple_of(1 << 16);
         loop {
             match Self::open_mapped(&config.dir, map_bytes) {

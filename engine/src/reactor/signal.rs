@@ -62,6 +62,14 @@ impl Signals {
         }
         Ok(stop)
     }
+
+    /// The same for who does more at the second one: how many have come.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn stop_count(stops_max: usize) -> io::Result<Arc<AtomicUsize>> {
+        count_stops(stops_max)
+    }
 }
 
 /// What asks a process to stop.

@@ -21,7 +21,7 @@ pub fn run(
     logging::to_stderr(level);
     private_dir(&config.state_dir)?;
     // Before the first thread starts: it is what makes growing the table cheap.
-    let wanted = config.limits.connections_max + descriptors::BESIDE_CONNECTIONS;
+    let wanted = config.limits.connections_max.saturating_add(descriptors::BESIDE_CONNECTIONS);
     let granted = descriptors::reserve(wanted);
     if granted < wanted {
         // What is left over is for the stores, for dials, and for the operator's commands.

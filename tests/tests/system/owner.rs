@@ -7,6 +7,7 @@ use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Output;
 use std::time::Instant;
@@ -106,6 +107,39 @@ fn apply_once_and_the_daemon_exclude_each_other() {
     assert!(ended.status.success(), "{}", ended.log);
     fs::remove_file(&held.hold).unwrap();
     held.client().wait_converged(1);
+}
+
+/// As the daemon does, `apply --once` lets what runs end at a first signal and ends it at a second;
+/// and `status` tells of its run.
+#[test]
+fn apply_once_is_ended_by_signals_and_leaves_what_came_of_it() {
+    let held = Held::new();
+    let _master = held.cluster.master();
+    let mut client = held.client();
+    client.wait_converged(1);
+    client.signal(Signal::SIGTERM);
+    assert!(client.wait_end(PATIENCE).status.success());
+    let started = |status: &Value| status["last_run"]["started_ms"].as_u64().unwrap();
+    let by_daemon = held.status();
+
+    held.hold();
+    let apply =
+        Daemon::spawn(&mut held.cluster.client_command("web-1.test", 2, &["apply", "--once"]));
+    held.wait_begun();
+    apply.signal(Signal::SIGTERM);
+    apply.signal(Signal::SIGINT);
+    let ended = apply.wait_end(PATIENCE);
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.log);
+    let open = OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&held.go);
+    assert_eq!(open.unwrap_err().raw_os_error(), Some(nix::libc::ENXIO), "the action goes on");
+    let cut = held.status();
+    assert_eq!(cut["last_run"]["interrupted"], 1, "{cut}");
+    assert!(started(&cut) > started(&by_daemon), "{cut}");
+
+    fs::remove_file(&held.hold).unwrap();
+    assert!(held.run(&["apply", "--once"]).status.success());
+    let whole = held.status();
+    assert!(started(&whole) > started(&cut) && whole["last_run"]["converged"] == true, "{whole}");
 }
 
 /// What was applied before is told from the start on, however the runs after it end; and a daemon

@@ -133,6 +133,27 @@ fn s1_27_a_client_finishes_its_action_before_it_ends() {
     assert!(cluster.path("web-1.test/root/later").exists());
 }
 
+/// LMDB would map a file that has no blocks, and the first touch of it would be a SIGBUS.
+#[test]
+fn a_start_on_a_full_disk_says_so() {
+    let cluster = Cluster::new();
+    let state = cluster.path("m/state");
+    fs::create_dir_all(&state).unwrap();
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let script = "mount -t tmpfs -o size=1m,mode=700 tmpfs \"$1\"; cat /dev/zero > \"$1/filler\" || exec \"$2\" master --config \"$3\"";
+    command.args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"]).args([
+        &state,
+        &binary("drover"),
+        &cluster.master_config(),
+    ]);
+    let ended = Daemon::spawn(&mut command).wait_end(PATIENCE);
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.log.contains("is full; free some space"), "{}", ended.log);
+}
+
 /// The inbox lies on a file system of its own, in a mount namespace of the master's; it fills
 /// up, says so, refuses, and goes on by itself when there is room again. Needs root or user
 /// namespaces, and says so if there are neither.

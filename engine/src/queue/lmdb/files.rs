@@ -76,6 +76,26 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// Bytes of LMDB's table of readers: more than it takes for ours.
+const READERS_SIZE: usize = 8192;
+
+/// Gives LMDB's table of readers its space. LMDB itself only sizes the file and maps it: on a full
+/// disk the first touch of it would end the process without a word.
+pub(super) fn allocate_readers(dir: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("lock.mdb"))?;
+    let meta = file.metadata()?;
+    if meta.len() >= READERS_SIZE as u64 && meta.blocks() * 512 >= meta.len() {
+        return Ok(());
+    }
+    // Who opens it first makes it anew, and nobody has it open: `owner.lock` is ours.
+    file.write_all(&[0; READERS_SIZE])
+}
+
 /// Keeps every descriptor that this process has of the file from the programs that it starts.
 pub(super) fn close_on_exec(file: &File) -> io::Result<()> {
     let identity = |meta: &std::fs::Metadata| (meta.dev(), meta.ino());
