@@ -244,6 +244,7 @@ pub enum ConfigError {
 
 fn unreadable_hint(error: &io::Error) -> &'static str {
     match error.kind() {
+        io::ErrorKind::InvalidData => "write it anew as UTF-8",
         io::ErrorKind::IsADirectory => "--config takes the file in it, such as client.toml",
         _ => "name another with --config FILE",
     }
@@ -298,6 +299,14 @@ impl Config {
                 "root",
                 format!("{:?} is not an absolute path, such as \"/\"", file.root),
             ));
+        }
+        // sockaddr_un holds 108 bytes with the final NUL.
+        let socket_len = file.state_dir.join("control.sock").as_os_str().len();
+        if socket_len > 107 {
+            let message = format!(
+                "its control.sock would be a path of {socket_len} bytes, and Unix sockets have at most 107: choose a shorter one, such as /var/lib/drover-client"
+            );
+            return Err(value("state_dir", message));
         }
         if file.port == 0 {
             let message = format!("write the master's, or leave it out, which means {MASTER_PORT}");

@@ -47,7 +47,7 @@ pub enum QuantityError {
     },
     /// It is no address with a port.
     #[error(
-        "{text:?} is no address with a port: write one such as \"0.0.0.0:7400\" or \"[::]:7400\", and no name"
+        "{text:?} is no address with a port: write one such as \"0.0.0.0:7400\" for a master or \"[::]:7401\" for a client, and no name"
     )]
     Addr {
         /// What was found.

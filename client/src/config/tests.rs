@@ -70,7 +70,10 @@ fn errors_name_the_key_and_what_to_write() {
         ("poll_intervall = '1m'", vec!["poll_intervall", "poll_interval"]),
         ("poll_interval = 10", vec!["poll_interval", "\"10\" is no duration", "\"10m\""]),
         ("listen = '7401'", vec!["listen", "\"7401\" is no address with a port", "7400"]),
-        ("listen = 7401", vec!["listen", "\"7401\" is no address with a port", "7400"]),
+        (
+            "listen = 7401",
+            vec!["listen", "\"7401\" is no address with a port", ":7401\" for a client"],
+        ),
         ("check_interval = '10'", vec!["check_interval", "\"10m\""]),
         ("check_interval = '0s'", vec!["check_interval", "100ms"]),
         ("parallel = 0", vec!["parallel", "1 or more"]),

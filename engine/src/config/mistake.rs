@@ -65,6 +65,14 @@ pub enum What {
         /// What stands there.
         found: String,
     },
+    /// A value in the place of a table.
+    #[error("{name} = {found}: expected a table: write its keys below a line `[{name}]`")]
+    Table {
+        /// The table's name.
+        name: String,
+        /// What stands there.
+        found: String,
+    },
     /// A value that its own reader has words for.
     #[error("{key}: {words}")]
     Told {
@@ -125,7 +133,11 @@ fn what(message: &str, span: Range<usize>, text: &str, keys: &[Key]) -> What {
     let is_raw = ["invalid ", "unknown ", "data did not match ", "wanted "]
         .iter()
         .any(|raw| message.starts_with(raw));
+    let is_table = |key: &Key| key.name.strip_prefix(&name).is_some_and(|n| n.starts_with('.'));
     match keys.iter().find(|key| key.name == name) {
+        None if is_raw && keys.iter().any(is_table) => {
+            What::Table { name, found: shown(text.get(span).unwrap_or_default()) }
+        }
         Some(key) if is_raw => {
             What::Value { name, key: *key, found: shown(text.get(span).unwrap_or_default()) }
         }
@@ -229,6 +241,10 @@ mod tests {
             ("pord = 1", "1: unknown key `pord`: did you mean `port`?"),
             ("port = 1\nxxxxxx = 1", "2: unknown key `xxxxxx`; the keys here are port, phase"),
             ("[[phase]]", "1: the key `length` is missing"),
+            (
+                "port = 1\nphase = 7",
+                "2: phase = 7: expected a table: write its keys below a line `[phase]`",
+            ),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err();
             assert_eq!(Mistake::of(&error, text, &KEYS).to_string(), told, "{text}");

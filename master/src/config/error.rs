@@ -35,6 +35,7 @@ pub enum ConfigError {
 
 fn unreadable_hint(error: &io::Error) -> &'static str {
     match error.kind() {
+        io::ErrorKind::InvalidData => "write it anew as UTF-8",
         io::ErrorKind::IsADirectory => "--config takes the file in it, such as master.toml",
         io::ErrorKind::PermissionDenied => "run drover as the user that it belongs to",
         _ => "name the file with --config, or make one with `drover init DIR`",
