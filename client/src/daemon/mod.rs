@@ -3,6 +3,7 @@
 
 mod complaints;
 mod dial_back;
+mod fit;
 mod role;
 mod schedule;
 mod services;

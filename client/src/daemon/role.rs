@@ -6,6 +6,7 @@ pub use status::IN_HAND;
 
 use super::complaints::complaints;
 use super::dial_back::{DialBack, not_dialled_back};
+use super::fit::fit;
 use super::schedule::PollSchedule;
 use super::unsent::Unsent;
 use crate::enforcer::{EnforcerEvent, EnforcerStatus};
@@ -419,6 +420,7 @@ impl ClientRole {
     }
 
     fn report(&mut self, report: Report, cx: &mut Cx<'_>) {
+        let report = fit(report);
         if let Err(full) = cx.push_up(&report) {
             log::warn!("{full}; this run is folded into one summary until there is room");
             self.unsent.fold(&report);
@@ -552,6 +554,9 @@ impl Role for ClientRole {
             NodeEvent::Reload => self.schedule.now(cx.now),
             NodeEvent::Stop => {
                 self.stopping = true;
+                log::info!(
+                    "stopping: what runs may end, within stop_timeout; a second signal ends it at once"
+                );
                 cx.effect(Effect::Stop);
             }
             NodeEvent::StopNow => cx.effect(Effect::StopNow),

@@ -95,6 +95,8 @@ pub struct LmdbStore {
     /// Batches of runs below this are dropped: one of their commits has failed.
     dead_runs: u64,
     reserve: Reserve,
+    /// Pages were freed since the last commit of records.
+    trimmed: bool,
     value: Vec<u8>,
     _lock: File,
 }
@@ -141,6 +143,7 @@ impl LmdbStore {
             quota_bytes: 0,
             dead_runs: 0,
             reserve,
+            trimmed: false,
             value: Vec::new(),
             _lock: lock,
             config,
@@ -184,7 +187,16 @@ impl LmdbStore {
         } else {
             let mut value = std::mem::take(&mut self.value);
             let next = self.next;
-            let written = self.attempt(|open| open.append(batch, next, &mut value));
+            let mut written = self.attempt(|open| open.append(batch, next, &mut value));
+            // LMDB uses what a trim has freed from the next transaction but one on: that one
+            // must not fail for want of a page.
+            if self.trimmed
+                && matches!(written, Err(StoreError::DiskFull { .. }))
+                && self.reserve.release()
+            {
+                written = self.attempt(|open| open.append(batch, next, &mut value));
+            }
+            self.trimmed &= written.is_err();
             self.value = value;
             written
         };
@@ -220,6 +232,7 @@ impl LmdbStore {
     fn trim(&mut self, upto: u64, pages: &[(u32, Vec<u8>)]) -> Result<(u64, u64), StoreError> {
         let (records, bytes) = self.with_room(|open, next| open.trim(upto, next, pages))?;
         self.bytes = self.bytes.saturating_sub(bytes);
+        self.trimmed = true;
         self.reserve.refill();
         Ok((records, bytes))
     }
@@ -261,10 +274,12 @@ impl LmdbStore {
         }
         let open = self.open.as_ref().expect("it was just opened");
         work(open).map_err(|error| {
-            if is_fatal(&error) {
+            let fatal = is_fatal(&error);
+            let error = store_error(&self.path, self.quota_bytes, error);
+            if fatal && !matches!(error, StoreError::DiskFull { .. }) {
                 self.open = None;
             }
-            store_error(&self.path, self.quota_bytes, error)
+            error
         })
     }
 

@@ -153,11 +153,21 @@ impl fmt::Display for Answer {
             (Limit::Offered, _) => {
                 f.write_str("; more was not offered: give it more --clients.")?
             }
-            (Limit::Time, _) => write!(
-                f,
-                "; the search ended before that was confirmed ({} of {} times).",
-                self.confirmed, CONFIRMATIONS
-            )?,
+            (Limit::Time, _) => {
+                write!(
+                    f,
+                    "; the search ended before that was confirmed ({} of {} times)",
+                    self.confirmed, CONFIRMATIONS
+                )?;
+                let above = |step: &&Step| step.generator_gave_out && step.offered > self.carried;
+                match self.steps.iter().find(above) {
+                    Some(step) => {
+                        let offered = grouped(step.offered.into());
+                        write!(f, ", and at {offered} the generator gave out first.")?;
+                    }
+                    None => f.write_str(".")?,
+                }
+            }
         }
         match &self.unchecked {
             Some(why) => write!(f, " Acked and stored were not compared: {why}."),
@@ -237,6 +247,31 @@ pub(super) mod tests {
                 && least.ends_with("the generator gave out first."),
             "{least}"
         );
+    }
+
+    #[test]
+    fn a_search_that_ended_too_early_tells_what_the_generator_could_not_offer() {
+        let early = Answer { limit: Limit::Time, confirmed: 1, ..answer() };
+        let ends = |answer: &Answer, end: &str| {
+            let text = answer.to_string();
+            assert!(text.ends_with(end), "{text}");
+        };
+        ends(&early, "the search ended before that was confirmed (1 of 3 times).");
+        let step = Step {
+            offered: 16_000,
+            carried: 15_000.0,
+            latency: Quantiles::default(),
+            passed: false,
+            why: "too late".into(),
+            master_us_each: None,
+            master_bytes: None,
+            generator_gave_out: true,
+            constraint: None,
+        };
+        let below = Step { offered: 12_000, ..step.clone() };
+        ends(&Answer { steps: vec![below], ..early.clone() }, "(1 of 3 times).");
+        let above = "(1 of 3 times), and at 16,000 the generator gave out first.";
+        ends(&Answer { steps: vec![step], ..early }, above);
     }
 
     #[test]

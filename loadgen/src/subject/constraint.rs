@@ -140,7 +140,11 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     }
     let tcp: Tcp = last.tcp.since(&first.tcp);
     if tcp.listen_overflows > 0 {
-        let why = format!("{} connections found it full", tcp.listen_overflows);
+        // The kernel counts them for all listeners of a network namespace together.
+        let why = format!(
+            "{} connections to programs of this machine found it full",
+            tcp.listen_overflows
+        );
         add(Resource::AcceptQueue, 2.0, why);
     }
     if tcp.memory_pressures > 0 {

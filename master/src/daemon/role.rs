@@ -230,6 +230,11 @@ impl MasterRole {
         }
     }
 
+    /// Whether it was asked to end.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     fn tell_hosts(&mut self, cx: &mut Cx<'_>) {
         self.update_at = None;
         if self.hosts.has_updates() {
@@ -464,6 +469,10 @@ impl Role for MasterRole {
             NodeEvent::Reload => cx.effect(Effect::Load),
             NodeEvent::Stop => {
                 self.stopping = true;
+                log::info!(
+                    "stopping: what is under way may take {} s; a second signal ends it at once",
+                    self.options.stop_timeout.as_secs()
+                );
                 self.tell_hosts(cx);
             }
             _ => {}

@@ -42,6 +42,10 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
     let published = role.hosts().published();
     let now = cx.now.wall.0;
     let mut warnings = Vec::new();
+    if role.is_stopping() {
+        warnings
+            .push("the master is stopping: it ends once what is under way has ended".to_owned());
+    }
     if published.revision == Revision(0) {
         warnings.push("nothing has been published yet: run `drover publish`".to_owned());
     } else if published.expires.0 <= now {

@@ -68,11 +68,14 @@ fn s1_25_a_second_signal_forces() {
     let cluster = Cluster::new();
     cluster.write_hosts(&[("mute.test", 9)]);
     let mute = TcpListener::bind(cluster.client_addr(9)).unwrap();
-    let master = cluster.master();
+    let mut master = cluster.master();
     cluster.publish();
     let (_held, _) = mute.accept().unwrap();
     let pid = master.pid();
     master.signal(Signal::SIGTERM);
+    master.wait_line("stopping: what is under way may take");
+    let status = cluster.json(&["status"]);
+    assert!(status["warnings"].to_string().contains("the master is stopping"), "{status}");
     let until = Instant::now() + PATIENCE;
     loop {
         match TcpStream::connect(cluster.master_addr) {

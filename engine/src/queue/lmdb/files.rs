@@ -121,13 +121,19 @@ fn set_close_on_exec(fd: RawFd) -> io::Result<()> {
 
 /// Which of our errors the operating system's is.
 pub(super) fn io_error(path: &str, error: &io::Error) -> StoreError {
+    // Where a file system has room for a part of a write, LMDB makes an I/O error of it.
+    let is_full = || free_bytes(Path::new(path)).is_some_and(|free| free < FULL_BELOW);
     let path = path.to_owned();
     match error.raw_os_error() {
+        Some(libc::EIO) if is_full() => StoreError::DiskFull { path },
         // A quota, or a limit on the size of files, is a full disk to whoever meets it.
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => StoreError::DiskFull { path },
         _ => StoreError::Io { path, detail: error.to_string() },
     }
 }
+
+/// A file system with less than this left took only a part of what was written.
+const FULL_BELOW: u64 = 64 * 1024;
 
 /// Space that is kept for the time when there is none.
 #[derive(Debug)]
@@ -147,7 +153,8 @@ impl Reserve {
 
     /// Sets the space aside again if four times as much is free.
     pub(super) fn refill(&mut self) {
-        if self.held || self.bytes == 0 || free_bytes(&self.path) < 4 * self.bytes {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        if self.held || self.bytes == 0 || free_bytes(dir).unwrap_or(0) < 4 * self.bytes {
             return;
         }
         match self.fill() {
@@ -184,19 +191,18 @@ impl Reserve {
     }
 }
 
-/// Bytes that the file system of this path's directory has left for us; 0 if it does not say.
-fn free_bytes(path: &Path) -> u64 {
+/// Bytes that the file system of this directory has left for us, if it says so.
+fn free_bytes(dir: &Path) -> Option<u64> {
     use std::os::unix::ffi::OsStrExt;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    let Ok(dir) = std::ffi::CString::new(dir.as_os_str().as_bytes()) else { return 0 };
+    let dir = std::ffi::CString::new(dir.as_os_str().as_bytes()).ok()?;
     let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: `dir` is a C string and `stat` has room for what is written; std has no call for it.
     #[allow(unsafe_code)]
     let stat = unsafe {
         if libc::statvfs(dir.as_ptr(), stat.as_mut_ptr()) != 0 {
-            return 0;
+            return None;
         }
         stat.assume_init()
     };
-    stat.f_bavail.saturating_mul(stat.f_frsize)
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

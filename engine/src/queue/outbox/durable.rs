@@ -129,6 +129,11 @@ impl DurableLane {
         message: &Message,
         config: &OutboxConfig,
     ) -> Result<Origin, OutboxFull> {
+        // No peer would take it: whoever sends it has to say less.
+        let (bytes, limit) = (message.body.len() as u64, message.kind.body_size_max().into());
+        if bytes > limit {
+            return Err(OutboxFull { bytes, limit });
+        }
         let origin = Origin { name: name.clone(), epoch: self.epoch, seq: self.next };
         let frame = message.seal(&origin, ttl_seconds(message.ttl)).to_vec();
         let pending = self.work.as_ref().map_or(0, |work| work.pending_bytes);

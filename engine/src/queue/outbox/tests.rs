@@ -174,6 +174,10 @@ fn at_the_cap_a_report_is_refused_and_nothing_is_lost() {
     rig.outbox.handle_ack(Lane::Durable, Epoch(55), taken as u64);
     rig.turn(at(0));
     rig.outbox.push(report(b"twenty bytes of body"), at(0)).unwrap();
+    // What no peer would take is not taken either, however much room there is.
+    let limit = Kind::REPORT.body_size_max() as usize;
+    let full = rig.outbox.push(report(&vec![b'x'; limit + 1]), at(0)).unwrap_err();
+    assert_eq!((full.bytes, full.limit), (limit as u64 + 1, limit as u64));
     // While the disk does not answer, memory is bounded too.
     let config = OutboxConfig { pending_bytes_max: 200, ..Default::default() };
     let mut rig = OutboxRig::new(config);
