@@ -59,19 +59,25 @@ impl Scope<'_> {
 
     /// `None`: nothing to put in.
     fn expand_text(&self, text: &str, depth: usize) -> Result<Option<Expanded>, String> {
-        if text.contains("{%") {
-            return Err("statements (`{% %}`) belong in template files, which this version of Drover does not build yet; a literal one is written {{ '{%' }}".into());
+        let literal = |text: &str| {
+            match text.contains("{%") {
+            true => Err("statements (`{% %}`) belong in template files, which this version of Drover does not build yet; a literal one is written {{ '{%' }}".to_owned()),
+            false => Ok(()),
         }
-        let Some(first) = text.find("{{") else { return Ok(None) };
-        let whole = text.trim();
-        if let Some(inner) = whole.strip_prefix("{{").and_then(|t| t.strip_suffix("}}"))
+        };
+        if !text.contains("{{") {
+            return literal(text).map(|()| None);
+        }
+        // Alone, an expression may be a list or a map; beside white space it is a part of a text.
+        if let Some(inner) = text.strip_prefix("{{").and_then(|t| t.strip_suffix("}}"))
             && !inner.contains("{{")
             && !inner.contains("}}")
         {
             return Ok(Some(self.evaluate(inner, depth)?));
         }
-        let (mut out, mut rest) = (text[..first].to_owned(), &text[first..]);
+        let (mut out, mut rest) = (String::new(), text);
         while let Some(start) = rest.find("{{") {
+            literal(&rest[..start])?;
             out.push_str(&rest[..start]);
             let after = &rest[start + 2..];
             let end = after.find("}}").ok_or("a `{{` without `}}`")?;
@@ -88,6 +94,7 @@ impl Scope<'_> {
             }
             rest = &after[end + 2..];
         }
+        literal(rest)?;
         out.push_str(rest);
         Ok(Some(Expanded::Text(out)))
     }

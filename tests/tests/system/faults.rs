@@ -31,6 +31,8 @@ fn assert_violated(fault: &str, kind: &str, words: &str) {
     assert!(first.starts_with("lg-"), "{fault}: {truth}");
     let said = words.replace('N', &truth[kind].to_string());
     assert!(summary.starts_with("VIOLATED") && summary.contains(&said), "{said:?}: {summary}");
+    let kept = "the master's files are kept in ";
+    assert!(report["checks"].to_string().contains(kept), "{report:#}");
 }
 
 #[test]

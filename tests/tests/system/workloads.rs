@@ -188,6 +188,4 @@ fn a_master_whose_disk_is_full_is_named_as_such() {
     let summary = report["summary"].as_str().unwrap();
     assert!(summary.contains("the master warned: no reports are accepted"), "{summary}");
     assert!(summary.contains("is full"), "{summary}");
-    let checks = report["checks"].to_string();
-    assert!(checks.contains("the master's files are kept in"), "{checks}");
 }

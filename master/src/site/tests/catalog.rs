@@ -174,6 +174,17 @@ fn variables_of_the_line_win_over_groups_and_groups_over_the_policy() {
 }
 
 #[test]
+fn what_stands_beside_a_variable_is_kept_white_space_too() {
+    let site = TestSite::of_policy(
+        "vars: {v: hello}\nresources:\n- symlink: /s\n  target: \"{{ v }} \"\n- symlink: /t\n  target: \"{{ '{%' }} {{ v }}\"\n- exec: e\n  command: [echo, \"{{ v }}\\n\"]\n",
+    );
+    let resources = site.resources();
+    assert_eq!(value(&resources[0], "target"), "hello ");
+    assert_eq!(value(&resources[1], "target"), "{% hello");
+    assert_eq!(resources[2].values("command").unwrap(), [&b"echo"[..], b"hello\n"]);
+}
+
+#[test]
 fn loops_take_lists_of_texts_and_of_maps() {
     let site = TestSite::of_policy(
         r#"
