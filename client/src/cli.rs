@@ -272,7 +272,11 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
     if !options.dry_run {
         let file = StatusFile::of(&config);
         let before = file.read().ok().flatten().unwrap_or_default();
-        file.write(&before.after(&done.report, done.is_converged(), done.to_end))?;
+        let left = before.after(&done.report, done.is_converged(), done.to_end);
+        if let Err(error) = file.write(&left) {
+            // What was done is told all the same.
+            log::warn!("cannot write the status file: {error}");
+        }
     }
     let text = match options.json {
         true => serde_json::to_string_pretty(&ReportView::of(&done))? + "\n",

@@ -3,7 +3,7 @@
 
 mod mistake;
 
-pub use mistake::{Key, Mistake, What, key};
+pub use mistake::{Key, Mistake, What, key, nearest};
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! What the daemon leaves behind: its last run, for `drover-client status` without a daemon, and
-//! what was applied, for the next daemon.
+//! What the daemon and `apply --once` leave behind: the last run, for `drover-client status` without
+//! a daemon, and what was applied, for the next daemon.
 
 use crate::config::Config;
 use crate::enforcer::LastRun;

@@ -5,6 +5,7 @@ use engine::reactor::Signals;
 use engine::time::Instant;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -74,10 +75,11 @@ impl StopSwitch {
                     std::thread::park_timeout(SIGNALS_LOOK);
                 }
             });
-            let result = act();
+            // A panic too must end the watch: the scope waits for it.
+            let result = catch_unwind(AssertUnwindSafe(act));
             done.store(true, Ordering::Release);
             watch.thread().unpark();
-            result
+            result.unwrap_or_else(|panic| resume_unwind(panic))
         }))
     }
 

@@ -65,14 +65,6 @@ pub enum What {
         /// What stands there.
         found: String,
     },
-    /// A value in the place of a table.
-    #[error("{name} = {found}: expected a table: write its keys below a line `[{name}]`")]
-    Table {
-        /// The table's name.
-        name: String,
-        /// What stands there.
-        found: String,
-    },
     /// A value that its own reader has words for.
     #[error("{key}: {words}")]
     Told {
@@ -133,11 +125,7 @@ fn what(message: &str, span: Range<usize>, text: &str, keys: &[Key]) -> What {
     let is_raw = ["invalid ", "unknown ", "data did not match ", "wanted "]
         .iter()
         .any(|raw| message.starts_with(raw));
-    let is_table = |key: &Key| key.name.strip_prefix(&name).is_some_and(|n| n.starts_with('.'));
     match keys.iter().find(|key| key.name == name) {
-        None if is_raw && keys.iter().any(is_table) => {
-            What::Table { name, found: shown(text.get(span).unwrap_or_default()) }
-        }
         Some(key) if is_raw => {
             What::Value { name, key: *key, found: shown(text.get(span).unwrap_or_default()) }
         }
@@ -169,29 +157,11 @@ fn shown(found: &str) -> String {
     line
 }
 
-/// The candidate that takes the fewest edits, if they are few.
-fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (distance(word, candidate), candidate))
-        .min()
-        .filter(|(edits, candidate)| *edits <= 1 + candidate.len() / 3)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+/// The known word that was probably meant: the one that takes the fewest edits, if they are few.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let few = (word.chars().count() / 3).max(1);
+    let best = known.into_iter().map(|known| (strsim::osa_distance(word, known), known)).min();
+    best.filter(|(edits, _)| *edits <= few).map(|(_, known)| known)
 }
 
 #[cfg(test)]
@@ -241,10 +211,6 @@ mod tests {
             ("pord = 1", "1: unknown key `pord`: did you mean `port`?"),
             ("port = 1\nxxxxxx = 1", "2: unknown key `xxxxxx`; the keys here are port, phase"),
             ("[[phase]]", "1: the key `length` is missing"),
-            (
-                "port = 1\nphase = 7",
-                "2: phase = 7: expected a table: write its keys below a line `[phase]`",
-            ),
         ] {
             let error = toml::from_str::<File>(text).unwrap_err();
             assert_eq!(Mistake::of(&error, text, &KEYS).to_string(), told, "{text}");

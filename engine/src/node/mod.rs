@@ -77,11 +77,10 @@ impl<R: Role> Node<R> {
         act(&mut self.role, &mut Context { now, node: &mut self.parts })
     }
 
-    /// Gives back the memory that its queues took for what is over: for a process that has
-    /// thousands of nodes, most of which do nothing most of the time.
+    /// Gives back the memory that its list of connections took for those that are over: for a
+    /// process that has thousands of nodes, most of which have none most of the time.
     pub fn shrink(&mut self) {
-        let parts = &mut self.parts;
-        parts.links.shrink_to_fit();
+        self.parts.links.shrink_to_fit();
     }
 
     /// Works with these queues until they are given back: of a process that has thousands of

@@ -274,12 +274,10 @@ impl LmdbStore {
         }
         let open = self.open.as_ref().expect("it was just opened");
         work(open).map_err(|error| {
-            let fatal = is_fatal(&error);
-            let error = store_error(&self.path, self.quota_bytes, error);
-            if fatal && !matches!(error, StoreError::DiskFull { .. }) {
+            if is_fatal(&error) {
                 self.open = None;
             }
-            error
+            store_error(&self.path, self.quota_bytes, error)
         })
     }
 

@@ -171,9 +171,10 @@ fn with(key: &str, value: &str) -> String {
 fn every_key_says_what_it_takes_and_takes_its_example() {
     for key in keys::KEYS {
         parse(&with(key.name, key.example)).unwrap_or_else(|e| panic!("{}: {e}", key.name));
-        let told = parse(&with(key.name, "{}")).unwrap_err().to_string();
+        let wrong = if key.name == "limits" { "5" } else { "{}" };
+        let told = parse(&with(key.name, wrong)).unwrap_err().to_string();
         let expected =
-            format!("{} = {{}}: expected {}, such as {}", key.name, key.expects, key.example);
+            format!("{} = {wrong}: expected {}, such as {}", key.name, key.expects, key.example);
         assert!(told.ends_with(&expected), "{told}");
     }
     let known = |text: &str| match parse(text).unwrap_err() {
@@ -184,8 +185,7 @@ fn every_key_says_what_it_takes_and_takes_its_example() {
         other => panic!("{other}"),
     };
     let limits = known("[limits]\nzz = 1").into_iter().map(|key| format!("limits.{key}"));
-    let mut read: Vec<String> = known("zz = 1").into_iter().chain(limits).collect();
-    read.retain(|key| key != "limits");
+    let read: Vec<String> = known("zz = 1").into_iter().chain(limits).collect();
     assert_eq!(read, keys::KEYS.map(|key| key.name));
 }
 

@@ -1,5 +1,6 @@
 //! Mistakes in a site: where, what, and what to write instead.
 
+use engine::config::nearest;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -102,30 +103,5 @@ impl fmt::Display for Mistakes {
 
 /// `; did you mean "…"?`, or nothing if no known word is near.
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let best = known.into_iter().map(|k| (distance(word, k), k)).min();
-    match best {
-        Some((d, near)) if d <= (word.chars().count() / 3).max(1) => {
-            format!("; did you mean `{near}`?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// Characters to insert, remove, replace or swap with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<_>, Vec<_>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
+    nearest(word, known).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
 }
