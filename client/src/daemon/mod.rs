@@ -36,6 +36,7 @@ use engine::resolver::{NameSettings, Resolver, Stub, StubConfig};
 use engine::wire::message::trigger;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -59,7 +60,7 @@ pub enum DaemonError {
     Config(#[from] ConfigError),
     /// The master's address in the configuration.
     #[error(
-        "master: {0:?} is no host name and no address; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\""
+        "master: {0:?} is no host name and no address with a port from 1 to 65535; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\""
     )]
     Master(String),
     /// The queue.
@@ -104,14 +105,14 @@ pub fn control_socket(config: &Config) -> PathBuf {
 
 fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {
     let bad = || DaemonError::Master(text.to_owned());
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return Ok(MasterAddr::Fixed(addr));
-    }
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(MasterAddr::Fixed(SocketAddr::new(ip, port)));
     }
+    if let Ok(addr) = text.parse::<SocketAddr>() {
+        return if addr.port() == 0 { Err(bad()) } else { Ok(MasterAddr::Fixed(addr)) };
+    }
     let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name, port.parse().map_err(|_| bad())?),
+        Some((name, port)) => (name, port.parse::<NonZeroU16>().map_err(|_| bad())?.get()),
         None => (text, port),
     };
     Ok(MasterAddr::Name(name.parse().map_err(|_| bad())?, port))
@@ -297,4 +298,29 @@ pub fn start(
     reactor.run()?;
     log::info!("stopped");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_is_a_name_or_an_address_and_port_0_is_none() {
+        let fixed = |text: &str| MasterAddr::Fixed(text.parse().unwrap());
+        let named = |port| MasterAddr::Name("m.test".parse().unwrap(), port);
+        for (text, found) in [
+            ("192.0.2.1", fixed("192.0.2.1:7400")),
+            ("192.0.2.1:9", fixed("192.0.2.1:9")),
+            ("::1", fixed("[::1]:7400")),
+            ("[::1]:9", fixed("[::1]:9")),
+            ("m.test", named(7400)),
+            ("m.test:65535", named(65_535)),
+        ] {
+            assert_eq!(master_addr(text, 7400).unwrap(), found, "{text}");
+        }
+        for text in ["m.test:0", "192.0.2.1:0", "[::1]:0", "m.test:65536", "m test", "", ":7400"] {
+            let told = master_addr(text, 7400).unwrap_err().to_string();
+            assert!(told.contains("1 to 65535") && told.contains("NAME:PORT"), "{told}");
+        }
+    }
 }

@@ -69,5 +69,5 @@ pub fn nack(refused: &Header, reason: NackReason, retry_after: Duration) -> Fram
     header.lane = refused.lane;
     header.epoch = refused.epoch;
     header.seq = refused.seq;
-    FrameBuf::seal(header, &[], bytes::Bytes::copy_from_slice(&body))
+    FrameBuf::seal(header, None, bytes::Bytes::copy_from_slice(&body))
 }

@@ -381,9 +381,10 @@ impl<R: Role> Host for Node<R> {
             parts.fetching.as_ref().and_then(|fetching| fetching.next_timeout()),
             parts.inbox.as_ref().and_then(|inbox| inbox.next_timeout()),
         ]
-        .into_iter()
+        .iter()
         .flatten()
         .min()
+        .copied()
     }
 
     fn poll_output(&mut self) -> Option<Output<R::Effect>> {

@@ -107,9 +107,12 @@ pub struct Uplink {
 /// First and longest wait after a failed delivery.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(300));
 
-/// The address to dial from, where it leads there: a loopback address leads to others alone.
+/// The address to dial from, where it leads there: to addresses of its own kind, and a loopback
+/// address to others alone.
 pub(super) fn source_for(addr: SocketAddr, from: Option<IpAddr>) -> Option<IpAddr> {
-    from.filter(|from| from.is_loopback() == addr.ip().is_loopback())
+    from.filter(|from| {
+        (from.is_ipv4(), from.is_loopback()) == (addr.is_ipv4(), addr.ip().is_loopback())
+    })
 }
 
 impl Uplink {
@@ -369,9 +372,6 @@ impl Uplink {
         now: Now,
         out: &mut VecDeque<Output<E>>,
     ) {
-        while let Some(command) = self.outbox.poll_command(now) {
-            out.push_back(Output::Request(Request::Store(command)));
-        }
         if self.not_before.is_some_and(|at| at <= now.at) {
             self.not_before = None;
         }
@@ -401,28 +401,32 @@ impl Uplink {
                 let from = source_for(addr, self.from);
                 out.push_back(Output::Dial { dial, addr, from, timeout: None });
             }
-            (Some(delivery), _) => {
-                let Some(conn) = delivery.conn() else { return };
-                while delivery.may_send(now.at) {
-                    let Some(frame) = self.outbox.poll_frame(now) else { break };
-                    delivery.sent();
-                    out.push_back(Output::Send { conn, frame });
-                }
-                let draining = matches!(delivery.stage(), Stage::Draining(_));
-                if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
-                    out.push_back(match draining {
-                        // The peer may have refused a frame, and have more to say.
-                        true => Output::Close { conn, reason: CloseReason::Done },
-                        false => Output::Hangup { conn },
-                    });
-                    self.outbox.end();
-                    self.delivery = None;
-                }
-            }
+            (Some(_), _) => self.deliver(now, out),
             _ => {}
         }
         while let Some(command) = self.outbox.poll_command(now) {
             out.push_back(Output::Request(Request::Store(command)));
+        }
+    }
+
+    /// Sends what the window has room for, and ends the delivery once all is acked.
+    fn deliver<E>(&mut self, now: Now, out: &mut VecDeque<Output<E>>) {
+        let Some(delivery) = &mut self.delivery else { return };
+        let Some(conn) = delivery.conn() else { return };
+        while delivery.may_send(now.at) {
+            let Some(frame) = self.outbox.poll_frame(now) else { break };
+            delivery.sent();
+            out.push_back(Output::Send { conn, frame });
+        }
+        let draining = matches!(delivery.stage(), Stage::Draining(_));
+        if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
+            out.push_back(match draining {
+                // The peer may have refused a frame, and have more to say.
+                true => Output::Close { conn, reason: CloseReason::Done },
+                false => Output::Hangup { conn },
+            });
+            self.outbox.end();
+            self.delivery = None;
         }
     }
 
@@ -433,6 +437,6 @@ impl Uplink {
             Binding::Asked { until, .. } => Some(until),
             _ => None,
         };
-        [self.not_before, asked, self.outbox.next_timeout()].into_iter().flatten().min()
+        [self.not_before, asked, self.outbox.next_timeout()].iter().flatten().min().copied()
     }
 }

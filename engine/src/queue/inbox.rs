@@ -516,7 +516,9 @@ impl Inbox {
     }
 
     fn on_committed(&mut self, upto: u64) {
-        self.failing = None;
+        if self.failing.take().is_some() {
+            log::info!("what is accepted is committed again");
+        }
         // All gatherings of one commit share one ack per connection.
         let first_ack = self.acks_polled + self.acks.len() as u64;
         while self.writing.front().is_some_and(|gathering| gathering.last() <= upto) {
@@ -551,7 +553,10 @@ impl Inbox {
     }
 
     fn on_commit_failed(&mut self, error: StoreError, now: Now) {
-        log::warn!("nothing was committed: {error}");
+        // A disk that is full for hours is told of once.
+        if self.store_error() != Some(&error) {
+            log::warn!("nothing was committed: {error}");
+        }
         self.run += 1;
         let filling = Gathering::new(self.run, self.committed_next);
         let filling = std::mem::replace(&mut self.filling, filling);

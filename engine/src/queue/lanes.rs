@@ -45,6 +45,18 @@ impl Message {
     /// The frame that carries it from its origin.
     #[must_use]
     pub fn seal(&self, origin: &Origin, ttl_s: u32) -> FrameBuf {
+        let (header, route) = self.sealing(origin, ttl_s);
+        FrameBuf::seal(header, Some(&route), self.body.clone())
+    }
+
+    /// The same frame in one piece, for a log.
+    #[must_use]
+    pub fn seal_whole(&self, origin: &Origin, ttl_s: u32) -> Vec<u8> {
+        let (header, route) = self.sealing(origin, ttl_s);
+        FrameBuf::seal_whole(header, Some(&route), &self.body)
+    }
+
+    fn sealing(&self, origin: &Origin, ttl_s: u32) -> (Header, RouteBuf) {
         let mut header = Header::new(self.kind);
         header.schema = self.schema;
         header.epoch = origin.epoch;
@@ -52,7 +64,7 @@ impl Message {
         header.ttl_s = ttl_s;
         let mut route = RouteBuf::from(origin.clone());
         route.target.clone_from(&self.target);
-        FrameBuf::seal(header, &route.encode(), self.body.clone())
+        (header, route)
     }
 }
 

@@ -130,7 +130,7 @@ impl MemoryStore {
 
     fn carry_out(&mut self, command: StoreCommand) -> Option<StoreEvent> {
         match command {
-            StoreCommand::Write(batch) => self.write(&batch),
+            StoreCommand::Write(batch) => self.write(batch),
             StoreCommand::Read { from, records_max, bytes_max } => {
                 if self.fails(|faults| &mut faults.failing_reads) {
                     return Some(StoreEvent::ReadFailed { from, error: injected() });
@@ -170,7 +170,7 @@ impl MemoryStore {
         }
     }
 
-    fn write(&mut self, batch: &Batch) -> Option<StoreEvent> {
+    fn write(&mut self, batch: Batch) -> Option<StoreEvent> {
         if batch.run < self.dead_runs {
             return None;
         }
@@ -181,13 +181,21 @@ impl MemoryStore {
         } else if let Some(quota_bytes) = over {
             StoreError::QuotaFull { path: "memory".into(), quota_bytes }
         } else {
-            for (seq, frame) in batch.records() {
-                let (arrived, frame) = (batch.arrived, frame.to_vec());
-                self.bytes += frame.len() as u64;
-                self.records.push_back(Record { seq, arrived, frame });
-                self.next = seq + 1;
+            let (arrived, run) = (batch.arrived, batch.run);
+            self.bytes += batch.arena.len() as u64;
+            self.next = self.next.max(batch.first + batch.len() as u64);
+            if batch.len() == 1 {
+                // The usual batch of a simulated client: its memory becomes the record's.
+                self.records.push_back(Record { seq: batch.first, arrived, frame: batch.arena });
+            } else {
+                let records = batch.records();
+                self.records.extend(records.map(|(seq, frame)| Record {
+                    seq,
+                    arrived,
+                    frame: frame.to_vec(),
+                }));
             }
-            return Some(StoreEvent::Committed { upto: self.next - 1, run: batch.run });
+            return Some(StoreEvent::Committed { upto: self.next - 1, run });
         };
         self.dead_runs = batch.run + 1;
         Some(StoreEvent::CommitFailed { from: batch.first, run: batch.run, error })

@@ -34,7 +34,7 @@ pub(super) fn report(body: &[u8]) -> Message {
 /// A report as it comes from its origin.
 pub(super) fn frame(name: &str, epoch: u64, seq: u64, body: &[u8]) -> Vec<u8> {
     let origin = Origin { name: host(name), epoch: Epoch(epoch), seq };
-    report(body).seal(&origin, 0).to_vec()
+    report(body).seal_whole(&origin, 0)
 }
 
 pub(super) fn nack(reason: NackReason, ms: u64) -> Nack {

@@ -47,6 +47,10 @@ impl Flags {
     pub(super) const SIZED: Flags = Flags(1 << 7);
     /// The peer's end has come, or the connection has failed: it lies behind what is unread.
     pub(super) const ENDED: Flags = Flags(1 << 8);
+    /// Something was written.
+    pub(super) const WRITTEN: Flags = Flags(1 << 9);
+    /// It was dialled, and what is written may wait for the ack of what was written before.
+    pub(super) const GATHERS: Flags = Flags(1 << 10);
 
     pub(super) fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0

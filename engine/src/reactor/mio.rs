@@ -255,7 +255,6 @@ impl Poller for MioPoller {
     ) -> io::Result<MioStream> {
         let socket = new_socket(addr)?;
         // No keepalive: who dials awaits something, and has a deadline for it.
-        socket.set_tcp_nodelay(true)?;
         if let Some(from) = from {
             bind_address_no_port(&socket)?;
             socket.bind(&SocketAddr::new(from, 0).into())?;
@@ -317,6 +316,12 @@ impl Poller for MioPoller {
         })
     }
 
+    fn send_at_once(&mut self, stream: &mut MioStream) {
+        if let MioStream::Tcp(stream) = stream {
+            let _ = stream.set_nodelay(true);
+        }
+    }
+
     fn send_file(
         &mut self,
         stream: &mut MioStream,
@@ -375,7 +380,7 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn option(stream: &MioStream, option: libc::c_int) -> libc::c_int {
+    fn option(stream: &MioStream, level: libc::c_int, option: libc::c_int) -> libc::c_int {
         let MioStream::Tcp(stream) = stream else { panic!("{stream:?}") };
         let mut value: libc::c_int = -1;
         let mut len = size_of_val(&value) as libc::socklen_t;
@@ -384,7 +389,7 @@ mod tests {
         let result = unsafe {
             libc::getsockopt(
                 stream.as_raw_fd(),
-                libc::IPPROTO_IP,
+                level,
                 option,
                 (&raw mut value).cast(),
                 &raw mut len,
@@ -392,6 +397,21 @@ mod tests {
         };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
         value
+    }
+
+    /// One call less for each of the many connections that are written to once.
+    #[test]
+    fn who_dials_waits_with_a_second_write_until_told_not_to() {
+        let mut poller = MioPoller::new().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = poller.listen(any, 8, Token(1)).unwrap();
+        let addr = poller.listen_addr(&listener).unwrap();
+        let mut dialled = poller.connect(addr, None, Token(2)).unwrap();
+        let (accepted, _) = poller.accept(&listener).unwrap();
+        let at_once = |stream: &MioStream| option(stream, libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        assert_eq!((at_once(&dialled), at_once(&accepted)), (0, 1));
+        poller.send_at_once(&mut dialled);
+        assert_eq!(at_once(&dialled), 1);
     }
 
     /// With it an address has its ports once for each destination; without it, once at all.
@@ -403,7 +423,7 @@ mod tests {
         let addr = poller.listen_addr(&listener).unwrap();
         let from = IpAddr::from([127, 0, 0, 9]);
         let dialled = poller.connect(addr, Some(from), Token(2)).unwrap();
-        assert_eq!(option(&dialled, libc::IP_BIND_ADDRESS_NO_PORT), 1);
+        assert_eq!(option(&dialled, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT), 1);
         assert_eq!(poller.local_addr(&dialled).map(|local| local.ip()), Some(from));
     }
 }

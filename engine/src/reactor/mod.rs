@@ -270,9 +270,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             return Some(now);
         }
         [self.wheel.next_expiry(), self.host.next_timeout(), self.accepting.paused_until]
-            .into_iter()
+            .iter()
             .flatten()
             .min()
+            .copied()
     }
 
     /// Notes who is ready, and does nothing yet: what one of a batch does may end another.

@@ -157,6 +157,11 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     pub(super) fn write(&mut self, id: ConnId, now: Now) {
         let Some(conn) = self.conns.of(id) else { return };
         if let Some(queue) = &mut conn.send {
+            // The first write waits for nothing, and most connections that were dialled have no other.
+            if conn.flags.has(Flags::WRITTEN) && conn.flags.take(Flags::GATHERS) {
+                self.poller.send_at_once(&mut conn.stream);
+            }
+            conn.flags.set(Flags::WRITTEN);
             let written = match queue.write(&mut self.poller, &mut conn.stream) {
                 Ok(written) => written,
                 Err(e) => return self.on_write_error(id, CloseReason::of_open(&e), now),

@@ -83,6 +83,8 @@ pub trait Poller {
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, PeerAddr)>;
 
     /// Begins to connect, and registers the stream; [`Readiness::writable`] tells that it ended.
+    /// What is written to it second may wait for the ack of what was written first, until
+    /// [`Poller::send_at_once`]; streams that were accepted never wait.
     ///
     /// # Errors
     /// What can be said at once: unreachable, no descriptor, …
@@ -132,6 +134,10 @@ pub trait Poller {
         stream: &mut Self::Stream,
         bufs: &[IoSlice<'_>],
     ) -> io::Result<usize>;
+
+    /// From now on what is written leaves at once. A stream that has failed says so when it is
+    /// written to.
+    fn send_at_once(&mut self, stream: &mut Self::Stream);
 
     /// Sends from a file what fits.
     ///

@@ -312,6 +312,8 @@ impl Poller for SimPoller {
         }
     }
 
+    fn send_at_once(&mut self, _: &mut SimStream) {}
+
     fn shutdown_write(&mut self, stream: &mut SimStream) -> io::Result<()> {
         self.net.0.borrow_mut().shutdown_write(stream.0)
     }

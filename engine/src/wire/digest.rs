@@ -16,35 +16,72 @@ impl Report {
         // Taken apart by name: a field that is added must get its place here.
         let Self { revision, trigger, started_ms, duration_us, busy_us, checked, results, note } =
             self;
-        let mut hasher = Hasher::new();
-        hasher.update(&revision.to_le_bytes());
-        hasher.update(&[*trigger]);
-        hasher.update(&started_ms.to_le_bytes());
-        hasher.update(&duration_us.to_le_bytes());
-        hasher.update(&busy_us.to_le_bytes());
-        hasher.update(&checked.to_le_bytes());
-        hasher.update(&(results.len() as u64).to_le_bytes());
-        results.iter().for_each(|result| add_result(&mut hasher, result));
-        add_bytes(&mut hasher, note.as_bytes());
-        NonZeroU32::new(hasher.finalize()).unwrap_or(NonZeroU32::MIN)
+        let mut digest = Digest::new();
+        digest.add(&revision.to_le_bytes());
+        digest.add(&[*trigger]);
+        digest.add(&started_ms.to_le_bytes());
+        digest.add(&duration_us.to_le_bytes());
+        digest.add(&busy_us.to_le_bytes());
+        digest.add(&checked.to_le_bytes());
+        digest.add(&(results.len() as u64).to_le_bytes());
+        results.iter().for_each(|result| digest.add_result(result));
+        digest.add_bytes(note.as_bytes());
+        NonZeroU32::new(digest.finish()).unwrap_or(NonZeroU32::MIN)
     }
 }
 
-fn add_result(hasher: &mut Hasher, result: &ResourceResult) {
-    let ResourceResult { id, outcome, before, after, error, duration_us, output } = result;
-    add_bytes(hasher, id);
-    hasher.update(&[*outcome]);
-    add_bytes(hasher, before.as_bytes());
-    add_bytes(hasher, after.as_bytes());
-    add_bytes(hasher, error.as_bytes());
-    hasher.update(&duration_us.to_le_bytes());
-    add_bytes(hasher, output);
+/// A checksum over many small pieces. They are gathered first: the hasher takes longer to be called
+/// than to go over the few bytes that most of them have.
+struct Digest {
+    hasher: Hasher,
+    gathered: [u8; 256],
+    len: usize,
 }
 
-/// The length goes first, or what one text loses at its end could be what the next one gains.
-fn add_bytes(hasher: &mut Hasher, bytes: &[u8]) {
-    hasher.update(&(bytes.len() as u64).to_le_bytes());
-    hasher.update(bytes);
+impl Digest {
+    fn new() -> Self {
+        Self { hasher: Hasher::new(), gathered: [0; 256], len: 0 }
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        if bytes.len() > self.gathered.len() - self.len {
+            self.hash_gathered();
+        }
+        match self.gathered[self.len..].get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len += bytes.len();
+            }
+            None => self.hasher.update(bytes),
+        }
+    }
+
+    /// The length goes first, or what one text loses at its end could be what the next one gains.
+    fn add_bytes(&mut self, bytes: &[u8]) {
+        self.add(&(bytes.len() as u64).to_le_bytes());
+        self.add(bytes);
+    }
+
+    fn add_result(&mut self, result: &ResourceResult) {
+        let ResourceResult { id, outcome, before, after, error, duration_us, output } = result;
+        self.add_bytes(id);
+        self.add(&[*outcome]);
+        self.add_bytes(before.as_bytes());
+        self.add_bytes(after.as_bytes());
+        self.add_bytes(error.as_bytes());
+        self.add(&duration_us.to_le_bytes());
+        self.add_bytes(output);
+    }
+
+    fn hash_gathered(&mut self) {
+        self.hasher.update(&self.gathered[..self.len]);
+        self.len = 0;
+    }
+
+    fn finish(mut self) -> u32 {
+        self.hash_gathered();
+        self.hasher.finalize()
+    }
 }
 
 #[cfg(test)]
@@ -105,6 +142,22 @@ mod tests {
         });
         assert_eq!(BTreeSet::from(digests).len(), changes.len(), "{digests:?}");
         assert_eq!(report().digest(), report().digest());
+    }
+
+    /// Whatever is gathered, and whatever is too long for it.
+    #[test]
+    fn pieces_of_all_lengths_give_the_checksum_of_the_whole() {
+        let bytes: Vec<u8> = (0..=255).cycle().take(5_000).collect();
+        let (mut digest, mut rest) = (Digest::new(), &bytes[..]);
+        for len in [1, 8, 247, 1, 256, 0, 255, 2, 257, 1000, 3].into_iter().cycle() {
+            let (piece, more) = rest.split_at(len.min(rest.len()));
+            digest.add(piece);
+            rest = more;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(digest.finish(), crc32fast::hash(&bytes));
     }
 
     /// Journals and masters of other versions bear it.

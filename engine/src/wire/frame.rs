@@ -82,12 +82,16 @@ pub struct FrameBuf {
 impl FrameBuf {
     /// Seals a header over a route and a body that is already encoded.
     #[must_use]
-    pub fn seal(mut header: Header, route: &[u8], body: Bytes) -> Self {
-        let sealed = header.seal(route, &body);
-        let mut head = Vec::with_capacity(HEADER_SIZE + route.len());
-        head.extend_from_slice(&sealed);
-        head.extend_from_slice(route);
-        Self { head: head.into(), body }
+    pub fn seal(header: Header, route: Option<&RouteBuf>, body: Bytes) -> Self {
+        Self { head: head(header, route, &body, 0).into(), body }
+    }
+
+    /// The same frame in one piece, for a log.
+    #[must_use]
+    pub fn seal_whole(header: Header, route: Option<&RouteBuf>, body: &[u8]) -> Vec<u8> {
+        let mut bytes = head(header, route, body, body.len());
+        bytes.extend_from_slice(body);
+        bytes
     }
 
     /// A frame with this body, on its kind's lane; no route means a `Direct` or hop frame.
@@ -100,8 +104,7 @@ impl FrameBuf {
         let mut header = Header::new(B::KIND);
         header.schema = B::SCHEMA;
         tune(&mut header);
-        let route = route.map(RouteBuf::encode).unwrap_or_default();
-        Self::seal(header, &route, encode(body).into())
+        Self::seal(header, route, encode(body).into())
     }
 
     /// A bare header of this kind.
@@ -109,7 +112,7 @@ impl FrameBuf {
     pub fn bare(kind: Kind, tune: impl FnOnce(&mut Header)) -> Self {
         let mut header = Header::new(kind);
         tune(&mut header);
-        Self::seal(header, &[], Bytes::new())
+        Self::seal(header, None, Bytes::new())
     }
 
     /// Bytes of the whole frame.
@@ -129,4 +132,16 @@ impl FrameBuf {
     pub fn to_vec(&self) -> Vec<u8> {
         [&self.head[..], &self.body[..]].concat()
     }
+}
+
+/// A sealed header and its route block, with room for so many bytes behind them.
+fn head(mut header: Header, route: Option<&RouteBuf>, body: &[u8], room: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEADER_SIZE + route.map_or(0, RouteBuf::size) + room);
+    head.resize(HEADER_SIZE, 0);
+    if let Some(route) = route {
+        route.write(&mut head);
+    }
+    let sealed = header.seal(&head[HEADER_SIZE..], body);
+    head[..HEADER_SIZE].copy_from_slice(&sealed);
+    head
 }

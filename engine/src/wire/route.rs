@@ -132,24 +132,29 @@ impl RouteBuf {
         self
     }
 
-    /// Writes the block.
+    /// Bytes of the block.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let name = |name: &HostName| 1 + name.as_str().len();
+        let target = self.target.as_ref().map_or(1, name);
+        name(&self.origin.name) + 16 + target + 1 + self.via.iter().map(name).sum::<usize>()
+    }
+
+    /// Writes the block behind what is there.
     ///
     /// # Panics
     /// If it would be longer than [`ROUTE_SIZE_MAX`]: more relays than hops allow.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn write(&self, out: &mut Vec<u8>) {
         fn name(out: &mut Vec<u8>, name: &str) {
             out.push(u8::try_from(name.len()).expect("host names have at most 253 bytes"));
             out.extend_from_slice(name.as_bytes());
         }
-        let mut out = Vec::with_capacity(32 + self.origin.name.as_str().len());
-        name(&mut out, self.origin.name.as_str());
+        assert!(self.size() <= ROUTE_SIZE_MAX, "a route of {} bytes", self.size());
+        name(out, self.origin.name.as_str());
         out.extend_from_slice(&self.origin.epoch.0.to_le_bytes());
         out.extend_from_slice(&self.origin.seq.to_le_bytes());
-        name(&mut out, self.target.as_ref().map_or("", HostName::as_str));
+        name(out, self.target.as_ref().map_or("", HostName::as_str));
         out.push(u8::try_from(self.via.len()).expect("at most HOPS_MAX relays"));
-        self.via.iter().for_each(|relay| name(&mut out, relay.as_str()));
-        assert!(out.len() <= ROUTE_SIZE_MAX, "a route of {} bytes", out.len());
-        out
+        self.via.iter().for_each(|relay| name(out, relay.as_str()));
     }
 }

@@ -13,6 +13,7 @@ use engine::release::{Assignment, ManifestBlob, SignedAssignment, decode};
 use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{Manifest, Poll, Report, ResourceResult, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, Lane, NackReason, access};
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -315,11 +316,14 @@ impl LoadRole {
     fn report(&mut self, trigger: u8, due: Instant, cx: &mut Cx<'_>) {
         let reports = self.plan.work.reports.unwrap_or_default();
         let failed = cx.rng().u16(..1000) < reports.failed_permille;
-        let body = report(self.held, trigger, failed, reports.bytes, cx.now.wall);
-        match cx.push_up(&body) {
+        let (pushed, digest) = REPORT.with_borrow_mut(|body| {
+            write_report(body, self.held, trigger, failed, reports.bytes, cx.now.wall);
+            (cx.push_up(body), body.digest())
+        });
+        match pushed {
             Ok(origin) => {
                 cx.effect(Observation::Reported);
-                let (begun, digest) = (cx.now.at, Some(body.digest()));
+                let (begun, digest) = (cx.now.at, Some(digest));
                 let sent = Sent { seq: origin.seq, due, begun, revision: self.held, digest };
                 self.reports.push(origin.epoch, sent);
             }
@@ -456,26 +460,45 @@ fn read_assignment(frame: &Frame<'_>) -> Option<Assignment> {
     decode(&signed.assignment)
 }
 
-/// A report as a host sends it after a change, or after a failure.
-fn report(revision: u64, trigger: u8, failed: bool, bytes: u32, wall: WallMs) -> Report {
-    let result = ResourceResult {
-        id: b"file /etc/motd".to_vec(),
-        outcome: if failed { outcome::FAILED } else { outcome::CHANGED },
-        before: "absent".to_owned(),
-        after: "file 0644 root:root, 312 bytes".to_owned(),
-        error: if failed { "no space left on device".to_owned() } else { String::new() },
-        duration_us: 420,
-        output: vec![b'.'; bytes as usize],
-    };
-    Report {
-        revision,
-        trigger,
-        started_ms: wall.0,
+thread_local! {
+    /// A report as a host sends it after a change, or after a failure. Those of a run differ in
+    /// little: one is written over and over, and costs the generator no memory of its own.
+    static REPORT: RefCell<Report> = RefCell::new(Report {
+        revision: 0,
+        trigger: 0,
+        started_ms: 0,
         duration_us: 2_600,
         busy_us: 2_400,
         checked: RESOURCES_CHECKED,
-        results: vec![result],
+        results: vec![ResourceResult {
+            id: b"file /etc/motd".to_vec(),
+            outcome: outcome::CHANGED,
+            before: "absent".to_owned(),
+            after: "file 0644 root:root, 312 bytes".to_owned(),
+            error: String::new(),
+            duration_us: 420,
+            output: Vec::new(),
+        }],
         note: String::new(),
+    });
+}
+
+fn write_report(
+    report: &mut Report,
+    revision: u64,
+    trigger: u8,
+    failed: bool,
+    bytes: u32,
+    wall: WallMs,
+) {
+    (report.revision, report.trigger, report.started_ms) = (revision, trigger, wall.0);
+    for result in &mut report.results {
+        result.outcome = if failed { outcome::FAILED } else { outcome::CHANGED };
+        result.error.clear();
+        if failed {
+            result.error.push_str("no space left on device");
+        }
+        result.output.resize(bytes as usize, b'.');
     }
 }
 

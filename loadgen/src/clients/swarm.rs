@@ -190,21 +190,16 @@ impl Swarm {
                 false => Share::default(),
             };
             let client = &mut self.clients[place];
-            let mut role = client.node.role().clone();
-            role.begin(Arc::clone(&self.plan), &share);
             let unbound = takes_part && !client.standing.bound;
-            match share.restart.or(share.first(until).filter(|_| unbound)) {
-                Some(at) => {
-                    *ended = true;
-                    self.restart(place, role, at, now);
-                }
-                None => {
-                    let fetching = work.fetch.then(|| fetching(&self.config, index, &mut self.rng));
-                    client.node.with_role(now, |r, cx| {
-                        *r = role;
-                        cx.node.fetching = fetching;
-                    });
-                }
+            let restart = share.restart.or(share.first(until).filter(|_| unbound));
+            let fetching = work.fetch.then(|| fetching(&self.config, index, &mut self.rng));
+            client.node.with_role(now, |role, cx| {
+                role.begin(Arc::clone(&self.plan), &share);
+                cx.node.fetching = fetching;
+            });
+            if let Some(at) = restart {
+                *ended = true;
+                self.restart(place, at, now);
             }
         }
         self.end_connections(|place| ended[place]);
@@ -215,7 +210,8 @@ impl Swarm {
 
     /// A client's process ends, and starts again at a time. What it had sent and was not acked
     /// lies in its store, as on a real one's disk.
-    fn restart(&mut self, place: usize, mut role: LoadRole, at: Instant, now: Now) {
+    fn restart(&mut self, place: usize, at: Instant, now: Now) {
+        let mut role = self.clients[place].node.role().clone();
         role.restart(at);
         let index = self.config.clients.start + u32::try_from(place).unwrap_or(u32::MAX);
         let mut store = std::mem::replace(&mut self.clients[place].store, MemoryStore::new(0));
@@ -239,8 +235,7 @@ impl Swarm {
                 // It is away already.
                 continue;
             }
-            let role = client.node.role().clone();
-            self.restart(place, role, now.at + churn.away, now);
+            self.restart(place, now.at + churn.away, now);
             self.tally.leaves += 1;
             self.end_connections(|other| other == place);
             self.advance(self.config.clients.start + u32::try_from(place).unwrap_or(u32::MAX), now);

@@ -11,6 +11,9 @@ const TICK_US: u64 = 10_000;
 /// What a process takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
+    /// Its id; 0 in what earlier versions wrote.
+    #[serde(default)]
+    pub pid: u32,
     /// CPU time by the names of its threads, microseconds since its start. The first thread, which
     /// bears the program's name, is `reactor`: it is the one with the master's loop.
     pub cpu_us: BTreeMap<String, u64>,
@@ -22,10 +25,11 @@ pub struct Process {
     pub descriptors: u64,
     /// Most descriptors that it may have.
     pub descriptors_max: u64,
-    /// Bytes that it had read from disks since its start.
+    /// Bytes that its threads had read from disks since their start. What the system counts for the
+    /// whole process has that of children that have ended too, such as a master of its own.
     #[serde(default)]
     pub read_bytes: u64,
-    /// Bytes that it had written to disks since its start, or will have once the system does so.
+    /// Bytes that they had written to disks, or will have once the system does so.
     #[serde(default)]
     pub written_bytes: u64,
 }
@@ -35,24 +39,28 @@ impl Process {
     #[must_use]
     pub fn read(pid: u32) -> Option<Self> {
         let mut cpu_us = BTreeMap::new();
+        let (mut read_bytes, mut written_bytes) = (0, 0);
         for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
             let Some((name, ticks)) = thread(&text(task.path().join("stat"))) else { continue };
             // The scheduler's own count has nanoseconds, where the kernel keeps it.
             let took = ran(&text(task.path().join("schedstat"))).unwrap_or(ticks);
             let is_first = task.file_name().to_str() == Some(pid.to_string().as_str());
             *cpu_us.entry(if is_first { "reactor".to_owned() } else { name }).or_default() += took;
+            let io = text(task.path().join("io"));
+            read_bytes += number(&io, "read_bytes:").unwrap_or(0);
+            written_bytes += number(&io, "write_bytes:").unwrap_or(0);
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let io = text(format!("/proc/{pid}/io"));
         let limits = text(format!("/proc/{pid}/limits"));
         Some(Self {
+            pid,
             cpu_us,
             resident_bytes: 1024 * number(&status, "VmRSS:").unwrap_or(0),
             anonymous_bytes: 1024 * number(&status, "RssAnon:").unwrap_or(0),
             descriptors: fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count) as u64,
             descriptors_max: descriptors_of(&limits).map_or(u64::MAX, |(now, _)| now),
-            read_bytes: number(&io, "read_bytes:").unwrap_or(0),
-            written_bytes: number(&io, "write_bytes:").unwrap_or(0),
+            read_bytes,
+            written_bytes,
         })
     }
 

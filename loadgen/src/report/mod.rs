@@ -411,22 +411,23 @@ impl Report {
     }
 
     /// What the master's process took between the first look and the last; empty if it was not
-    /// seen twice, or was another process at the end.
+    /// seen twice. One that was started in between is counted from its start.
     fn master_line(&self) -> String {
-        let mut seen = self.samples.iter().filter_map(|sample| sample.process.as_ref());
-        let (Some(first), Some(last)) = (seen.next(), seen.next_back()) else {
-            return String::new();
+        let seen = || self.samples.iter().filter_map(|sample| sample.process.as_ref());
+        let Some(last) = seen().skip(1).last() else { return String::new() };
+        let took = |of: fn(&Process) -> u64| -> u64 {
+            let between = |(before, now): (&Process, &Process)| match before.pid == now.pid {
+                true => of(now).saturating_sub(of(before)),
+                false => of(now),
+            };
+            seen().zip(seen().skip(1)).map(between).sum()
         };
-        if self.master_kills > 0 {
-            return String::new();
-        }
-        let since = |of: fn(&Process) -> u64| of(last).saturating_sub(of(first));
         format!(
             "master    {:.1} s CPU, {} resident, {} read, {} written\n",
-            Duration::from_micros(since(Process::cpu_all_us)).as_secs_f64(),
+            Duration::from_micros(took(Process::cpu_all_us)).as_secs_f64(),
             size(last.resident_bytes),
-            size(since(|process| process.read_bytes)),
-            size(since(|process| process.written_bytes)),
+            size(took(|process| process.read_bytes)),
+            size(took(|process| process.written_bytes)),
         )
     }
 }

@@ -148,6 +148,26 @@ fn the_worst_of_what_does_not_hold_is_the_outcome() {
 }
 
 #[test]
+fn a_master_that_was_started_anew_is_counted_in_all_its_processes() {
+    let of = |pid: u32, cpu_us: u64, read_bytes: u64| {
+        let mut sample = look(cpu_us, read_bytes);
+        sample.process.as_mut().unwrap().pid = pid;
+        sample
+    };
+    let mut report = report();
+    report.samples = vec![
+        of(1, 500_000, 1024),
+        of(1, 1_500_000, 2048),
+        of(2, 250_000, 1024),
+        of(2, 750_000, 1024),
+    ];
+    let text = report.render(Paint { colour: false });
+    assert!(text.contains("master    1.8 s CPU, 5.0MiB resident, 2.0KiB read, 512.0KiB"), "{text}");
+    report.samples.truncate(1);
+    assert!(!report.render(Paint { colour: false }).contains("master  "));
+}
+
+#[test]
 fn one_screen_says_it_all() {
     let text = report().render(Paint { colour: false });
     for part in [

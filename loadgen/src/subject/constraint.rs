@@ -140,12 +140,14 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     }
     let tcp: Tcp = last.tcp.since(&first.tcp);
     if tcp.listen_overflows > 0 {
-        // The kernel counts them for all listeners of a network namespace together.
+        let accepted = |sample: &Sample| sample.said.map_or(0, |said| said.accepted);
+        let accepted = accepted(last).saturating_sub(accepted(first)).max(1);
+        let full = tcp.listen_overflows;
+        let used = full as f64 / (OVERFLOWS_BEARABLE * accepted as f64);
         let why = format!(
-            "{} connections to programs of this machine found it full",
-            tcp.listen_overflows
+            "{full} connections to programs of this machine found it full, the master accepted {accepted}"
         );
-        add(Resource::AcceptQueue, 2.0, why);
+        add(Resource::AcceptQueue, used.min(2.0), why);
     }
     if tcp.memory_pressures > 0 {
         let why = format!("{} times short", tcp.memory_pressures);
@@ -162,6 +164,10 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     most.unwrap_or(Constraint { resource: Resource::Generator, used: 0.0, why: "unknown".into() })
 }
 
+/// One in so many connections that finds the accept queue full is what a 99th percentile sees: each
+/// waits for a second or longer. Fewer may be another listener's, since the kernel counts those of a
+/// whole network namespace together.
+const OVERFLOWS_BEARABLE: f64 = 0.01;
 /// An inbox that grows by more records a second than this grows,
 const INBOX_SLOPE: f64 = 100.0;
 /// and not only because much came at once.
@@ -214,6 +220,20 @@ mod tests {
             assert_eq!(found.resource, wanted, "{found}");
             assert!(found.binds(), "{found}");
         }
+    }
+
+    #[test]
+    fn a_connection_in_hundreds_that_found_the_accept_queue_full_is_not_what_binds() {
+        let of = |accepted| {
+            with(move |s| {
+                s.said.as_mut().unwrap().accepted = accepted;
+                s.tcp.listen_overflows = 3;
+            })
+        };
+        let found = of(300);
+        assert!(found.binds() && found.resource == Resource::AcceptQueue, "{found}");
+        assert!(found.why.contains("3 connections") && found.why.contains("accepted 300"));
+        assert!(!of(3_000).binds());
     }
 
     #[test]

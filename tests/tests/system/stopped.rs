@@ -211,6 +211,14 @@ fn s1_53_a_full_disk_is_back_pressure() {
     let status = cluster.json(&["status"]);
     assert!(status["warnings"].to_string().contains("no reports are accepted"), "{status}");
 
+    let until = Instant::now() + PATIENCE;
+    while cluster.json(&["status"])["counters"]["commits_failed"].as_u64() < Some(3) {
+        let _ = sender.deliver(addr, acked_when_full + 1, PATIENCE);
+        assert!(Instant::now() < until, "{}", master.log());
+    }
+    let told = master.log().matches("nothing was committed").count();
+    assert_eq!(told, 1, "told once, not once a second:\n{}", master.log());
+
     drop(file);
     fs::remove_file(&filler).unwrap();
     let until = Instant::now() + PATIENCE;
@@ -220,6 +228,7 @@ fn s1_53_a_full_disk_is_back_pressure() {
         assert!(Instant::now() < until, "still {} of {upto}:\n{}", sender.acked, master.log());
     }
     assert!(sender.acked > acked_when_full);
+    master.wait_line("is committed again");
     let _ = cluster.until(&["status"], |status| status["inbox_records"] == 0);
     assert_eq!(cluster.ids().len() as u64, upto, "each once, none lost");
     master.signal(Signal::SIGTERM);

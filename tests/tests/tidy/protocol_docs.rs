@@ -52,7 +52,7 @@ fn golden_frames() -> [(&'static str, Vec<u8>); 4] {
     let to_host = RouteBuf::from(Origin { name: host("master"), ..origin }).to(host("web-1"));
     [
         ("Ack", FrameBuf::bare(Kind::ACK, place(Lane::Durable)).to_vec()),
-        ("Nack", FrameBuf::seal(refused, &[], nack.encode().to_vec().into()).to_vec()),
+        ("Nack", FrameBuf::seal_whole(refused, None, &nack.encode())),
         ("Heartbeat", FrameBuf::message(Some(&routed), &heartbeat, place(Lane::Volatile)).to_vec()),
         ("BindResp", FrameBuf::message(Some(&to_host), &answer, place(Lane::Urgent)).to_vec()),
     ]

@@ -44,7 +44,7 @@ fn chunk(fetcher: &mut Fetcher, seq: u64, offset: u64, data: &[u8]) -> Result<()
     header.seq = seq;
     assert_eq!(header.lane, Lane::Volatile);
     let body = [&offset.to_le_bytes()[..], data].concat();
-    let bytes = FrameBuf::seal(header, &[], body.into()).to_vec();
+    let bytes = FrameBuf::seal_whole(header, None, &body);
     fetcher.handle_frame(&Frame::parse(&bytes).unwrap())
 }
 
@@ -86,7 +86,7 @@ fn answers_to_nothing_and_wrong_answers_end_the_connection() {
     }
     let mut header = Header::new(Kind::CHUNK);
     header.seq = 1;
-    let bytes = FrameBuf::seal(header, &[], vec![0; 7].into()).to_vec();
+    let bytes = FrameBuf::seal_whole(header, None, &[0; 7]);
     assert!(fetcher.handle_frame(&Frame::parse(&bytes).unwrap()).is_err(), "no offset");
 }
 

@@ -135,7 +135,7 @@ impl DurableLane {
             return Err(OutboxFull { bytes, limit });
         }
         let origin = Origin { name: name.clone(), epoch: self.epoch, seq: self.next };
-        let frame = message.seal(&origin, ttl_seconds(message.ttl)).to_vec();
+        let frame = message.seal_whole(&origin, ttl_seconds(message.ttl));
         let pending = self.work.as_ref().map_or(0, |work| work.pending_bytes);
         if self.bytes + frame.len() as u64 > config.durable_bytes_max {
             return Err(OutboxFull { bytes: self.bytes, limit: config.durable_bytes_max });
@@ -254,9 +254,12 @@ impl DurableLane {
         match event {
             StoreEvent::Committed { upto, run } if run == self.run => self.on_committed(upto),
             StoreEvent::CommitFailed { run, error, .. } if run == self.run => {
-                log::warn!("reports are kept in memory, nothing was written: {error}");
                 self.run += 1;
                 let work = self.work();
+                // A disk that is full for hours is told of once.
+                if work.error.as_ref() != Some(&error) {
+                    log::warn!("reports are kept in memory, nothing was written: {error}");
+                }
                 work.submitted = 0;
                 work.error = Some(error);
                 work.pause = Some(pause);
@@ -398,7 +401,9 @@ impl DurableLane {
         let work = self.work();
         let done = done.min(work.submitted);
         work.submitted -= done;
-        work.error = None;
+        if work.error.take().is_some() {
+            log::info!("reports are written to the disk again");
+        }
         work.pending_bytes -= work.pending.drain(..done).map(|record| record.len()).sum::<usize>();
         self.committed_next += done as u64;
     }

@@ -4,6 +4,7 @@ use super::harness::{Backend, MS, Seen, World, frame};
 use super::on_both;
 use crate::ids::DialId;
 use crate::node::io::{CloseReason, Output, Verdict};
+use crate::reactor::conn::Flags;
 use crate::reactor::poller::{Poller, Token};
 use crate::wire::{FrameBuf, Kind, WireError};
 use std::io::ErrorKind;
@@ -339,4 +340,13 @@ fn s1_38_dialed_connections_carry_frames_both_ways<B: Backend>() {
     });
     w.send(&mut peer, &frame(2, 1000).to_vec());
     w.until("answer", |w| w.frames() == [(id, 2)]);
+    // Only from the second write on something could wait for the ack of what was written before.
+    let gathers = |w: &mut World<B>| w.reactor.conns.of(id).unwrap().flags.has(Flags::GATHERS);
+    assert!(gathers(&mut w));
+    w.output(Output::Send { conn: id, frame: frame(3, 10) });
+    w.until("second frame", |w| {
+        let _ = w.receive(&mut peer, &mut received);
+        received.ends_with(&frame(3, 10).to_vec())
+    });
+    assert!(!gathers(&mut w));
 }

@@ -224,7 +224,7 @@ impl Services<()> for NoThreads {
 pub(crate) fn frame(seq: u64, body_len: usize) -> FrameBuf {
     let mut header = Header::new(Kind::CONTROL_RESP);
     header.seq = seq;
-    FrameBuf::seal(header, &[], Bytes::from(vec![7; body_len]))
+    FrameBuf::seal(header, None, Bytes::from(vec![7; body_len]))
 }
 
 pub(crate) struct World<B: Backend> {
