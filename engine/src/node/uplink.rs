@@ -440,3 +440,25 @@ impl Uplink {
         [self.not_before, asked, self.outbox.next_timeout()].iter().flatten().min().copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_dials_does_so_from_an_address_that_leads_there() {
+        let own = |from: &str| Some(from.parse::<IpAddr>().unwrap());
+        for (to, from, leads) in [
+            ("192.0.2.1:1", "192.0.2.9", true),
+            ("127.0.0.1:1", "127.0.0.9", true),
+            ("127.0.0.1:1", "192.0.2.9", false),
+            ("192.0.2.1:1", "127.0.0.9", false),
+            ("[2001:db8::1]:1", "192.0.2.9", false),
+            ("[::1]:1", "127.0.0.9", false),
+            ("[2001:db8::1]:1", "2001:db8::9", true),
+        ] {
+            let expected = own(from).filter(|_| leads);
+            assert_eq!(source_for(to.parse().unwrap(), own(from)), expected, "{to} from {from}");
+        }
+    }
+}
