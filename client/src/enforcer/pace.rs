@@ -1,7 +1,9 @@
 //! Keeps the client from fighting at full speed with whatever keeps changing a managed file.
 
+use super::fight::Fights;
+use crate::watch::Noticed;
 use engine::time::Instant;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// So many runs after drift may begin within [`WINDOW`].
@@ -13,18 +15,40 @@ const WINDOW: Duration = Duration::from_secs(2);
 pub(super) struct Pace(VecDeque<Instant>);
 
 impl Pace {
+    /// When the next run may begin, if it may not now.
+    pub(super) fn next_start(&self, now: Instant) -> Option<Instant> {
+        let first = self.0.front().filter(|_| self.0.len() == RUNS_MAX);
+        first.map(|first| *first + WINDOW).filter(|at| *at > now)
+    }
+
     /// Begins a run, or says when one may begin.
-    pub(super) fn poll_start(&mut self, now: Instant) -> Result<(), Instant> {
-        if let Some(first) = self.0.front().copied()
-            && self.0.len() == RUNS_MAX
-        {
-            if first + WINDOW > now {
-                return Err(first + WINDOW);
-            }
+    fn poll_start(&mut self, now: Instant) -> Result<(), Instant> {
+        if let Some(at) = self.next_start(now) {
+            return Err(at);
+        }
+        if self.0.len() == RUNS_MAX {
             self.0.pop_front();
         }
         self.0.push_back(now);
         Ok(())
+    }
+
+    /// Begins a run of those drifted resources that are not fought over just now; or says when to
+    /// ask again.
+    pub(super) fn poll_drift(
+        &mut self,
+        fights: &Fights,
+        noticed: &Noticed,
+        now: Instant,
+    ) -> Result<BTreeSet<u32>, Option<Instant>> {
+        let (due, later) = fights.due(&noticed.resources, now);
+        if due.is_empty() && !noticed.all {
+            return Err(later);
+        }
+        match self.poll_start(now) {
+            Ok(()) => Ok(due),
+            Err(at) => Err(Some(later.map_or(at, |later| later.min(at)))),
+        }
     }
 }
 
