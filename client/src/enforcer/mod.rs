@@ -439,7 +439,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             status.unsettled = unsettled;
             // Who was told that something is missing learns that nothing is any more.
             let was_missing = status.last_run.as_ref().is_some_and(|last| !last.converged);
-            let worth_telling = has_news || (converged && was_missing);
+            let is_beside = matches!(extent, Extent::Beside(_));
+            let worth_telling = has_news || (converged && was_missing && !is_beside);
             if worth_telling {
                 status.on_run(&done.report, converged);
             }
