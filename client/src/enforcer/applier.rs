@@ -69,14 +69,8 @@ pub struct Ready {
     loaded: LoadedCatalog,
     pub(super) graph: Graph,
     managed: ManagedPaths,
-}
-
-impl Ready {
-    /// Whether a resource is a command, which may take as long as it likes.
-    pub(super) fn is_command(&self, resource: u32) -> bool {
-        let resources = &self.loaded.archived().resources;
-        resources.get(resource as usize).is_some_and(|r| r.kind == "exec")
-    }
+    /// Resources that may take as long as they like.
+    pub(super) commands: BTreeSet<u32>,
 }
 
 /// What runs need, apart from an assignment.
@@ -107,8 +101,12 @@ impl Applier {
     pub fn prepare(&self, assigned: &AssignedManifest) -> Result<Ready, ApplyError> {
         let root = Rooted::open(&self.config.root)?;
         let (loaded, graph) = self.load(assigned.catalog)?;
-        let managed = ManagedPaths::of(loaded.archived());
-        Ok(Ready { revision: assigned.revision, root, loaded, graph, managed })
+        let catalog = loaded.archived();
+        let managed = ManagedPaths::of(catalog);
+        let resources = (0..).zip(catalog.resources.iter());
+        let commands =
+            resources.filter(|(_, r)| r.kind == "exec").map(|(number, _)| number).collect();
+        Ok(Ready { revision: assigned.revision, root, loaded, graph, managed, commands })
     }
 
     /// Runs a catalog, once. Whoever calls it has taken the [`Ownership`] of the state directory,

@@ -187,7 +187,7 @@ impl<'a> Course<'a> {
         let places = lock(&self.places);
         let is_well = |(resource, place): (u32, &Place)| match place {
             Place::Outside | Place::Settled => true,
-            Place::Open => !self.ready.is_command(resource),
+            Place::Open => !self.ready.commands.contains(&resource),
             Place::Failed => false,
         };
         failed.iter().all(|r| places.is_settled(*r)) && (0..).zip(&places.all).all(is_well)
@@ -199,8 +199,7 @@ impl<'a> Course<'a> {
         if self.shared.stop.is_pulled() || self.is_superseded() {
             return BTreeSet::new();
         }
-        let brief: BTreeSet<u32> =
-            drifted.iter().copied().filter(|r| !self.ready.is_command(*r)).collect();
+        let brief = drifted - &self.ready.commands;
         match brief.is_empty() {
             true => brief,
             false => lock(&self.places).poll_free(brief, &self.ready.graph),

@@ -197,7 +197,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         now: Instant,
     ) -> Result<BTreeSet<u32>, Option<Instant>> {
         // Asked first: what the run itself writes is noticed too, again and again.
-        if let Some(at) = self.pace.next_start(now) {
+        if let Some(at) = self.pace.next_beside(now) {
             return Err((!self.pending.resources.is_empty()).then_some(at));
         }
         let resources = course.poll_free(&self.pending.resources);
