@@ -257,18 +257,18 @@ fn apply(options: &Options) -> CliResult<ExitCode> {
     // What this one needs is not collected any more, whatever the daemon takes on meanwhile.
     let assignment = config.stored_assignment()?;
     let applier = Applier::new(EnforcerConfig::from(&config));
-    let assigned = AssignedManifest::find(applier.cache(), &assignment)?;
+    let ready = applier.prepare(&AssignedManifest::find(applier.cache(), &assignment)?)?;
     let scope = Scope {
         selected: None,
         blocked: &BTreeSet::new(),
+        parallel: config.parallel,
         dry_run: options.dry_run,
         trigger: trigger::COMMAND,
         is_superseded: &|| false,
     };
     let switch = StopSwitch::new()?;
-    let done = switch.under_signals(config.stop_timeout, || {
-        applier.apply(&assigned, &scope, &switch, &|_| {})
-    })??;
+    let done = switch
+        .under_signals(config.stop_timeout, || applier.run(&ready, &scope, &switch, &|_| {}))?;
     if !options.dry_run {
         let file = StatusFile::of(&config);
         let before = file.read().ok().flatten().unwrap_or_default();

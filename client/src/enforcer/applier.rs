@@ -9,7 +9,7 @@ use crate::provider::accounts::Accounts;
 use crate::provider::rooted::{PathError, Rooted};
 use crate::provider::signature::Signatures;
 use crate::resource::{Context, ManagedPaths};
-use engine::ids::BlobHash;
+use engine::ids::{BlobHash, Revision};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +62,17 @@ pub enum ApplyError {
     Graph(String),
 }
 
+/// An assignment that can be run.
+pub struct Ready {
+    revision: Revision,
+    root: Rooted,
+    loaded: LoadedCatalog,
+    pub(super) graph: Graph,
+    managed: ManagedPaths,
+    /// Resources that may take as long as they like.
+    pub(super) commands: BTreeSet<u32>,
+}
+
 /// What runs need, apart from an assignment.
 pub struct Applier {
     pub(super) config: EnforcerConfig,
@@ -83,45 +94,56 @@ impl Applier {
         &self.cache
     }
 
+    /// Reads what an assignment's runs need.
+    ///
+    /// # Errors
+    /// [`ApplyError`]: nothing of it can be applied.
+    pub fn prepare(&self, assigned: &AssignedManifest) -> Result<Ready, ApplyError> {
+        let root = Rooted::open(&self.config.root)?;
+        let (loaded, graph) = self.load(assigned.catalog)?;
+        let catalog = loaded.archived();
+        let managed = ManagedPaths::of(catalog);
+        let resources = (0..).zip(catalog.resources.iter());
+        let commands =
+            resources.filter(|(_, r)| r.kind == "exec").map(|(number, _)| number).collect();
+        Ok(Ready { revision: assigned.revision, root, loaded, graph, managed, commands })
+    }
+
     /// Runs a catalog, once. Whoever calls it has taken the [`Ownership`] of the state directory,
     /// unless it is a dry run.
     ///
     /// [`Ownership`]: crate::owner::Ownership
-    ///
-    /// # Errors
-    /// [`ApplyError`]: nothing was applied.
-    pub fn apply(
+    #[must_use]
+    pub fn run(
         &self,
-        assigned: &AssignedManifest,
+        ready: &Ready,
         scope: &Scope<'_>,
         stop: &StopSwitch,
         progress: Progress<'_>,
-    ) -> Result<RunDone, ApplyError> {
-        let root = Rooted::open(&self.config.root)?;
-        let (loaded, graph) = self.load(assigned.catalog)?;
-        let catalog = loaded.archived();
+    ) -> RunDone {
+        let catalog = ready.loaded.archived();
         let context = Context {
-            root: &root,
+            root: &ready.root,
             cache: &self.cache,
             accounts: &Accounts::of_system(),
             signatures: &self.signatures,
             stop,
-            managed: &ManagedPaths::of(catalog),
+            managed: &ready.managed,
             dry_run: scope.dry_run,
             allow_exec: self.config.allow_exec,
             fsync: self.config.fsync,
         };
         let run = Run {
             catalog,
-            graph: &graph,
+            graph: &ready.graph,
             selected: scope.selected,
             blocked: scope.blocked,
-            parallel: self.config.parallel,
-            revision: assigned.revision,
+            parallel: scope.parallel,
+            revision: ready.revision,
             trigger: scope.trigger,
             is_superseded: scope.is_superseded,
         };
-        Ok(run.run(&context, progress))
+        run.run(&context, progress)
     }
 
     pub(super) fn load(&self, catalog: BlobHash) -> Result<(LoadedCatalog, Graph), ApplyError> {
@@ -139,6 +161,8 @@ pub struct Scope<'a> {
     pub selected: Option<&'a BTreeSet<u32>>,
     /// Resources that failed before and are not looked at now.
     pub blocked: &'a BTreeSet<u32>,
+    /// Resources at once.
+    pub parallel: usize,
     /// Whether nothing may be written.
     pub dry_run: bool,
     /// One of `engine::wire::message::trigger`.

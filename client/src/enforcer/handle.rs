@@ -4,7 +4,6 @@ use super::status::{Activity, EnforcerStatus};
 use crate::executor::stop::StopSwitch;
 use crate::policy::AssignedManifest;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,22 +36,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn wake(&self) {
+    pub(super) fn wake(&self) {
         // A full pipe wakes as well as one byte more.
         let _ = (&self.waker).write(&[1]);
-    }
-}
-
-/// Tells the enforcer that its run has ended, however it did.
-pub(super) struct TellEnd<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) ended: &'a AtomicBool,
-}
-
-impl Drop for TellEnd<'_> {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::Release);
-        self.shared.wake();
     }
 }
 

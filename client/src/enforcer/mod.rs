@@ -2,6 +2,7 @@
 //! and the runs, and sleeps until something happens.
 
 mod applier;
+mod course;
 mod event;
 mod fight;
 mod handle;
@@ -10,13 +11,13 @@ mod retry;
 mod status;
 mod unsettled;
 
-pub use applier::{Applier, ApplyError, EnforcerConfig, Scope};
+pub use applier::{Applier, ApplyError, EnforcerConfig, Ready, Scope};
 pub use event::EnforcerEvent;
 pub use handle::EnforcerHandle;
 pub use status::{Action, Activity, EnforcerStatus, LastRun, WatchState};
 
 use crate::config::keep_assignment;
-use crate::executor::run::{RunDone, Stage, shown_id};
+use crate::executor::run::RunDone;
 use crate::executor::stop::StopSwitch;
 use crate::heap;
 use crate::policy::{AssignedManifest, LoadedCatalog};
@@ -24,17 +25,17 @@ use crate::provider::command::poll_timeout;
 use crate::provider::rooted::Rooted;
 use crate::resource::{Attention, Spec};
 use crate::watch::{Noticed, Target, Watch, WatchError};
+use course::Course;
 use engine::clock::{self, Clock, SystemClock};
 use engine::time::Instant;
 use engine::wire::message::{Report, outcome, trigger};
 use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
-use handle::{Shared, TellEnd, Wanted, lock};
+use handle::{Shared, Wanted, lock};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use unsettled::Unsettled;
 
@@ -48,12 +49,23 @@ struct Held {
     needs_interval: bool,
     /// What must be looked at again after a while.
     unsettled: Unsettled,
+    /// All else in it was looked at, and was as wanted then.
+    is_known: bool,
     /// Not everything could be watched when it was last tried.
     is_blind: bool,
 }
 
+/// What of the assignment a run looks at.
+#[derive(Clone, Copy)]
+enum Extent<'a> {
+    Whole,
+    Part,
+    /// A part, while another run is under way.
+    Beside(&'a Course<'a>),
+}
+
 struct Enforcer<F> {
-    applier: Applier,
+    applier: Arc<Applier>,
     shared: Arc<Shared>,
     wakes: io::PipeReader,
     clock: SystemClock,
@@ -88,7 +100,7 @@ pub fn start(
         status: Mutex::new(EnforcerStatus::default()),
     });
     let enforcer = Enforcer {
-        applier: Applier::new(config),
+        applier: Arc::new(Applier::new(config)),
         shared: Arc::clone(&shared),
         wakes,
         clock: SystemClock::start(),
@@ -162,19 +174,43 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    /// Waits for a run to end, and for what is wished for meanwhile.
-    fn attend(&self, ended: &AtomicBool) -> nix::Result<()> {
-        while !ended.load(Ordering::Acquire) {
-            let mut fds = [PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN)];
-            match nix::poll::poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-                Err(e) => return Err(e),
+    /// Waits for a run to end. Meanwhile stores what is wished for, and puts right what drifts of
+    /// what the run has done.
+    fn attend(&mut self, course: &Course<'_>) -> io::Result<()> {
+        while !course.is_over() {
+            let now = self.clock.now().at;
+            match self.poll_beside(course, now) {
+                Ok(due) => self.heal(course, &due),
+                Err(wake_at) => {
+                    self.sleep(wake_at, now)?;
+                    self.keep_ahead();
+                }
             }
-            // Emptied before the wishes are read, so that none is overlooked.
-            let _ = (&self.wakes).read(&mut [0; 256]);
-            self.keep_ahead();
         }
         Ok(())
+    }
+
+    /// What is to be put right beside a run; or when to ask again, if no event comes before.
+    fn poll_beside(
+        &mut self,
+        course: &Course<'_>,
+        now: Instant,
+    ) -> Result<BTreeSet<u32>, Option<Instant>> {
+        // Asked first: what the run itself writes is noticed too, again and again.
+        if let Some(at) = self.pace.next_beside(now) {
+            return Err((!self.pending.resources.is_empty()).then_some(at));
+        }
+        let resources = course.poll_free(&self.pending.resources);
+        // If events were lost, the run's end is waited for: then all is looked at.
+        self.pace.poll_drift(&self.fights, &Noticed { resources, all: false }, now)
+    }
+
+    fn heal(&mut self, course: &Course<'_>, due: &BTreeSet<u32>) {
+        self.pending.resources.retain(|r| !due.contains(r));
+        self.cover(Some(due));
+        let Some(held) = &self.held else { return };
+        let done = course.heal(due, held.unsettled.all());
+        self.on_done(done, Extent::Beside(course));
     }
 
     /// Does what is due, or sleeps until something happens; `false` if it can do neither.
@@ -190,18 +226,14 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.on_retry(now);
             return true;
         }
-        let (due, later) = self.fights.due(&self.pending.resources, now);
-        let mut wakes = vec![self.next_check, next_attempt, later];
-        if self.pending.all || !due.is_empty() {
-            match self.pace.poll_start(now) {
-                Ok(()) => {
-                    self.on_drift(&due);
-                    return true;
-                }
-                Err(at) => wakes.push(Some(at)),
+        let later = match self.pace.poll_drift(&self.fights, &self.pending, now) {
+            Ok(due) => {
+                self.on_drift(&due);
+                return true;
             }
-        }
-        let wake_at = wakes.into_iter().flatten().min();
+            Err(later) => later,
+        };
+        let wake_at = [self.next_check, next_attempt, later].into_iter().flatten().min();
         match self.sleep(wake_at, now) {
             Ok(()) => true,
             Err(e) => {
@@ -259,7 +291,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             }
         };
         let unsettled = Unsettled::default();
-        self.held = Some(Held { assigned, watch, needs_interval, unsettled, is_blind });
+        self.held =
+            Some(Held { assigned, watch, needs_interval, unsettled, is_known: false, is_blind });
         lock(&self.shared.status).assigned_revision = assigned.revision.0;
         self.run(None, trigger);
     }
@@ -328,63 +361,54 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let assigned = held.assigned;
         lock(&self.shared.status).activity =
             Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
-        let shared = &self.shared;
-        let progress = |stage: Stage<'_>| match stage {
-            Stage::Begun { number, resource } => {
-                let action = Action { id: shown_id(resource), since_ms: clock::wall().0 };
-                lock(&shared.status).actions.insert(number, action);
-            }
-            Stage::Done { number, done: now_done, total: of } => {
-                let mut status = lock(&shared.status);
-                number.map(|number| status.actions.remove(&number));
-                if let Activity::Running { done, total, .. } = &mut status.activity {
-                    (*done, *total) = (now_done, of);
-                }
-            }
-        };
-        let is_superseded = || lock(&shared.wishes).assigned.is_some();
-        let scope = Scope {
-            selected,
-            blocked: held.unsettled.all(),
-            dry_run: false,
-            trigger,
-            is_superseded: &is_superseded,
-        };
-        let (applier, stop) = (&self.applier, &shared.stop);
-        let apply = || applier.apply(&assigned, &scope, stop, &progress);
-        let ended = AtomicBool::new(false);
-        let done = std::thread::scope(|threads| {
-            let builder = std::thread::Builder::new().name("run".to_owned()).stack_size(STACK_SIZE);
-            let run = builder.spawn_scoped(threads, || {
-                let _told = TellEnd { shared, ended: &ended };
-                apply()
-            });
-            let run = match run {
-                Ok(run) => run,
-                Err(e) => {
-                    log::warn!("cannot start another thread: {e}");
-                    return apply();
-                }
-            };
-            // Without news the run is only waited for.
-            if let Err(e) = self.attend(&ended) {
-                log::error!("the enforcer cannot wait for events during a run: {e}");
-            }
-            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let applier = Arc::clone(&self.applier);
+        let ready = applier.prepare(&assigned);
+        let done = ready.map(|ready| self.run_attended(&applier, &ready, selected, trigger));
         {
             let mut status = lock(&self.shared.status);
             status.activity = Activity::Idle;
             status.actions.clear();
         }
+        let extent = if selected.is_none() { Extent::Whole } else { Extent::Part };
         match done {
-            Ok(done) => self.on_done(done, selected.is_none()),
+            Ok(done) => self.on_done(done, extent),
             Err(error) => self.on_not_applied(&assigned, trigger, &error),
         }
         heap::trim();
     }
 
-    fn on_done(&mut self, mut done: RunDone, whole: bool) {
+    /// Has a thread of its own for the run, so that this one can attend to what happens meanwhile.
+    fn run_attended(
+        &mut self,
+        applier: &Applier,
+        ready: &Ready,
+        selected: Option<&BTreeSet<u32>>,
+        trigger: u8,
+    ) -> RunDone {
+        let shared = Arc::clone(&self.shared);
+        let failed = self.held.as_ref().map(|held| held.unsettled.all().clone());
+        let failed = failed.unwrap_or_default();
+        let course = Course::new(applier, &shared, ready, selected);
+        let mut done = std::thread::scope(|threads| {
+            let builder = std::thread::Builder::new().name("run".to_owned()).stack_size(STACK_SIZE);
+            let run = match builder.spawn_scoped(threads, || course.run(&failed, trigger)) {
+                Ok(run) => run,
+                Err(e) => {
+                    log::warn!("cannot start another thread: {e}");
+                    return course.run(&failed, trigger);
+                }
+            };
+            // Without news the run is only waited for.
+            if let Err(e) = self.attend(&course) {
+                log::error!("the enforcer cannot wait for events during a run: {e}");
+            }
+            run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        course.outdate(&mut done);
+        done
+    }
+
+    fn on_done(&mut self, mut done: RunDone, extent: Extent<'_>) {
         let now = self.clock.now().at;
         let interval = self.applier.config.check_interval;
         let is_drift = done.report.trigger == trigger::DRIFT;
@@ -394,7 +418,12 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let Some(held) = &mut self.held else { return };
         held.unsettled.handle_run(&done, interval, now);
         let failing = held.unsettled.first_failure().cloned();
-        let converged = held.unsettled.all().is_empty();
+        let whole = matches!(extent, Extent::Whole);
+        held.is_known |= whole;
+        let converged = match extent {
+            Extent::Beside(course) => held.is_known && course.is_well(held.unsettled.all()),
+            _ => held.unsettled.all().is_empty(),
+        };
         let again = held.needs_interval || held.is_blind;
         if whole || self.next_check.is_none() || !again {
             self.next_check = again.then(|| now + interval);
@@ -404,14 +433,19 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
         let is_news = |o: u8| o != outcome::UNCHANGED && o != outcome::SKIPPED;
-        let worth_telling = !is_drift || done.report.results.iter().any(|r| is_news(r.outcome));
-        {
+        let has_news = !is_drift || done.report.results.iter().any(|r| is_news(r.outcome));
+        let worth_telling = {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
+            // Who was told that something is missing learns that nothing is any more.
+            let was_missing = status.last_run.as_ref().is_some_and(|last| !last.converged);
+            let is_beside = matches!(extent, Extent::Beside(_));
+            let worth_telling = has_news || (converged && was_missing && !is_beside);
             if worth_telling {
                 status.on_run(&done.report, converged);
             }
-        }
+            worth_telling
+        };
         if worth_telling {
             // A part that was run to its end says nothing of what another run left out.
             let to_end = converged || (whole && done.to_end);

@@ -1,3 +1,5 @@
+mod beside;
+
 use super::*;
 use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
 use engine::ids::BlobHash;

@@ -82,6 +82,21 @@ impl Graph {
         path
     }
 
+    /// These resources, and all that require them, directly or through others.
+    #[must_use]
+    pub fn with_dependents(&self, mut of: Vec<bool>) -> Vec<bool> {
+        let mut pending: Vec<u32> =
+            (0..).zip(&of).filter(|(_, chosen)| **chosen).map(|(r, _)| r).collect();
+        while let Some(resource) = pending.pop() {
+            for dependent in &self.dependents[resource as usize] {
+                if !std::mem::replace(&mut of[*dependent as usize], true) {
+                    pending.push(*dependent);
+                }
+            }
+        }
+        of
+    }
+
     /// A plan for all resources, or for those selected; requirements that are not selected
     /// count as met.
     #[must_use]
@@ -253,6 +268,14 @@ mod tests {
         assert_eq!(schedule.ready_len(), 0);
         schedule.handle_done(0, false);
         assert_eq!(schedule.ready_len(), 50);
+    }
+
+    #[test]
+    fn dependents_are_found_through_others() {
+        let graph = Graph::new(vec![vec![], vec![0], vec![1, 3], vec![], vec![3]]).unwrap();
+        let of = |chosen: u32| graph.with_dependents((0..5).map(|r| r == chosen).collect());
+        assert_eq!(of(0), [true, true, true, false, false]);
+        assert_eq!(of(3), [false, false, true, true, true]);
     }
 
     #[test]

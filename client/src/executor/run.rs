@@ -132,6 +132,8 @@ pub enum Stage<'a> {
     Done {
         /// Which; `None` at the beginning.
         number: Option<u32>,
+        /// Whether it is as wanted now, or was left alone on purpose.
+        settled: bool,
         /// Resources that are done.
         done: usize,
         /// Of how many.
@@ -197,7 +199,7 @@ impl Run<'_> {
             total,
             progress,
         };
-        progress(Stage::Done { number: None, done: 0, total });
+        progress(Stage::Done { number: None, settled: false, done: 0, total });
         workers.work(self.parallel.max(1).min(total.max(1)));
         let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         let left = total.saturating_sub(shared.checked as usize);
@@ -288,9 +290,12 @@ impl<'a> Workers<'a, '_> {
             if (more && shared.idle_workers > 0) || shared.schedule.is_finished() {
                 self.changed.notify_all();
             }
-            let number = Some(step.resource);
-            let done = shared.checked as usize;
-            (self.progress)(Stage::Done { number, done, total: self.total });
+            (self.progress)(Stage::Done {
+                number: Some(step.resource),
+                settled: shared.settled.contains(&step.resource),
+                done: shared.checked as usize,
+                total: self.total,
+            });
         }
     }
 

@@ -3,10 +3,9 @@
 mod new_file;
 mod path;
 
-pub use new_file::{NewFile, TEMP_PREFIX, is_temp_name};
+pub use new_file::{NewFile, TEMP_PREFIX, is_temp_name, temp_name};
 pub use path::{PathError, is_absolute_path, is_relative_path, join_path, shown, split_path};
 
-use new_file::temp_name;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};

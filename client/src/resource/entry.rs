@@ -8,7 +8,7 @@ use crate::provider::rooted::{Directory, FileType, PathError, Stat, shown};
 use engine::clock;
 use engine::ids::BlobHash;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
 /// Bytes that are copied and hashed at a time.
 const COPY_SIZE: usize = 128 * 1024;
@@ -77,19 +77,25 @@ fn describe_wanted(wanted: &WantedFile, mode: u32, stat: Option<&Stat>) -> Strin
     format!("{} bytes {:?}, mode {mode:04o}, owner {uid}:{gid}", wanted.size, wanted.hash)
 }
 
-/// The content of a file: by its unchanged state, or by reading it.
+/// The content of a file: by its unchanged state, or by reading it; `None` if it was removed since
+/// its state was asked for.
 fn content_of(
     context: &Context<'_>,
     directory: &Directory,
     name: &[u8],
     stat: &Stat,
-) -> Result<BlobHash, ResourceError> {
+) -> Result<Option<BlobHash>, ResourceError> {
     if let Some(hash) = context.signatures.find(stat) {
-        return Ok(hash);
+        return Ok(Some(hash));
     }
     // The clock is read before the file, so that a change while it is read makes it unsure.
     let wall_ns = i128::from(clock::wall().0) * 1_000_000;
-    let mut file = directory.open_file(name)?;
+    let mut file = match directory.open_file(name) {
+        Err(PathError::System { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        opened => opened?,
+    };
     let mut hasher = blake3::Hasher::new();
     copy(context, &mut file, |bytes| {
         hasher.update(bytes);
@@ -102,7 +108,7 @@ fn content_of(
     })?;
     let hash = BlobHash(*hasher.finalize().as_bytes());
     context.signatures.remember(stat, hash, wall_ns);
-    Ok(hash)
+    Ok(Some(hash))
 }
 
 /// Reads to the end in pieces, and gives up when the client has to stop. The outer error is
@@ -126,7 +132,7 @@ fn copy(
                 take(&buffer[..n])?;
                 copied += n as u64;
             }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Ok(Err(e)),
         }
     }
@@ -183,7 +189,7 @@ pub(super) fn settle_file(
     let found = stat.filter(|s| s.file_type == FileType::File);
     let mode = wanted.mode.or(found.map(|s| s.mode)).unwrap_or(0o644);
     let hash = match &found {
-        Some(s) if s.size == wanted.size => Some(content_of(context, directory, name, s)?),
+        Some(s) if s.size == wanted.size => content_of(context, directory, name, s)?,
         _ => None,
     };
     let same_content = hash == Some(wanted.hash);

@@ -1,10 +1,11 @@
 //! What the whole catalog says of paths, for those that look at one of them.
 
 use super::{DirectorySpec, Spec};
-use crate::provider::rooted::split_path;
+use crate::provider::rooted::{is_temp_name, split_path, temp_name};
 use engine::release::ArchivedCatalog;
 use std::collections::BTreeSet;
 use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt;
 
 /// The paths that some resource manages: a purge leaves them alone. And the directories that
 /// may come about in a run: a dry run counts on them.
@@ -54,6 +55,19 @@ impl ManagedPaths {
         let from = (Bound::Included(&below[..]), Bound::Unbounded);
         let first = self.paths.range::<[u8], _>(from).next();
         first.is_some_and(|p| p.starts_with(&below))
+    }
+
+    /// Whether something managed is written at this path before it takes its place.
+    #[must_use]
+    pub fn write_at(&self, path: &[u8]) -> bool {
+        let name = split_path(path).1;
+        if !is_temp_name(name) {
+            return false;
+        }
+        let directory = &path[..path.len() - name.len()];
+        let from = (Bound::Included(directory), Bound::Unbounded);
+        let mut below = self.paths.range::<[u8], _>(from).map_while(|p| p.strip_prefix(directory));
+        below.any(|p| !p.contains(&b'/') && temp_name(p).as_bytes() == name)
     }
 
     /// Whether a directory that is missing may come about before something in it is looked at.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::provider::rooted::temp_name;
 use crate::testing::{TestEntry, TestRun, TestSite, With, exec, resource, snapshot};
 use engine::release::Resource;
 use engine::wire::message::{ResourceResult, outcome};
@@ -273,6 +274,10 @@ fn a_purge_leaves_alone_what_others_manage() {
     assert!(site.run(&resources).is_converged());
     std::fs::write(site.at("/conf.d/stray"), "").unwrap();
     std::fs::write(site.at("/conf.d/mine-too"), "").unwrap();
+    // As it is while another run writes it, and what a crash has left of something else.
+    let being_written = |name: &[u8]| site.at("/conf.d").join(temp_name(name));
+    std::fs::write(being_written(b"mine"), "").unwrap();
+    std::fs::write(being_written(b"gone"), "").unwrap();
     let done = site.run(&resources);
     assert_eq!(done.count(outcome::CHANGED), 1);
     assert_eq!(
@@ -280,6 +285,7 @@ fn a_purge_leaves_alone_what_others_manage() {
         ("m".into(), "t".into())
     );
     assert!(!site.at("/conf.d/stray").exists() && !site.at("/conf.d/mine-too").exists());
+    assert!(being_written(b"mine").exists() && !being_written(b"gone").exists());
 }
 
 #[test]

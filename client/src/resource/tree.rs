@@ -4,7 +4,7 @@ use super::directory::{LateMode, WantedDirectory, settle_one};
 use super::entry::{EntryOutcome, WantedFile, is_foreign, may_chown, settle_file, settle_symlink};
 use super::{Context, DirectorySpec, Owner, ResourceError};
 use crate::provider::rooted::{
-    Directory, FileType, PathError, is_relative_path, join_path, shown, split_path,
+    Directory, FileType, PathError, is_relative_path, is_temp_name, join_path, shown, split_path,
 };
 use engine::ids::BlobHash;
 use engine::release::{ArchivedTreeEntry, TreeKind};
@@ -286,7 +286,12 @@ impl Walk<'_, '_> {
                     _ => join_path(above, &name),
                 };
                 let whole = join_path(&self.spec.path, &path);
-                if wanted.contains(&path[..]) || self.context.managed.concern(&whole) {
+                let managed = self.context.managed;
+                if wanted.contains(&path[..])
+                    || managed.concern(&whole)
+                    // What is managed in here may be written at this moment.
+                    || managed.write_at(&whole)
+                {
                     continue;
                 }
                 let Some(stat) = directory.stat(&name)? else { continue };
@@ -315,6 +320,10 @@ impl Walk<'_, '_> {
                 }
             };
             for name in directory.names()? {
+                // Whoever writes it at this moment gives it its owner.
+                if is_temp_name(&name) {
+                    continue;
+                }
                 let Some(stat) = directory.stat(&name)? else { continue };
                 if is_foreign(&stat, owner) {
                     let done = match self.context.dry_run {

@@ -16,7 +16,8 @@ const TEMP_SUFFIX: &[u8] = b".tmp";
 
 /// The name under which a file is written before it takes its place. It depends on the name
 /// alone, so that what a crash left behind is replaced by the next attempt.
-pub(super) fn temp_name(name: &[u8]) -> OsString {
+#[must_use]
+pub fn temp_name(name: &[u8]) -> OsString {
     let hash = blake3::hash(name).to_hex();
     OsString::from_vec([TEMP_PREFIX, &hash.as_bytes()[..16], TEMP_SUFFIX].concat())
 }
