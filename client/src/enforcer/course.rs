@@ -28,7 +28,8 @@ enum Place {
 #[derive(Debug)]
 struct Places {
     all: Vec<Place>,
-    /// Those that drifted while something was open: when the run has settled one, it is told.
+    /// Those that drifted while something was open, and what bars them: when the run has settled
+    /// one, it is told.
     awaited: BTreeSet<u32>,
 }
 
@@ -58,11 +59,15 @@ impl Places {
     /// Those of some drifted resources that may be put right beside the run: neither they nor
     /// anything that they require is open or failed. The others are awaited.
     fn poll_free(&mut self, drifted: BTreeSet<u32>, graph: &Graph) -> BTreeSet<u32> {
-        let open = self.all.iter().map(|p| matches!(p, Place::Open | Place::Failed)).collect();
-        let barred = graph.with_dependents(open);
+        let open: Vec<bool> =
+            self.all.iter().map(|p| matches!(p, Place::Open | Place::Failed)).collect();
+        let barred = graph.with_dependents(open.clone());
         let is_free = |r: &u32| barred.get(*r as usize) == Some(&false);
-        let (free, awaited) = drifted.into_iter().partition(is_free);
-        self.awaited = awaited;
+        let (free, left): (BTreeSet<u32>, BTreeSet<u32>) = drifted.into_iter().partition(is_free);
+        let left = (0..).take(self.all.len()).map(|r| left.contains(&r)).collect();
+        let needed = graph.with_requirements(left).into_iter().zip(open);
+        let awaited = (0..).zip(needed).filter(|(_, (needed, open))| *needed && *open);
+        self.awaited = awaited.map(|(r, _)| r).collect();
         free
     }
 }
@@ -182,12 +187,13 @@ impl<'a> Course<'a> {
     }
 
     /// Whether nothing is known to be not as wanted: the run has met no failure, it has put right
-    /// what failed before, and no command of it is left, which may take long.
+    /// what failed before, and what is left of it was not told to have drifted, and is no command,
+    /// which may take long.
     pub(super) fn is_well(&self, failed: &BTreeSet<u32>) -> bool {
         let places = lock(&self.places);
         let is_well = |(resource, place): (u32, &Place)| match place {
             Place::Outside | Place::Settled => true,
-            Place::Open => !self.ready.commands.contains(&resource),
+            Place::Open => self.selected.is_none() && !self.ready.commands.contains(&resource),
             Place::Failed => false,
         };
         failed.iter().all(|r| places.is_settled(*r)) && (0..).zip(&places.all).all(is_well)
@@ -227,6 +233,11 @@ mod tests {
         assert_eq!(places.poll_free(all(), &graph), [0, 1, 2, 3].into());
         places.put(3, Place::Outside);
         assert!(places.is_settled(1) && !places.is_settled(3) && !places.is_settled(0));
+        // What bars one that drifted is awaited, drifted or not.
+        let mut places = Places::new(4, Some(&[0, 3].into()));
+        assert!(places.poll_free([2].into(), &graph).is_empty());
+        assert!(!places.handle_done(3, true) && places.handle_done(0, true));
+        assert_eq!(places.poll_free([2].into(), &graph), [2].into());
         // All are part of a run of all.
         assert!(Places::new(4, None).poll_free(all(), &graph).is_empty());
     }

@@ -175,15 +175,16 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     }
 
     /// Waits for a run to end. Meanwhile stores what is wished for, and puts right what drifts of
-    /// what the run has done.
+    /// what the run has done: that of a large tree holds up both, and the end of the run.
     fn attend(&mut self, course: &Course<'_>) -> io::Result<()> {
         while !course.is_over() {
             let now = self.clock.now().at;
             match self.poll_beside(course, now) {
                 Ok(due) => self.heal(course, &due),
                 Err(wake_at) => {
-                    self.sleep(wake_at, now)?;
-                    self.keep_ahead();
+                    if self.sleep(wake_at, now)? {
+                        self.keep_ahead();
+                    }
                 }
             }
         }
@@ -235,7 +236,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         };
         let wake_at = [self.next_check, next_attempt, later].into_iter().flatten().min();
         match self.sleep(wake_at, now) {
-            Ok(()) => true,
+            Ok(_) => true,
             Err(e) => {
                 log::error!("the enforcer cannot wait for events and ends: {e}");
                 false
@@ -243,7 +244,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    fn sleep(&mut self, wake_at: Option<Instant>, now: Instant) -> io::Result<()> {
+    /// Whether it was woken: something is wished for, or a run has got on.
+    fn sleep(&mut self, wake_at: Option<Instant>, now: Instant) -> io::Result<bool> {
         let timeout = wake_at.map_or(PollTimeout::NONE, |at| poll_timeout(at.since(now)));
         let watch = self.held.as_mut().and_then(|h| h.watch.as_mut());
         let mut fds = vec![PollFd::new(self.wakes.as_fd(), PollFlags::POLLIN)];
@@ -264,7 +266,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.pending.all |= noticed.all;
             self.pending.resources.extend(noticed.resources);
         }
-        Ok(())
+        Ok(woken)
     }
 
     fn on_assigned(&mut self, wanted: Wanted) {

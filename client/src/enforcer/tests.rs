@@ -10,12 +10,8 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn start_on(
-    site: &TestSite,
-    check_interval: Duration,
-) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
-    let (sender, events) = channel();
-    let config = EnforcerConfig {
+fn config(site: &TestSite, check_interval: Duration) -> EnforcerConfig {
+    EnforcerConfig {
         root: site.root(),
         cache_dir: site.state().join("cache"),
         state_dir: site.state(),
@@ -23,7 +19,15 @@ fn start_on(
         fsync: false,
         parallel: 2,
         check_interval,
-    };
+    }
+}
+
+fn start_on(
+    site: &TestSite,
+    check_interval: Duration,
+) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
+    let (sender, events) = channel();
+    let config = config(site, check_interval);
     let handle = start(config, move |event| drop(sender.send(event))).unwrap();
     (handle, events)
 }

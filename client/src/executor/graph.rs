@@ -84,17 +84,14 @@ impl Graph {
 
     /// These resources, and all that require them, directly or through others.
     #[must_use]
-    pub fn with_dependents(&self, mut of: Vec<bool>) -> Vec<bool> {
-        let mut pending: Vec<u32> =
-            (0..).zip(&of).filter(|(_, chosen)| **chosen).map(|(r, _)| r).collect();
-        while let Some(resource) = pending.pop() {
-            for dependent in &self.dependents[resource as usize] {
-                if !std::mem::replace(&mut of[*dependent as usize], true) {
-                    pending.push(*dependent);
-                }
-            }
-        }
-        of
+    pub fn with_dependents(&self, of: Vec<bool>) -> Vec<bool> {
+        reached(&self.dependents, of)
+    }
+
+    /// These resources, and all that they require, directly or through others.
+    #[must_use]
+    pub fn with_requirements(&self, of: Vec<bool>) -> Vec<bool> {
+        reached(&self.requires, of)
     }
 
     /// A plan for all resources, or for those selected; requirements that are not selected
@@ -114,6 +111,20 @@ impl Graph {
         let left = waiting.iter().flatten().count();
         Schedule { graph: self, blocked_by: vec![None; waiting.len()], waiting, ready, left }
     }
+}
+
+/// Those chosen, and all that the edges lead to from them.
+fn reached(edges: &[Vec<u32>], mut chosen: Vec<bool>) -> Vec<bool> {
+    let mut pending: Vec<u32> =
+        (0..).zip(&chosen).filter(|(_, chosen)| **chosen).map(|(r, _)| r).collect();
+    while let Some(resource) = pending.pop() {
+        for next in &edges[resource as usize] {
+            if !std::mem::replace(&mut chosen[*next as usize], true) {
+                pending.push(*next);
+            }
+        }
+    }
+    chosen
 }
 
 /// What is to be done next.

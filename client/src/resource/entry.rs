@@ -91,9 +91,7 @@ fn content_of(
     // The clock is read before the file, so that a change while it is read makes it unsure.
     let wall_ns = i128::from(clock::wall().0) * 1_000_000;
     let mut file = match directory.open_file(name) {
-        Err(PathError::System { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            return Ok(None);
-        }
+        Err(error) if error.is_gone() => return Ok(None),
         opened => opened?,
     };
     let mut hasher = blake3::Hasher::new();

@@ -4,7 +4,8 @@ use super::directory::{LateMode, WantedDirectory, settle_one};
 use super::entry::{EntryOutcome, WantedFile, is_foreign, may_chown, settle_file, settle_symlink};
 use super::{Context, DirectorySpec, Owner, ResourceError};
 use crate::provider::rooted::{
-    Directory, FileType, PathError, is_relative_path, is_temp_name, join_path, shown, split_path,
+    Directory, FileType, PathError, Stat, is_relative_path, is_temp_name, join_path, shown,
+    split_path,
 };
 use engine::ids::BlobHash;
 use engine::release::{ArchivedTreeEntry, TreeKind};
@@ -306,18 +307,20 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Gives everything below to one owner.
+    /// Gives everything below to one owner. What goes meanwhile needs none.
     fn own_all(&self, top: &Directory, tally: &mut Tally) -> Result<(), ResourceError> {
-        let owner = self.wanted.owner;
         let mut pending: Vec<Vec<u8>> = vec![Vec::new()];
         while let Some(above) = pending.pop() {
             let opened;
             let directory = match above.is_empty() {
                 true => top,
-                false => {
-                    opened = top.descend(&above)?;
-                    &opened
-                }
+                false => match top.descend(&above) {
+                    Err(error) if error.is_gone() => continue,
+                    found => {
+                        opened = found?;
+                        &opened
+                    }
+                },
             };
             for name in directory.names()? {
                 // Whoever writes it at this moment gives it its owner.
@@ -325,23 +328,9 @@ impl Walk<'_, '_> {
                     continue;
                 }
                 let Some(stat) = directory.stat(&name)? else { continue };
-                if is_foreign(&stat, owner) {
-                    let done = match self.context.dry_run {
-                        true => may_chown(),
-                        false => directory.set_owner(&name, owner.uid, owner.gid)?,
-                    };
-                    if !done {
-                        tally.unowned += 1;
-                    } else {
-                        tally.on_changed(&directory.path_of(&name), "owner");
-                        // The system drops setuid and setgid when the owner changes.
-                        if !self.context.dry_run
-                            && stat.mode & 0o6000 != 0
-                            && stat.file_type != FileType::Symlink
-                        {
-                            directory.set_mode(&name, stat.mode)?;
-                        }
-                    }
+                match self.own(directory, &name, &stat, tally) {
+                    Err(error) if error.is_gone() => continue,
+                    done => done?,
                 }
                 if stat.file_type == FileType::Directory {
                     pending.push(match above.is_empty() {
@@ -350,6 +339,34 @@ impl Walk<'_, '_> {
                     });
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn own(
+        &self,
+        directory: &Directory,
+        name: &[u8],
+        stat: &Stat,
+        tally: &mut Tally,
+    ) -> Result<(), PathError> {
+        let owner = self.wanted.owner;
+        if !is_foreign(stat, owner) {
+            return Ok(());
+        }
+        let done = match self.context.dry_run {
+            true => may_chown(),
+            false => directory.set_owner(name, owner.uid, owner.gid)?,
+        };
+        if !done {
+            tally.unowned += 1;
+            return Ok(());
+        }
+        tally.on_changed(&directory.path_of(name), "owner");
+        // The system drops setuid and setgid when the owner changes.
+        let lost = stat.mode & 0o6000 != 0 && stat.file_type != FileType::Symlink;
+        if lost && !self.context.dry_run {
+            directory.set_mode(name, stat.mode)?;
         }
         Ok(())
     }

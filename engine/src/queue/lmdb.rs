@@ -274,10 +274,13 @@ impl LmdbStore {
         }
         let open = self.open.as_ref().expect("it was just opened");
         work(open).map_err(|error| {
-            if is_fatal(&error) {
+            let fatal = is_fatal(&error);
+            let error = store_error(&self.path, self.quota_bytes, error);
+            // A full disk breaks nothing, however it shows, and opening reads the whole log.
+            if fatal && !matches!(error, StoreError::DiskFull { .. }) {
                 self.open = None;
             }
-            store_error(&self.path, self.quota_bytes, error)
+            error
         })
     }
 

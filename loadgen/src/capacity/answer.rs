@@ -36,6 +36,15 @@ pub struct Step {
     pub constraint: Option<Constraint>,
 }
 
+impl Step {
+    /// The load that would use up what was scarcest, if that is used as the load is.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+    pub(super) fn full(&self) -> Option<u32> {
+        let used = self.constraint.as_ref().map(|constraint| constraint.used);
+        used.filter(|used| *used > 0.0).map(|used| (f64::from(self.offered) / used) as u32)
+    }
+}
+
 /// What a search has found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Answer {

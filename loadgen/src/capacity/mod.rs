@@ -162,10 +162,11 @@ impl Hunt {
                 (false, true) => Judgement::GaveOut,
                 (false, false) => Judgement::Failed,
             };
+            let full = step.full().filter(|_| config.question.is_rate());
             self.steps.push(step);
             // A moment in which the machine did something else is no end of the generator.
             if judgement != Judgement::GaveOut || tries == TRIES_MAX {
-                self.search.judge(offered, judgement);
+                self.search.judge(offered, judgement, full);
                 break;
             }
         }
@@ -228,10 +229,10 @@ impl CapacityConfig {
         let inbox = grew((waits(before), waits(after)));
         let allocated = grew((memory(before), memory(after)));
         let false_acks = phase.record.whole().false_acks;
-        let cpu = |sample: &Sample| sample.process.as_ref().map(Process::cpu_all_us);
-        let master_us_each = cpu(before).zip(cpu(after)).map(|(before, after)| {
+        let seen = before.process.as_ref().zip(after.process.as_ref());
+        let master_us_each = seen.map(|(before, after)| {
             let whole = phase.record.whole().latencies.count(timed).max(1);
-            after.saturating_sub(before) as f64 / whole as f64
+            after.took_since(before, Process::cpu_all_us) as f64 / whole as f64
         });
         let why = if false_acks > 0 {
             format!("{false_acks} acks of what was never sent")

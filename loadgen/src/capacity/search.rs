@@ -1,4 +1,5 @@
-//! Doubling, then halving the gap, then confirming: how a capacity is found among noise.
+//! Doubling, or going to where something would be used up; then halving the gap, then confirming:
+//! how a capacity is found among noise.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ pub(super) struct Search {
     /// All that ever passed, in ascending order.
     all_passed: Vec<u32>,
     failed: Option<u32>,
+    /// So much would use up what was scarcest when the last one passed, if that is known.
+    full: Option<u32>,
     gave_out: bool,
     confirmed: usize,
 }
@@ -55,6 +58,7 @@ impl Search {
             passed: None,
             all_passed: Vec::new(),
             failed: None,
+            full: None,
             gave_out: false,
             confirmed: 0,
         }
@@ -65,12 +69,21 @@ impl Search {
         match (self.passed, self.failed) {
             (None, None) => Some(self.first),
             (Some(passed), None) if passed >= self.most => self.confirm(passed),
-            (Some(passed), None) => Some(passed.saturating_mul(2).min(self.most)),
+            (Some(passed), None) => Some(self.above(passed)),
             // Nothing passed yet: look further down.
             (None, Some(failed)) => (failed > 1).then_some(failed / 2),
             (Some(passed), Some(failed)) if self.is_close(passed, failed) => self.confirm(passed),
             (Some(passed), Some(failed)) => Some(passed + (failed - passed) / 2),
         }
+    }
+
+    /// Twice as much, unless less would use something up: what is offered far beyond that costs time
+    /// and says nothing.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "part of a u32")]
+    fn above(&self, passed: u32) -> u32 {
+        let least = passed + (f64::from(passed) * self.precision).max(1.0) as u32;
+        let twice = passed.saturating_mul(2);
+        self.full.map_or(twice, |full| rounded(full).clamp(least, twice)).min(self.most)
     }
 
     fn is_close(&self, passed: u32, failed: u32) -> bool {
@@ -82,12 +95,14 @@ impl Search {
         (self.confirmed < CONFIRMATIONS).then_some(passed)
     }
 
-    pub(super) fn judge(&mut self, offered: u32, judgement: Judgement) {
+    /// Notes how an offer ended; `full` is the load that would use up what was scarcest.
+    pub(super) fn judge(&mut self, offered: u32, judgement: Judgement, full: Option<u32>) {
         let confirms = self.passed == Some(offered);
         match judgement {
             Judgement::Passed if confirms => self.confirmed += 1,
             Judgement::Passed => {
                 self.passed = Some(offered);
+                self.full = full;
                 self.all_passed.push(offered);
                 self.all_passed.sort_unstable();
                 self.confirmed = 0;
@@ -132,6 +147,12 @@ impl Search {
     }
 }
 
+/// With two digits, for people.
+fn rounded(n: u32) -> u32 {
+    let unit = 10_u32.pow(n.max(1).ilog10().saturating_sub(1));
+    n / unit * unit
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +163,7 @@ mod tests {
         let mut offered = Vec::new();
         while let Some(next) = search.next() {
             offered.push(next);
-            search.judge(next, judgement(next));
+            search.judge(next, judgement(next), None);
             assert!(offered.len() < 60, "{offered:?}");
         }
         (search, offered)
@@ -188,8 +209,32 @@ mod tests {
     #[test]
     fn a_search_that_was_cut_short_says_so() {
         let mut search = Search::new(1000, 5000, 0.05);
-        search.judge(1000, Judgement::Passed);
+        search.judge(1000, Judgement::Passed, None);
         assert_eq!((search.answer(), search.limit()), (1000, Limit::Time));
+    }
+
+    /// Whatever is scarcest is used as the load is, or costs less as the load grows.
+    #[test]
+    fn where_something_is_nearly_used_up_no_step_goes_far_beyond() {
+        for (limit, cheaper) in [(12_345, 1.0), (12_345, 0.7), (15_900, 1.0), (16_100, 0.8)] {
+            let mut search = Search::new(4_000, u32::MAX / 4, 0.1);
+            let mut steps = Vec::new();
+            while let Some(next) = search.next() {
+                steps.push(next);
+                let share = f64::from(next) / f64::from(limit);
+                let used = share.powf(cheaper);
+                let full = (f64::from(next) / used) as u32;
+                search.judge(next, up_to(limit)(next), Some(full));
+            }
+            let found = search.answer();
+            assert!(found <= limit && f64::from(found) >= f64::from(limit) * 0.88, "{steps:?}");
+            assert!(steps.len() <= 9, "{steps:?}");
+            assert!(
+                steps.iter().all(|step| f64::from(*step) <= f64::from(limit) * 1.2),
+                "{steps:?}"
+            );
+        }
+        assert_eq!([9, 10, 13_333, 999].map(rounded), [9, 10, 13_000, 990]);
     }
 
     #[test]

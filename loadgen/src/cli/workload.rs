@@ -284,7 +284,7 @@ pub(super) struct Common {
     /// The master's control socket: compare acked with stored at the end
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
-    /// How long clients may take to reach the goal
+    /// How long clients may take to reach the goal; with --within, after the last has come back
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = positive_duration)]
     timeout: Duration,
     /// Deliveries under way at once [default: half of the descriptors]

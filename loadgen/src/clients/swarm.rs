@@ -192,7 +192,9 @@ impl Swarm {
             let client = &mut self.clients[place];
             let unbound = takes_part && !client.standing.bound;
             let restart = share.restart.or(share.first(until).filter(|_| unbound));
-            let fetching = work.fetch.then(|| fetching(&self.config, index, &mut self.rng));
+            // One that starts anew gets its own then.
+            let fetching = (work.fetch && restart.is_none())
+                .then(|| fetching(&self.config, index, &mut self.rng));
             client.node.with_role(now, |role, cx| {
                 role.begin(Arc::clone(&self.plan), &share);
                 cx.node.fetching = fetching;

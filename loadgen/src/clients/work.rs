@@ -116,14 +116,15 @@ impl Work {
         Self { length, backoff: true, ..Self::default() }
     }
 
-    /// All start within a window, bind, poll, get their manifest and report, once.
+    /// All start within a window, bind, poll, get their manifest and report, once; the last of them
+    /// has so much patience.
     #[must_use]
-    pub fn storm(window: Duration, length: Duration) -> Self {
+    pub fn storm(window: Duration, patience: Duration) -> Self {
         Self {
             restart: Some(window),
             polls: Some(Pace::once(window)),
             goal: Goal::Revision(1),
-            ..Self::idle(length)
+            ..Self::idle(window.saturating_add(patience))
         }
     }
 

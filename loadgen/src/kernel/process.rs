@@ -46,9 +46,9 @@ impl Process {
             let took = ran(&text(task.path().join("schedstat"))).unwrap_or(ticks);
             let is_first = task.file_name().to_str() == Some(pid.to_string().as_str());
             *cpu_us.entry(if is_first { "reactor".to_owned() } else { name }).or_default() += took;
-            let io = text(task.path().join("io"));
-            read_bytes += number(&io, "read_bytes:").unwrap_or(0);
-            written_bytes += number(&io, "write_bytes:").unwrap_or(0);
+            let (read, written) = disk_bytes(&text(task.path().join("io")));
+            read_bytes += read;
+            written_bytes += written;
         }
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let limits = text(format!("/proc/{pid}/limits"));
@@ -70,6 +70,14 @@ impl Process {
         Self::read(std::process::id()).unwrap_or_default()
     }
 
+    /// How much of something it took since an earlier look. If that was at another process, which
+    /// this one has replaced, all that this one took counts.
+    #[must_use]
+    pub fn took_since(&self, before: &Self, of: impl Fn(&Self) -> u64) -> u64 {
+        let earlier = if before.pid == self.pid { of(before) } else { 0 };
+        of(self).saturating_sub(earlier)
+    }
+
     /// CPU time of all threads.
     #[must_use]
     pub fn cpu_all_us(&self) -> u64 {
@@ -85,6 +93,12 @@ fn thread(stat: &str) -> Option<(String, u64)> {
     let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
     let (_, name) = head.split_once('(')?;
     Some((name.to_owned(), ticks * TICK_US))
+}
+
+/// Bytes that a thread had read from disks, and written to them.
+fn disk_bytes(io: &str) -> (u64, u64) {
+    let bytes = |key| number(io, key).unwrap_or(0);
+    (bytes("read_bytes:"), bytes("write_bytes:"))
 }
 
 /// CPU time of a thread as the scheduler has it, microseconds.
@@ -132,7 +146,8 @@ mod tests {
 
     #[test]
     fn work_and_writes_are_counted() {
-        let (before, begun) = (Process::own(), own_cpu_us());
+        let written_here = || disk_bytes(&text("/proc/thread-self/io")).1;
+        let (before, begun, written_before) = (Process::own(), own_cpu_us(), written_here());
         let mut rng = fastrand::Rng::with_seed(1);
         // Work until both counts have moved, of which one has ticks.
         while Process::own().cpu_all_us() <= before.cpu_all_us() || own_cpu_us() <= begun {
@@ -144,8 +159,18 @@ mod tests {
         let mut file = tempfile::tempfile_in(dir).unwrap();
         file.write_all(&vec![7; 1 << 20]).unwrap();
         file.sync_all().unwrap();
-        let written = Process::own().written_bytes - before.written_bytes;
+        let written = written_here() - written_before;
         assert!((1 << 20..1 << 24).contains(&written), "{written} bytes");
+        assert!(Process::own().written_bytes >= written, "this thread's are among them");
+    }
+
+    #[test]
+    fn what_a_process_took_is_counted_from_its_own_start() {
+        let of = |pid, written_bytes| Process { pid, written_bytes, ..Process::default() };
+        let took = |before: &Process, now: &Process| now.took_since(before, |p| p.written_bytes);
+        assert_eq!(took(&of(1, 5), &of(1, 7)), 2);
+        assert_eq!(took(&of(1, 5), &of(2, 7)), 7);
+        assert_eq!(took(&of(1, 5), &of(1, 4)), 0);
     }
 
     #[test]

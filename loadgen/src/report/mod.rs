@@ -416,11 +416,7 @@ impl Report {
         let seen = || self.samples.iter().filter_map(|sample| sample.process.as_ref());
         let Some(last) = seen().skip(1).last() else { return String::new() };
         let took = |of: fn(&Process) -> u64| -> u64 {
-            let between = |(before, now): (&Process, &Process)| match before.pid == now.pid {
-                true => of(now).saturating_sub(of(before)),
-                false => of(now),
-            };
-            seen().zip(seen().skip(1)).map(between).sum()
+            seen().zip(seen().skip(1)).map(|(before, now)| now.took_since(before, of)).sum()
         };
         format!(
             "master    {:.1} s CPU, {} resident, {} read, {} written\n",

@@ -188,10 +188,11 @@ impl PhaseFile {
         }
         let reports = self.reports.map(|reports| reports.config(active)).transpose()?;
         let churn = self.churn.map(ChurnFile::config).transpose()?;
+        let restart = self.restart.map(|restart| restart.0);
         let work = Work {
             active: self.active,
-            length: length.unwrap_or(timeout),
-            restart: self.restart.map(|restart| restart.0),
+            length: length.unwrap_or_else(|| restart.unwrap_or_default().saturating_add(timeout)),
+            restart,
             backoff: self.backoff,
             polls,
             reports,

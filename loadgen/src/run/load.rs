@@ -360,11 +360,13 @@ impl<'a> Load<'a> {
             Until::Done(_) => start,
             Until::Over(_) => start + work.length,
         };
-        let latest = slots_end + config.until.patience();
+        // Whoever comes last is waited for as long as the first.
+        let come_back = work.restart.unwrap_or_default();
+        let latest = slots_end.max(start + come_back) + config.until.patience();
         self.stage.name.clone_from(&config.name);
         self.stage.number += 1;
         self.stage.length = match config.until {
-            Until::Done(patience) => patience,
+            Until::Done(patience) => come_back + patience,
             Until::Over(_) => work.length,
         };
         let mut acts = config.acts.iter().peekable();

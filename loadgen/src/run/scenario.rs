@@ -162,7 +162,7 @@ pub struct Return {
     pub within: Duration,
     /// Whether they wait longer each time that they fail, and not all as long.
     pub backoff: bool,
-    /// How long they may take.
+    /// How long they may take, from when the last has come back.
     pub timeout: Duration,
 }
 
@@ -173,8 +173,8 @@ const GENTLY: u32 = 4000;
 #[must_use]
 pub fn bind(clients: u32, goal: Goal, timeout: Duration) -> PhaseConfig {
     let within = Duration::from_secs(1) * clients.div_ceil(GENTLY);
-    let storm = Work { goal, ..Work::storm(within, within + timeout) };
-    PhaseConfig { judged: false, ..PhaseConfig::done("bind", storm, within + timeout) }
+    let storm = Work { goal, ..Work::storm(within, timeout) };
+    PhaseConfig { judged: false, ..PhaseConfig::done("bind", storm, timeout) }
 }
 
 /// They also hold what the master has.

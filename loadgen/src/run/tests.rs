@@ -316,6 +316,18 @@ fn hosts_outside_the_inventory_miss_the_goal_and_it_says_why() {
     assert_eq!(report.unfinished_first[0], "lg-00001.load.test");
 }
 
+/// With a crowd that comes back within a minute, and a minute for each, the last ones were late.
+#[test]
+fn whoever_comes_back_last_has_as_long_as_the_first() {
+    let mut world = World::new(20);
+    world.publish();
+    world.start_master();
+    let slow = Scenario::storm(Return { within: 2 * S, backoff: true, timeout: S });
+    let report = start(&world.config(20), &slow).unwrap();
+    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
+    assert_eq!(report.phases[0].clients.done, 20);
+}
+
 #[test]
 fn an_interrupted_run_reports_how_far_it_came() {
     let mut world = World::new(10);

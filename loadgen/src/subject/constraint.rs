@@ -106,8 +106,8 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     let mut all = own.processors;
     if let (Some(before), Some(after)) = (&first.process, &last.process) {
         let cpu = |name: &str| {
-            let of = |process: &Process| process.cpu_us.get(name).copied();
-            share(of(after).unwrap_or(0).saturating_sub(of(before).unwrap_or(0)))
+            let of = |process: &Process| process.cpu_us.get(name).copied().unwrap_or(0);
+            share(after.took_since(before, of))
         };
         let reactor = cpu("reactor");
         add(Resource::ReactorCpu, reactor, format!("{:.0} % of one processor", reactor * 100.0));
@@ -120,7 +120,7 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
         let files = after.descriptors as f64 / after.descriptors_max.max(1) as f64;
         let why = format!("{} of {}", after.descriptors, after.descriptors_max);
         add(Resource::Descriptors, files, why);
-        all += share(after.cpu_all_us().saturating_sub(before.cpu_all_us()));
+        all += share(after.took_since(before, Process::cpu_all_us));
     }
     if let (Some(before), Some(after)) = (&first.said, &last.said) {
         let busy = share(after.commit_busy_us.saturating_sub(before.commit_busy_us));
@@ -140,14 +140,18 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     }
     let tcp: Tcp = last.tcp.since(&first.tcp);
     if tcp.listen_overflows > 0 {
-        let accepted = |sample: &Sample| sample.said.map_or(0, |said| said.accepted);
-        let accepted = accepted(last).saturating_sub(accepted(first)).max(1);
         let full = tcp.listen_overflows;
-        let used = full as f64 / (OVERFLOWS_BEARABLE * accepted as f64);
-        let why = format!(
-            "{full} connections to programs of this machine found it full, the master accepted {accepted}"
-        );
-        add(Resource::AcceptQueue, used.min(2.0), why);
+        let mut used = OVERFLOWED;
+        let mut why = format!("{full} connections to programs of this machine found it full");
+        if let (Some(before), Some(after)) = (first.said, last.said) {
+            // A master that was started anew counts from its start.
+            let is_same = after.uptime_ms >= before.uptime_ms;
+            let earlier = if is_same { before.accepted } else { 0 };
+            let accepted = after.accepted.saturating_sub(earlier);
+            used = used.min(full as f64 / (OVERFLOWS_BEARABLE * accepted.max(1) as f64));
+            why += &format!(", the master accepted {accepted}");
+        }
+        add(Resource::AcceptQueue, used, why);
     }
     if tcp.memory_pressures > 0 {
         let why = format!("{} times short", tcp.memory_pressures);
@@ -164,9 +168,11 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     most.unwrap_or(Constraint { resource: Resource::Generator, used: 0.0, why: "unknown".into() })
 }
 
-/// One in so many connections that finds the accept queue full is what a 99th percentile sees: each
-/// waits for a second or longer. Fewer may be another listener's, since the kernel counts those of a
-/// whole network namespace together.
+/// An accept queue that was full goes before anything that was only used up.
+const OVERFLOWED: f64 = 2.0;
+/// The share of connections that find the accept queue full which a 99th percentile sees: each of
+/// them waits for a second or longer. Fewer may be another listener's, since the kernel counts those
+/// of a whole network namespace together.
 const OVERFLOWS_BEARABLE: f64 = 0.01;
 /// An inbox that grows by more records a second than this grows,
 const INBOX_SLOPE: f64 = 100.0;
@@ -234,6 +240,16 @@ mod tests {
         assert!(found.binds() && found.resource == Resource::AcceptQueue, "{found}");
         assert!(found.why.contains("3 connections") && found.why.contains("accepted 300"));
         assert!(!of(3_000).binds());
+        // One that was started anew has accepted less than the one before it.
+        let said = |uptime_ms, accepted| Some(Said { uptime_ms, accepted, ..Said::default() });
+        let (mut first, mut last) = (sample(0), sample(10));
+        (first.said, last.said) = (said(60_000, 9_000), said(3_000, 3_000));
+        last.tcp.listen_overflows = 3;
+        assert!(!judge(&first, &last, own(), 4).binds());
+        // Where the master says nothing, any is too many.
+        last.said = None;
+        let found = judge(&first, &last, own(), 4);
+        assert!(found.binds() && found.why.ends_with("found it full"), "{found}");
     }
 
     #[test]

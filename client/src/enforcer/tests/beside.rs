@@ -239,3 +239,44 @@ fn what_a_newer_assignment_leaves_out_is_put_right_no_more() {
     assert_eq!([next_told(&events).0.revision, next_told(&events).0.revision], [1, 2]);
     assert!(!site.at("/f").exists());
 }
+
+/// What a course shares with an enforcer that is not there.
+fn nobodys() -> Shared {
+    let (stop, waker) = (StopSwitch::new().unwrap(), io::pipe().unwrap().1);
+    Shared { stop, wishes: Mutex::default(), waker, status: Mutex::default() }
+}
+
+#[test]
+fn nothing_is_put_right_beside_a_run_that_is_to_end() {
+    let site = TestSite::new();
+    let assigned = site.publish(1, vec![site.file("/f", b"f"), site.file("/g", b"g")]);
+    let applier = Applier::new(config(&site, LONG));
+    let ready = applier.prepare(&assigned).unwrap();
+    let shared = nobodys();
+    let part = BTreeSet::from([1]);
+    let course = Course::new(&applier, &shared, &ready, Some(&part));
+    let free = || course.poll_free(&[0, 1].into());
+    assert_eq!(free(), [0].into());
+    lock(&shared.wishes).assigned =
+        Some(Wanted { assigned, keep: None, trigger: trigger::ASSIGNMENT });
+    assert!(free().is_empty(), "something newer is wished for");
+    lock(&shared.wishes).assigned = None;
+    assert_eq!(free(), [0].into());
+    shared.stop.pull(Duration::ZERO);
+    assert!(free().is_empty(), "the client stops");
+}
+
+#[test]
+fn a_part_that_is_known_to_have_drifted_is_not_well_before_it_was_looked_at() {
+    let site = TestSite::new();
+    let assigned = site.publish(1, vec![site.file("/f", b"f"), site.file("/g", b"g")]);
+    let applier = Applier::new(config(&site, LONG));
+    let ready = applier.prepare(&assigned).unwrap();
+    let shared = nobodys();
+    let part = BTreeSet::from([1]);
+    let (none, failed) = (BTreeSet::new(), BTreeSet::from([0]));
+    assert!(!Course::new(&applier, &shared, &ready, Some(&part)).is_well(&none));
+    // A check of all has been told of nothing.
+    assert!(Course::new(&applier, &shared, &ready, None).is_well(&none));
+    assert!(!Course::new(&applier, &shared, &ready, None).is_well(&failed));
+}

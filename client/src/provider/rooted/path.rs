@@ -66,6 +66,19 @@ pub enum PathError {
     },
 }
 
+impl PathError {
+    /// Whether what was looked for does not exist, or its directory does not: it may have been
+    /// removed a moment ago.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match self {
+            Self::NoParent { .. } => true,
+            Self::System { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+}
+
 fn parent_of(path: &str) -> &str {
     match path.rsplit_once('/') {
         Some(("", _)) | None => "/",

@@ -1,12 +1,13 @@
 //! Ends: seen at every phase, told once and in order, and harmless to others.
 
-use super::harness::{Backend, MS, Seen, World, frame};
+use super::harness::{Backend, MS, MioBackend, Seen, World, frame};
 use super::on_both;
 use crate::ids::DialId;
 use crate::node::io::{CloseReason, Output, Verdict};
-use crate::reactor::conn::Flags;
+use crate::reactor::MioStream;
 use crate::reactor::poller::{Poller, Token};
 use crate::wire::{FrameBuf, Kind, WireError};
+use socket2::SockRef;
 use std::io::ErrorKind;
 
 on_both! {
@@ -340,13 +341,28 @@ fn s1_38_dialed_connections_carry_frames_both_ways<B: Backend>() {
     });
     w.send(&mut peer, &frame(2, 1000).to_vec());
     w.until("answer", |w| w.frames() == [(id, 2)]);
-    // Only from the second write on something could wait for the ack of what was written before.
-    let gathers = |w: &mut World<B>| w.reactor.conns.of(id).unwrap().flags.has(Flags::GATHERS);
-    assert!(gathers(&mut w));
-    w.output(Output::Send { conn: id, frame: frame(3, 10) });
-    w.until("second frame", |w| {
-        let _ = w.receive(&mut peer, &mut received);
-        received.ends_with(&frame(3, 10).to_vec())
-    });
-    assert!(!gathers(&mut w));
+}
+
+/// Only from the second write on something could wait for the ack of what was written before.
+#[test]
+fn what_is_dialled_is_written_to_at_once_from_the_second_write_on() {
+    let mut w = World::<MioBackend>::new();
+    let listener = w.peers.listen("127.0.0.1:0".parse().unwrap(), 16, Token(3)).unwrap();
+    let addr = w.peers.listen_addr(&listener).unwrap();
+    w.output(Output::Dial { dial: DialId(5), addr, from: None, timeout: None });
+    w.until("dialed", |w| matches!(w.seen(), [Seen::Dialed(DialId(5), _)]));
+    let Seen::Dialed(_, id) = w.seen()[0] else { unreachable!() };
+    let (mut peer, _) = w.peers.accept(&listener).unwrap();
+    let mut received = Vec::new();
+    for (number, at_once) in [(1, false), (2, true), (3, true)] {
+        w.output(Output::Send { conn: id, frame: frame(number, 10) });
+        w.until("frame", |w| {
+            let _ = w.receive(&mut peer, &mut received);
+            received.ends_with(&frame(number, 10).to_vec())
+        });
+        let MioStream::Tcp(stream) = &w.reactor.conns.of(id).unwrap().stream else {
+            unreachable!("it was dialled by TCP")
+        };
+        assert_eq!(SockRef::from(stream).tcp_nodelay().unwrap(), at_once, "write {number}");
+    }
 }
