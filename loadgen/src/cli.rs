@@ -247,6 +247,7 @@ impl CapacityArgs {
             step: if self.quick { QUICK_STEP } else { self.step },
             release_bytes: self.size,
             precision: if self.quick { QUICK_PRECISION } else { PRECISION },
+            hurried: self.quick,
             first: if self.quick { QUICK_FIRST } else { question.first() },
             budget: if self.quick { QUICK_BUDGET } else { self.budget },
             interval: self.interval,

@@ -53,6 +53,9 @@ pub struct CapacityConfig {
     pub release_bytes: u64,
     /// The gap between what passed and what failed is closed to this part of what passed.
     pub precision: f64,
+    /// What goes beyond all that passed is offered once: there is no time for more, and less comes
+    /// next.
+    pub hurried: bool,
     /// The first step offers this much.
     pub first: u32,
     /// The search ends, with the answer that it has, after this.
@@ -143,6 +146,8 @@ impl Hunt {
         load: &mut Load<'_>,
         offered: u32,
     ) -> Result<(), LoadError> {
+        let is_beyond = self.search.passed().is_some_and(|passed| offered > passed);
+        let tries_max = if config.hurried && is_beyond { 1 } else { TRIES_MAX };
         for tries in 1.. {
             let phase_config = config.phase(offered);
             let before = load.look();
@@ -165,7 +170,7 @@ impl Hunt {
             let full = step.full().filter(|_| config.question.is_rate());
             self.steps.push(step);
             // A moment in which the machine did something else is no end of the generator.
-            if judgement != Judgement::GaveOut || tries == TRIES_MAX {
+            if judgement != Judgement::GaveOut || tries == tries_max {
                 self.search.judge(offered, judgement, full);
                 break;
             }

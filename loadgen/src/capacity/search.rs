@@ -120,6 +120,11 @@ impl Search {
         }
     }
 
+    /// The highest load that has passed.
+    pub(super) fn passed(&self) -> Option<u32> {
+        self.passed
+    }
+
     /// What was carried; 0 if nothing was.
     pub(super) fn answer(&self) -> u32 {
         self.passed.unwrap_or(0)
