@@ -3,6 +3,7 @@
 use super::Question;
 use super::search::{CONFIRMATIONS, Limit};
 use crate::error::Exit;
+use crate::kernel::Stolen;
 use crate::measure::Quantiles;
 use crate::subject::Constraint;
 use crate::truth::Truth;
@@ -78,6 +79,10 @@ pub struct Answer {
     pub false_acks: u64,
     /// Somebody interrupted it.
     pub interrupted: bool,
+    /// Which part of the processor time that was wanted the host of a virtual machine took, if it
+    /// was enough to move the answer.
+    #[serde(default)]
+    pub stolen: Option<f64>,
 }
 
 impl Answer {
@@ -178,6 +183,9 @@ impl fmt::Display for Answer {
                 }
             }
         }
+        if let Some(share) = self.stolen {
+            write!(f, " Beware: {}.", Stolen::told(share))?;
+        }
         match &self.unchecked {
             Some(why) => write!(f, " Acked and stored were not compared: {why}."),
             None => Ok(()),
@@ -240,6 +248,7 @@ pub(super) mod tests {
             unchecked_exit: None,
             false_acks: 0,
             interrupted: false,
+            stolen: None,
         }
     }
 
@@ -255,6 +264,12 @@ pub(super) mod tests {
             least.contains("carries at least 12,500")
                 && least.ends_with("the generator gave out first."),
             "{least}"
+        );
+        // Of a machine that others use as well the answer is less, and nobody here sees them.
+        let stolen = Answer { stolen: Some(0.1), ..answer() }.to_string();
+        assert!(
+            stolen.contains(". Beware: the host of this virtual machine took 10 %"),
+            "{stolen}"
         );
     }
 

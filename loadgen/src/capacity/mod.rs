@@ -12,7 +12,7 @@ pub use search::Limit;
 
 use crate::clients::work::Goal;
 use crate::error::{Exit, LoadError};
-use crate::kernel::Process;
+use crate::kernel::{Process, Stolen};
 use crate::progress::Progress;
 use crate::run::scenario::bind;
 use crate::run::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario, judge};
@@ -70,6 +70,7 @@ struct Hunt {
     steps: Vec<Step>,
     clock: SystemClock,
     begun: Instant,
+    stolen: Stolen,
     truth: Option<Truth>,
     /// Why acked and stored were not compared, and the exit status of that.
     unchecked: Option<(String, Exit)>,
@@ -92,6 +93,7 @@ pub fn search(
         steps: Vec::new(),
         clock,
         begun: clock.now().at,
+        stolen: Stolen::read(),
         truth: None,
         unchecked: None,
         false_acks: 0,
@@ -274,6 +276,7 @@ impl CapacityConfig {
     }
 
     fn answer(&self, hunt: Hunt) -> Answer {
+        let stolen = Stolen::read().share_since(&hunt.stolen);
         let Hunt { search, steps, truth, unchecked, false_acks, interrupted, .. } = hunt;
         let carried = search.answer();
         let failed = steps.iter().filter(|step| !step.passed && step.offered > carried);
@@ -300,6 +303,7 @@ impl CapacityConfig {
             unchecked: unchecked.map(|(why, _)| why),
             false_acks,
             interrupted,
+            stolen,
         }
     }
 }

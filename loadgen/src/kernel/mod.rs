@@ -3,10 +3,12 @@
 
 mod machine;
 mod process;
+mod stolen;
 mod tcp;
 
 pub use machine::{Machine, SETTINGS, setting};
 pub use process::{Process, descriptors_max, own_cpu_us};
+pub use stolen::Stolen;
 pub use tcp::Tcp;
 
 use std::fs;

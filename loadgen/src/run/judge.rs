@@ -3,7 +3,7 @@
 use super::{Bound, Checked, Load, LoadConfig, Phase, PhaseConfig, Scenario, Until};
 use crate::clients::role::VERSION;
 use crate::error::{Exit, LoadError};
-use crate::kernel::{self, Process};
+use crate::kernel::{self, Process, Stolen};
 use crate::measure::{Row, Timed};
 use crate::report::environment::Environment;
 use crate::report::{
@@ -180,7 +180,10 @@ fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String
     });
     let restarts = warnings::restarts(&phase.samples, phase.restarts);
     let warned = warnings::during(&phase.samples);
-    stalls.into_iter().chain(backlog).chain(restarts).chain(warned).collect()
+    let ends = phase.samples.first().zip(phase.samples.last());
+    let stolen = ends.and_then(|(first, last)| last.stolen.share_since(&first.stolen));
+    let stolen = stolen.map(Stolen::told);
+    stolen.into_iter().chain(stalls).chain(backlog).chain(restarts).chain(warned).collect()
 }
 
 /// Which resource gave out in a phase, or would.

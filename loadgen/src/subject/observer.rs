@@ -1,7 +1,7 @@
 //! Looks at the master once a second, on a thread of its own: a master that does not answer
 //! must not stop the clock of the run.
 
-use crate::kernel::{Process, Tcp};
+use crate::kernel::{Process, Stolen, Tcp};
 use crate::truth;
 use engine::clock::{Clock, SystemClock};
 use engine::time::Instant;
@@ -33,6 +33,9 @@ pub struct Sample {
     pub process: Option<Process>,
     /// The machine's TCP.
     pub tcp: Tcp,
+    /// What its host took of its processors.
+    #[serde(default)]
+    pub stolen: Stolen,
     /// What it says of itself.
     pub said: Option<Said>,
     /// What it warned of then.
@@ -170,6 +173,7 @@ pub fn look(watched: &Watched, clock: SystemClock) -> Sample {
         at_ns: clock.now().at.0,
         process,
         tcp: Tcp::read(),
+        stolen: Stolen::read(),
         said,
         warnings: warnings.unwrap_or_default(),
     }
