@@ -183,7 +183,7 @@ fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String
     let ends = phase.samples.first().zip(phase.samples.last());
     let stolen = ends.and_then(|(first, last)| last.stolen.share_since(&first.stolen));
     let stolen = stolen.map(Stolen::told);
-    stolen.into_iter().chain(stalls).chain(backlog).chain(restarts).chain(warned).collect()
+    stalls.into_iter().chain(backlog).chain(restarts).chain(warned).chain(stolen).collect()
 }
 
 /// Which resource gave out in a phase, or would.

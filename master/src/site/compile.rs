@@ -30,6 +30,7 @@
 use super::graph::{edges, order};
 use super::inventory::{self, Group, HostLine};
 use super::mistake::{Mistakes, Place};
+use super::owners;
 use super::plan::{Content, Planned, plan};
 use super::policy::Policy;
 use super::settings::Settings;
@@ -290,6 +291,7 @@ impl Compiler<'_> {
         }
         self.check_doubles(&planned);
         self.check_trees(&planned, &trees);
+        owners::check(&planned, &mut self.mistakes);
         let edges = edges(&planned, &mut self.mistakes);
         let order = order(&planned, &edges, &mut self.mistakes)?;
         if self.mistakes.len() > before {

@@ -20,6 +20,7 @@ mod graph;
 mod inventory;
 mod kinds;
 mod mistake;
+mod owners;
 mod plan;
 mod policy;
 mod settings;

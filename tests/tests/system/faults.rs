@@ -69,8 +69,9 @@ fn stalls(text: &str) -> u64 {
 fn faulty_master_that_stalls_is_told_of_though_the_bound_is_kept() {
     let (status, report) = load("stall:200", &["--for", "4s"]);
     assert_eq!(status, Some(0), "{report:#}");
-    let remark = report["phases"][0]["remarks"][0].as_str().unwrap_or_default();
-    assert!(stalls(remark) >= 4, "{report:#}");
+    let remarks = report["phases"][0]["remarks"].as_array().unwrap();
+    let times = remarks.iter().map(|remark| stalls(remark.as_str().unwrap()));
+    assert!(times.max() >= Some(4), "{report:#}");
     let longest = &report["samples"].as_array().unwrap().last().unwrap()["said"]["loop_lag_max_us"];
     assert!(longest.as_u64().unwrap() >= 200_000, "{longest}");
 }

@@ -195,6 +195,11 @@ fn mistakes_in_a_resource() {
             3,
             "directory /a/b/c lies below absent /a (policies/p/policy.yaml:2), which is no directory",
         ),
+        (
+            "- directory: /a\n  recurse: true\n  owner: www\n  group: www\n- file: /a/b/c\n  content: x\n  owner: root\n  group: www\n",
+            6,
+            "file /a/b/c has another `owner` than directory /a (policies/p/policy.yaml:2), which gives its own to everything below: they would undo each other's work; leave one of them out",
+        ),
         ("- absent: \"/{{ nothing }}\"\n", 2, "there is no variable `nothing`"),
         ("- absent: /{{ item }}\n", 2, "`item` stands only beside a `loop`"),
         (
@@ -234,6 +239,24 @@ fn mistakes_in_a_resource() {
     let found: Vec<_> = table.iter().map(|(text, ..)| resource(text)).collect();
     let wanted: Vec<_> = table.iter().map(|(_, line, message)| at(line, message)).collect();
     check_all(&found, &wanted);
+}
+
+#[test]
+fn below_a_directory_that_gives_its_owner_to_all_there_is_none_the_same_or_one_that_may_be() {
+    let recursive = "- directory: /a\n  recurse: true\n  owner: www\n";
+    for rest in [
+        "- file: /a/b\n  content: x\n",
+        "- file: /a/b\n  content: x\n  owner: www\n  group: adm\n",
+        "- file: /a/b\n  content: x\n  owner: \"33\"\n",
+        "- file: /ab\n  content: x\n  owner: root\n",
+        "- absent: /a/b\n- exec: /a/x\n  command: [\"true\"]\n",
+    ] {
+        check(&resource(&format!("{recursive}{rest}")), &[]);
+    }
+    check(
+        &resource("- directory: /a\n  owner: www\n- file: /a/b\n  content: x\n  owner: root\n"),
+        &[],
+    );
 }
 
 #[test]
