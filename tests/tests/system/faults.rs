@@ -79,10 +79,18 @@ fn faulty_master_that_stalls_is_told_of_though_the_bound_is_kept() {
 #[test]
 fn faulty_master_that_stalls_for_longer_than_the_bound_misses_it() {
     let (status, report) = load("stall:3000", &["--for", "8s", "--slo", "max=2s"]);
-    let summary = report["summary"].as_str().unwrap();
-    assert_eq!(status, Some(3), "{report:#}");
-    assert!(summary.starts_with("missed: max ≤ 2.00s was asked"), "{summary}");
-    assert!(stalls(summary) >= 1, "{summary}");
+    let check = |what: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["what"] == what).unwrap()
+    };
+    let latencies = check("latencies keep to max ≤ 2.00s");
+    let detail = latencies["detail"].as_str().unwrap();
+    assert_eq!(latencies["outcome"], "missed", "{report:#}");
+    assert!(detail.starts_with("missed: max ≤ 2.00s was asked"), "{detail}");
+    assert!(stalls(detail) >= 1, "{detail}");
+    // Where the host of the machine takes much of it, the run is invalid as well, and says so first.
+    let punctual = check("the generator is punctual")["outcome"] == "reached";
+    assert_eq!(status, Some(if punctual { 3 } else { 5 }), "{report:#}");
 }
 
 #[test]
