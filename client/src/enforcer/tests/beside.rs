@@ -240,25 +240,36 @@ fn what_a_newer_assignment_leaves_out_is_put_right_no_more() {
     assert!(!site.at("/f").exists());
 }
 
-/// What a course shares with an enforcer that is not there.
-fn nobodys() -> Shared {
-    let (stop, waker) = (StopSwitch::new().unwrap(), io::pipe().unwrap().1);
-    Shared { stop, wishes: Mutex::default(), waker, status: Mutex::default() }
+/// What a course through two files needs, without an enforcer.
+struct TwoFiles {
+    _site: TestSite,
+    assigned: AssignedManifest,
+    applier: Applier,
+    ready: Ready,
+    shared: Shared,
+}
+
+impl TwoFiles {
+    fn new() -> Self {
+        let site = TestSite::new();
+        let assigned = site.publish(1, vec![site.file("/f", b"f"), site.file("/g", b"g")]);
+        let applier = Applier::new(config(&site, LONG));
+        let ready = applier.prepare(&assigned).unwrap();
+        let (stop, waker) = (StopSwitch::new().unwrap(), io::pipe().unwrap().1);
+        let shared = Shared { stop, wishes: Mutex::default(), waker, status: Mutex::default() };
+        Self { _site: site, assigned, applier, ready, shared }
+    }
 }
 
 #[test]
 fn nothing_is_put_right_beside_a_run_that_is_to_end() {
-    let site = TestSite::new();
-    let assigned = site.publish(1, vec![site.file("/f", b"f"), site.file("/g", b"g")]);
-    let applier = Applier::new(config(&site, LONG));
-    let ready = applier.prepare(&assigned).unwrap();
-    let shared = nobodys();
+    let TwoFiles { assigned, applier, ready, shared, .. } = &TwoFiles::new();
     let part = BTreeSet::from([1]);
-    let course = Course::new(&applier, &shared, &ready, Some(&part));
+    let course = Course::new(applier, shared, ready, Some(&part));
     let free = || course.poll_free(&[0, 1].into());
     assert_eq!(free(), [0].into());
     lock(&shared.wishes).assigned =
-        Some(Wanted { assigned, keep: None, trigger: trigger::ASSIGNMENT });
+        Some(Wanted { assigned: *assigned, keep: None, trigger: trigger::ASSIGNMENT });
     assert!(free().is_empty(), "something newer is wished for");
     lock(&shared.wishes).assigned = None;
     assert_eq!(free(), [0].into());
@@ -268,15 +279,11 @@ fn nothing_is_put_right_beside_a_run_that_is_to_end() {
 
 #[test]
 fn a_part_that_is_known_to_have_drifted_is_not_well_before_it_was_looked_at() {
-    let site = TestSite::new();
-    let assigned = site.publish(1, vec![site.file("/f", b"f"), site.file("/g", b"g")]);
-    let applier = Applier::new(config(&site, LONG));
-    let ready = applier.prepare(&assigned).unwrap();
-    let shared = nobodys();
+    let TwoFiles { applier, ready, shared, .. } = &TwoFiles::new();
     let part = BTreeSet::from([1]);
     let (none, failed) = (BTreeSet::new(), BTreeSet::from([0]));
-    assert!(!Course::new(&applier, &shared, &ready, Some(&part)).is_well(&none));
+    assert!(!Course::new(applier, shared, ready, Some(&part)).is_well(&none));
     // A check of all has been told of nothing.
-    assert!(Course::new(&applier, &shared, &ready, None).is_well(&none));
-    assert!(!Course::new(&applier, &shared, &ready, None).is_well(&failed));
+    assert!(Course::new(applier, shared, ready, None).is_well(&none));
+    assert!(!Course::new(applier, shared, ready, None).is_well(&failed));
 }
