@@ -1,6 +1,8 @@
 //! Notices that something managed was changed behind the client's back, by inotify.
 
-use crate::provider::rooted::{Directory, PathError, Rooted, is_temp_name, join_path, split_path};
+use crate::provider::rooted::{
+    Directory, PathError, Rooted, is_temp_name, is_within, join_path, split_path,
+};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -36,15 +38,15 @@ pub struct Target {
 pub struct Noticed {
     /// Resources that something happened to.
     pub resources: BTreeSet<u32>,
-    /// Events were lost: look at everything.
-    pub all: bool,
+    /// Events were lost: something may have happened to any of them, so all are among these.
+    pub lost: bool,
 }
 
 impl Noticed {
     /// Whether nothing happened.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.all && self.resources.is_empty()
+        !self.lost && self.resources.is_empty()
     }
 }
 
@@ -85,14 +87,6 @@ pub struct Watch {
     directories: HashMap<WatchDescriptor, Vec<Box<[u8]>>>,
     /// Sorted by path.
     targets: Vec<Target>,
-}
-
-/// Whether `path` lies below `directory`, or is it.
-fn is_within(path: &[u8], directory: &[u8]) -> bool {
-    match path.strip_prefix(directory) {
-        Some(rest) => rest.is_empty() || rest.starts_with(b"/") || directory == b"/",
-        None => false,
-    }
 }
 
 impl Watch {
@@ -228,7 +222,8 @@ impl Watch {
             };
             for event in events {
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
-                    noticed.all = true;
+                    noticed.lost = true;
+                    noticed.resources.extend(self.targets.iter().map(|t| t.resource));
                     continue;
                 }
                 let name = event.name.map(OsStrExt::as_bytes).unwrap_or_default();

@@ -40,6 +40,8 @@ struct DaemonView {
     /// What it has in hand, and for how many milliseconds.
     in_hand_ms: BTreeMap<String, u64>,
     counters: BTreeMap<String, u64>,
+    /// What is wrong now; empty if nothing is known.
+    last_error: String,
 }
 
 impl DaemonView {
@@ -57,6 +59,7 @@ impl DaemonView {
             held_revision: status.revision.to_native(),
             in_hand_ms: in_hand_ms.into_iter().map(named).collect(),
             counters: counters.into_iter().collect(),
+            last_error: status.last_error.to_string(),
         }
     }
 
@@ -70,6 +73,17 @@ impl DaemonView {
             more => words.push(format!("{more} more")),
         }
         words.join(", ")
+    }
+
+    /// What is not as wanted now, whatever the last run found.
+    fn warnings(&self) -> Vec<String> {
+        let unsettled = match self.count("unsettled") {
+            0 => None,
+            1 => Some("1 resource is not as wanted".to_owned()),
+            n => Some(format!("{n} resources are not as wanted")),
+        };
+        let error = (!self.last_error.is_empty()).then(|| self.last_error.clone());
+        unsettled.into_iter().chain(error).collect()
     }
 
     fn stopping(&self) -> String {
@@ -200,7 +214,12 @@ impl StatusView {
         };
         let last = match (&self.last_run, &self.last_run_error) {
             (Some(l), _) => {
-                let state = if l.converged { "converged" } else { "not converged" };
+                let is_well = self.daemon.as_ref().is_none_or(|d| d.warnings().is_empty());
+                let state = match l.converged {
+                    true if is_well => "converged",
+                    true => "converged then",
+                    false => "not converged",
+                };
                 let interrupted = match l.interrupted {
                     0 => String::new(),
                     n => format!(", {n} interrupted"),
@@ -235,6 +254,9 @@ impl StatusView {
             let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
             // Writing to a string cannot fail.
             let _ = writeln!(text, "outbox:     {records} reports of {bytes} bytes wait");
+            for warning in daemon.warnings() {
+                let _ = writeln!(text, "warning: {warning}");
+            }
             if self.is_unknown() {
                 let _ = writeln!(
                     text,
@@ -287,6 +309,7 @@ mod tests {
             held_revision: 0,
             in_hand_ms: map(in_hand),
             counters: map(counters),
+            last_error: String::new(),
         };
         let view = StatusView {
             name: "web-1".to_owned(),

@@ -12,6 +12,7 @@ use super::unsent::Unsent;
 use crate::enforcer::{EnforcerEvent, EnforcerStatus};
 use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
+use engine::config::format_duration;
 use engine::ids::{BlobHash, ConnId, HostName, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role, Trouble};
@@ -51,6 +52,8 @@ pub enum Effect {
     Status {
         /// Who asks.
         conn: ConnId,
+        /// Whether it may see what is managed.
+        local: bool,
     },
     /// Let running resources finish, then say `Stopped`.
     Stop,
@@ -67,6 +70,8 @@ pub enum RoleMail {
     Status {
         /// Who asked.
         conn: ConnId,
+        /// Whether it may see what is managed.
+        local: bool,
         /// How the enforcer is.
         status: Box<EnforcerStatus>,
     },
@@ -103,9 +108,12 @@ pub struct ClientRole {
     held: Option<Assignment>,
     /// The revision that was last applied to the end; 0 for none.
     applied: Revision,
+    /// What went wrong last, until a run says otherwise.
     last_error: String,
-    /// What the last poll said of it.
-    polled_error: String,
+    /// Why not everything can be watched; empty if it can.
+    watch_error: String,
+    /// What the last poll said was wrong.
+    polled_word: String,
     incoming: Option<Incoming>,
     /// Blobs of the manifest in force that were found broken.
     broken: HashSet<BlobHash>,
@@ -148,7 +156,8 @@ impl ClientRole {
             held,
             applied: applied.unwrap_or(Revision(0)),
             last_error: String::new(),
-            polled_error: String::new(),
+            watch_error: String::new(),
+            polled_word: String::new(),
             incoming: None,
             broken: HashSet::new(),
             keep: None,
@@ -187,7 +196,7 @@ impl ClientRole {
         if let Err(full) = cx.push_up(&poll) {
             log::warn!("the poll waits for the next time: {full}");
         } else {
-            self.polled_error.clone_from(&self.last_error);
+            self.polled_word = poll.last_error;
         }
     }
 
@@ -195,13 +204,20 @@ impl ClientRole {
         self.options.trusted_keys == TrustedKeys::Unchecked
     }
 
-    /// Its last error, and with it what the operator should not forget.
+    /// What is wrong now.
+    fn errors(&self) -> Vec<&str> {
+        [&self.last_error, &self.watch_error]
+            .into_iter()
+            .map(String::as_str)
+            .filter(|e| !e.is_empty())
+            .collect()
+    }
+
+    /// What is wrong now, and with it what the operator should not forget.
     fn last_word(&self) -> String {
-        match (self.is_unchecked(), self.last_error.as_str()) {
-            (false, error) => error.to_owned(),
-            (true, "") => UNCHECKED.to_owned(),
-            (true, error) => format!("{error}; {UNCHECKED}"),
-        }
+        let mut words = self.errors();
+        words.extend(self.is_unchecked().then_some(UNCHECKED));
+        words.join("; ")
     }
 
     fn on_manifest(&mut self, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Handled {
@@ -229,7 +245,6 @@ impl ClientRole {
             // The same again is what a second answer to two polls looks like.
             Err(AssignmentError::NotNewer { found, held }) if found == held => {}
             Err(error) => {
-                log::warn!("{error}");
                 self.fail(format!("{error}"), cx);
                 return Handled::Refused(match error {
                     AssignmentError::Format => NackReason::Unsupported,
@@ -248,19 +263,24 @@ impl ClientRole {
         let repeated = self.last_error == error;
         self.last_error = error;
         if !repeated {
-            let report = Report {
-                revision: self.held_revision().0,
-                trigger: trigger::ASSIGNMENT,
-                started_ms: cx.now.wall.0,
-                duration_us: 0,
-                busy_us: 0,
-                checked: 0,
-                results: Vec::new(),
-                note: self.last_error.clone(),
-            };
-            self.report(report, cx);
-            self.poll(cx);
+            self.complain(self.last_error.clone(), cx);
         }
+    }
+
+    fn complain(&mut self, note: String, cx: &mut Cx<'_>) {
+        log::warn!("{note}");
+        let report = Report {
+            revision: self.held_revision().0,
+            trigger: trigger::ASSIGNMENT,
+            started_ms: cx.now.wall.0,
+            duration_us: 0,
+            busy_us: 0,
+            checked: 0,
+            results: Vec::new(),
+            note,
+        };
+        self.report(report, cx);
+        self.poll(cx);
     }
 
     fn on_fetched(&mut self, event: FetchEvent, cx: &mut Cx<'_>) {
@@ -345,8 +365,12 @@ impl ClientRole {
 
     fn on_enforcer(&mut self, event: EnforcerEvent, cx: &mut Cx<'_>) {
         match event {
-            EnforcerEvent::RunFinished { report, converged, to_end, failing } => {
-                let state = if converged { "converged" } else { "not converged" };
+            EnforcerEvent::RunFinished { report, converged, to_end, beside, failing } => {
+                let state = match converged {
+                    true => "converged",
+                    false if beside => "not converged: another run is under way",
+                    false => "not converged",
+                };
                 self.on_run(report, state, to_end, failing, cx);
             }
             EnforcerEvent::NotApplied { report } => {
@@ -356,17 +380,22 @@ impl ClientRole {
                 self.poll(cx);
             }
             EnforcerEvent::BlobBroken(hash) => {
-                log::warn!("blob {hash} in the cache is broken; it is fetched again");
                 if self.broken.insert(hash) {
+                    log::warn!("blob {hash} in the cache is broken; it is fetched again");
                     cx.blob(BlobCommand::Verify { hash });
                 }
             }
             EnforcerEvent::Watching { directories } => {
-                log::info!("{directories} directories are watched")
+                log::info!("{directories} directories are watched");
+                if !std::mem::take(&mut self.watch_error).is_empty() {
+                    self.poll(cx);
+                }
             }
             EnforcerEvent::WatchFallback { reason, check_interval } => {
-                let secs = check_interval.as_secs();
-                self.fail(format!("{reason}: everything is looked at every {secs} s instead"), cx);
+                let every = format_duration(check_interval);
+                self.watch_error =
+                    format!("{reason}: everything is looked at every {every} instead");
+                self.complain(self.watch_error.clone(), cx);
             }
             EnforcerEvent::Stopped => self.stopped = true,
         }
@@ -386,7 +415,11 @@ impl ClientRole {
             count(&report, outcome::CHANGED),
             count(&report, outcome::FAILED)
         );
-        complaints(&report).iter().for_each(|line| log::warn!("{line}"));
+        let mut lines = complaints(&report);
+        // What is wrong since an earlier run.
+        let is_told = |why: &&String| lines.iter().any(|line| line.contains(why.as_str()));
+        lines.extend(failing.as_ref().filter(|why| !is_told(why)).cloned());
+        lines.iter().for_each(|line| log::warn!("{line}"));
         self.runs += 1;
         let first_of_revision = to_end && Revision(report.revision) > self.applied;
         if first_of_revision {
@@ -401,8 +434,8 @@ impl ClientRole {
         self.last_error = failing.unwrap_or_default();
         // The master takes a failure from the report that has it; what is left of an earlier one,
         // or over now, only a poll can say.
-        let is_in_report = count(&report, outcome::FAILED) > 0 && self.polled_error.is_empty();
-        let is_untold = self.last_error != self.polled_error && !is_in_report;
+        let is_in_report = count(&report, outcome::FAILED) > 0 && self.polled_word.is_empty();
+        let is_untold = self.last_word() != self.polled_word && !is_in_report;
         if first_of_revision || !report.results.is_empty() || !report.note.is_empty() {
             self.report(report, cx);
         } else {
@@ -450,20 +483,21 @@ impl Role for ClientRole {
     fn handle_request(
         &mut self,
         conn: ConnId,
-        _: &PeerAddr,
+        peer: &PeerAddr,
         frame: Frame<'_>,
         cx: &mut Cx<'_>,
     ) -> Option<()> {
         access::<StatusReq>(&frame).ok()?;
-        cx.effect(Effect::Status { conn });
+        let local = matches!(peer, PeerAddr::Unix { .. });
+        cx.effect(Effect::Status { conn, local });
         Some(())
     }
 
     fn handle_mail(&mut self, mail: RoleMail, cx: &mut Cx<'_>) {
         match mail {
             RoleMail::Enforcer(event) => self.on_enforcer(event, cx),
-            RoleMail::Status { conn, status } => {
-                let status = self.status(&status, cx);
+            RoleMail::Status { conn, local, status } => {
+                let status = self.status(&status, local, cx);
                 cx.reply(conn, &status);
             }
         }

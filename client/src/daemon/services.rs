@@ -36,9 +36,9 @@ impl Services<Effect> for ClientServices {
                 self.enforcer.enforce(manifest, Some(signed), trigger::ASSIGNMENT);
             }
             Request::Role(Effect::Check) => self.enforcer.check_now(),
-            Request::Role(Effect::Status { conn }) => {
+            Request::Role(Effect::Status { conn, local }) => {
                 let status = Box::new(self.enforcer.status());
-                self.mailbox.post_role(RoleMail::Status { conn, status });
+                self.mailbox.post_role(RoleMail::Status { conn, local, status });
             }
             Request::Role(Effect::Stop) => self.enforcer.stop(self.stop_timeout),
             Request::Role(Effect::StopNow) => self.enforcer.stop(Duration::ZERO),

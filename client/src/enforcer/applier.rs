@@ -6,9 +6,9 @@ use crate::executor::run::{Progress, Run, RunDone, explain, graph_of};
 use crate::executor::stop::StopSwitch;
 use crate::policy::{AssignedManifest, BlobError, Cache, LoadedCatalog};
 use crate::provider::accounts::Accounts;
-use crate::provider::rooted::{PathError, Rooted};
+use crate::provider::rooted::{PathError, Rooted, is_within};
 use crate::provider::signature::Signatures;
-use crate::resource::{Context, ManagedPaths};
+use crate::resource::{Context, ManagedPaths, Spec};
 use engine::ids::{BlobHash, Revision};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -71,6 +71,40 @@ pub struct Ready {
     managed: ManagedPaths,
     /// Resources that may take as long as they like.
     pub(super) commands: BTreeSet<u32>,
+}
+
+impl Ready {
+    /// These resources, and those above them that must be there first and are gone: of what is
+    /// removed with all that is in it, the system tells the contents first.
+    pub(super) fn with_lost_parents(&self, resources: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let all = &self.loaded.archived().resources;
+        let path_of = |r: u32| {
+            let spec = all.get(r as usize).and_then(|r| Spec::read(r).ok());
+            spec.and_then(|spec| spec.path().map(<[u8]>::to_vec))
+        };
+        let mut found = resources.clone();
+        let mut present = BTreeSet::new();
+        let mut open: Vec<u32> = resources.iter().copied().collect();
+        while let Some(resource) = open.pop() {
+            let Some(path) = path_of(resource) else { continue };
+            let required = all.get(resource as usize).into_iter().flat_map(|r| r.requires.iter());
+            for required in required.map(|r| r.to_native()) {
+                if found.contains(&required) || present.contains(&required) {
+                    continue;
+                }
+                let above =
+                    path_of(required).filter(|above| path != *above && is_within(&path, above));
+                let Some(above) = above else { continue };
+                if matches!(self.root.directory(&above), Ok(Some(_))) {
+                    present.insert(required);
+                } else {
+                    found.insert(required);
+                    open.push(required);
+                }
+            }
+        }
+        found
+    }
 }
 
 /// What runs need, apart from an assignment.

@@ -124,6 +124,7 @@ impl<'a> Course<'a> {
     /// Puts right what has drifted beside the run: on this thread alone, and only what the run
     /// does not work on. `failed` are resources that failed before the run.
     pub(super) fn heal(&self, drifted: &BTreeSet<u32>, failed: &BTreeSet<u32>) -> RunDone {
+        let drifted = &self.ready.with_lost_parents(drifted);
         let blocked = {
             let mut places = lock(&self.places);
             let blocked = failed.iter().copied().filter(|r| !places.is_settled(*r)).collect();

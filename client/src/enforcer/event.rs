@@ -16,11 +16,14 @@ pub enum EnforcerEvent {
         /// Whether the revision has been applied to the end: all of it was looked at, though
         /// some of it may have failed.
         to_end: bool,
+        /// Whether another run is under way still, beside which this one was.
+        beside: bool,
         /// The first resource of the revision that failed when it was last looked at, in this run
-        /// or an earlier one, and why.
+        /// or an earlier one, and why; or else what is fought over.
         failing: Option<String>,
     },
-    /// Nothing could be applied; the report's note says why, and it has no results.
+    /// Nothing could be applied; the report's note says why, and it has no results. It is told
+    /// once, and tried again by itself.
     NotApplied {
         /// For the master.
         report: Report,

@@ -9,6 +9,7 @@ mod handle;
 mod pace;
 mod retry;
 mod status;
+mod stuck;
 mod unsettled;
 
 pub use applier::{Applier, ApplyError, EnforcerConfig, Ready, Scope};
@@ -24,12 +25,12 @@ use crate::policy::{AssignedManifest, LoadedCatalog};
 use crate::provider::command::poll_timeout;
 use crate::provider::rooted::Rooted;
 use crate::resource::{Attention, Spec};
-use crate::watch::{Noticed, Target, Watch, WatchError};
+use crate::watch::{Noticed, Target, Watch};
 use course::Course;
 use engine::clock::{self, Clock, SystemClock};
 use engine::time::Instant;
 use engine::wire::message::{Report, outcome, trigger};
-use fight::{Fights, HEALS_AT_ONCE, PAUSE_MAX};
+use fight::{Fights, Tempo};
 use handle::{Shared, Wanted, lock};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use pace::Pace;
@@ -37,9 +38,16 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use stuck::Stuck;
 use unsettled::Unsettled;
 
 const STACK_SIZE: usize = 512 * 1024;
+
+/// What a run says that looks at everything since events were lost.
+const EVENTS_LOST: &str = "more changed at once than the system tells of (fs.inotify.max_queued_events), so all that is watched was looked at";
+/// It is said once in this time, however often it happens.
+const LOSS_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// What is enforced.
 struct Held {
@@ -77,6 +85,10 @@ struct Enforcer<F> {
     next_check: Option<Instant>,
     pace: Pace,
     fights: Fights,
+    /// Why nothing could be applied when it was last tried.
+    stuck: Option<Stuck>,
+    /// When it was last told that events were lost.
+    loss_told: Option<Instant>,
     told: Option<WatchState>,
 }
 
@@ -86,6 +98,14 @@ struct Enforcer<F> {
 /// The system's, if it has no thread or descriptor left.
 pub fn start(
     config: EnforcerConfig,
+    on_event: impl Fn(EnforcerEvent) + Send + 'static,
+) -> io::Result<EnforcerHandle> {
+    start_with(config, Tempo::default(), on_event)
+}
+
+fn start_with(
+    config: EnforcerConfig,
+    tempo: Tempo,
     on_event: impl Fn(EnforcerEvent) + Send + 'static,
 ) -> io::Result<EnforcerHandle> {
     let (wakes, waker) = io::pipe()?;
@@ -110,7 +130,9 @@ pub fn start(
         pending: Noticed::default(),
         next_check: None,
         pace: Pace::default(),
-        fights: Fights::default(),
+        fights: Fights::new(tempo),
+        stuck: None,
+        loss_told: None,
         told: None,
     };
     let builder = std::thread::Builder::new().name("enforcer".to_owned()).stack_size(STACK_SIZE);
@@ -201,9 +223,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         if let Some(at) = self.pace.next_beside(now) {
             return Err((!self.pending.resources.is_empty()).then_some(at));
         }
-        let resources = course.poll_free(&self.pending.resources);
-        // If events were lost, the run's end is waited for: then all is looked at.
-        self.pace.poll_drift(&self.fights, &Noticed { resources, all: false }, now)
+        let free = course.poll_free(&self.pending.resources);
+        self.pace.poll_drift(&self.fights, &free, now)
     }
 
     fn heal(&mut self, course: &Course<'_>, due: &BTreeSet<u32>) {
@@ -227,14 +248,20 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             self.on_retry(now);
             return true;
         }
-        let later = match self.pace.poll_drift(&self.fights, &self.pending, now) {
+        self.pending.resources.extend(self.fights.poll_over(now));
+        let later = match self.pace.poll_drift(&self.fights, &self.pending.resources, now) {
             Ok(due) => {
-                self.on_drift(&due);
+                self.pending.resources.retain(|r| !due.contains(r));
+                self.run(Some(&due), trigger::DRIFT);
                 return true;
             }
             Err(later) => later,
         };
-        let wake_at = [self.next_check, next_attempt, later].into_iter().flatten().min();
+        // What is held back is not as wanted either.
+        let unsettled = self.unsettled(&self.pending.resources).len();
+        lock(&self.shared.status).unsettled = unsettled;
+        let next_over = self.fights.next_over();
+        let wake_at = [self.next_check, next_attempt, later, next_over].into_iter().flatten().min();
         match self.sleep(wake_at, now) {
             Ok(_) => true,
             Err(e) => {
@@ -263,7 +290,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
         if let (true, Some(watch)) = (noticed, watch) {
             let noticed = watch.poll_noticed()?;
-            self.pending.all |= noticed.all;
+            self.pending.lost |= noticed.lost;
             self.pending.resources.extend(noticed.resources);
         }
         Ok(woken)
@@ -284,7 +311,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.keep(&wanted);
         self.applier.signatures.clear();
         self.pending = Noticed::default();
-        self.fights = Fights::default();
+        self.fights.clear();
         let (watch, is_blind) = match Watch::new(targets) {
             Ok(watch) => (Some(watch), false),
             Err(error) => {
@@ -306,15 +333,6 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    fn on_drift(&mut self, due: &BTreeSet<u32>) {
-        if self.pending.all {
-            self.pending = Noticed::default();
-            return self.run(None, trigger::DRIFT);
-        }
-        self.pending.resources.retain(|r| !due.contains(r));
-        self.run(Some(due), trigger::DRIFT);
-    }
-
     fn on_retry(&mut self, now: Instant) {
         let due = self.held.as_ref().map(|held| held.unsettled.due(now)).unwrap_or_default();
         self.run(Some(&due), trigger::INTERVAL);
@@ -324,9 +342,12 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn cover(&mut self, selected: Option<&BTreeSet<u32>>) {
         let Some(held) = &mut self.held else { return };
         let Some(watch) = &mut held.watch else { return };
-        let root = Rooted::open(&self.applier.config.root).map_err(WatchError::from);
-        let covered = root.and_then(|root| watch.cover(&root, selected));
-        let state = match covered {
+        // Without it nothing can be run either, which is told.
+        let Ok(root) = Rooted::open(&self.applier.config.root) else {
+            held.is_blind = true;
+            return;
+        };
+        let state = match watch.cover(&root, selected) {
             Ok(()) => WatchState::Watching { directories: watch.directories_len() },
             Err(error) => WatchState::Polling { reason: error.to_string() },
         };
@@ -365,7 +386,10 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
         let applier = Arc::clone(&self.applier);
         let ready = applier.prepare(&assigned);
-        let done = ready.map(|ready| self.run_attended(&applier, &ready, selected, trigger));
+        let done = ready.map(|ready| {
+            let selected = selected.map(|selected| ready.with_lost_parents(selected));
+            self.run_attended(&applier, &ready, selected.as_ref(), trigger)
+        });
         {
             let mut status = lock(&self.shared.status);
             status.activity = Activity::Idle;
@@ -416,33 +440,42 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let is_drift = done.report.trigger == trigger::DRIFT;
         if is_drift {
             self.note_fights(&mut done, now);
+            self.note_loss(&mut done, now);
         }
         let Some(held) = &mut self.held else { return };
         held.unsettled.handle_run(&done, interval, now);
-        let failing = held.unsettled.first_failure().cloned();
+        let fought_over = self.fights.first_told();
+        let failing = held.unsettled.first_failure().map(String::as_str).or(fought_over);
+        let failing = failing.map(str::to_owned);
         let whole = matches!(extent, Extent::Whole);
+        let beside = matches!(extent, Extent::Beside(_));
         held.is_known |= whole;
-        let converged = match extent {
+        let is_well = match extent {
             Extent::Beside(course) => held.is_known && course.is_well(held.unsettled.all()),
             _ => held.unsettled.all().is_empty(),
         };
+        let converged = is_well && fought_over.is_none();
+        if whole {
+            self.stuck = None;
+        }
         let again = held.needs_interval || held.is_blind;
-        if whole || self.next_check.is_none() || !again {
+        if whole || (self.stuck.is_none() && (self.next_check.is_none() || !again)) {
             self.next_check = again.then(|| now + interval);
         }
-        let unsettled = held.unsettled.all().len();
+        let unsettled = self.unsettled(&BTreeSet::new()).len();
         for hash in &done.to_fetch {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
         let is_news = |o: u8| o != outcome::UNCHANGED && o != outcome::SKIPPED;
-        let has_news = !is_drift || done.report.results.iter().any(|r| is_news(r.outcome));
+        let has_news = !is_drift
+            || !done.report.note.is_empty()
+            || done.report.results.iter().any(|r| is_news(r.outcome));
         let worth_telling = {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
             // Who was told that something is missing learns that nothing is any more.
             let was_missing = status.last_run.as_ref().is_some_and(|last| !last.converged);
-            let is_beside = matches!(extent, Extent::Beside(_));
-            let worth_telling = has_news || (converged && was_missing && !is_beside);
+            let worth_telling = has_news || (converged && was_missing && !beside);
             if worth_telling {
                 status.on_run(&done.report, converged);
             }
@@ -452,7 +485,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             // A part that was run to its end says nothing of what another run left out.
             let to_end = converged || (whole && done.to_end);
             let report = done.report;
-            let finished = EnforcerEvent::RunFinished { report, converged, to_end, failing };
+            let finished =
+                EnforcerEvent::RunFinished { report, converged, to_end, beside, failing };
             (self.on_event)(finished);
         }
     }
@@ -461,21 +495,34 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn note_fights(&mut self, done: &mut RunDone, now: Instant) {
         for (resource, result) in done.resources.iter().zip(&done.report.results) {
             let healed = matches!(result.outcome, outcome::CHANGED | outcome::FAILED);
-            if healed && self.fights.handle_heal(*resource, now) {
-                let note = format!(
-                    "something fights over {}: after {HEALS_AT_ONCE} times it is put right only after pauses that grow up to {} s; find out what else changes it",
-                    String::from_utf8_lossy(&result.id),
-                    PAUSE_MAX.as_secs()
-                );
-                let notes = &mut done.report.note;
-                *notes = if notes.is_empty() { note } else { format!("{notes}; {note}") };
+            if healed && let Some(note) = self.fights.handle_heal(*resource, &result.id, now) {
+                add_note(&mut done.report.note, note);
             }
         }
     }
 
+    fn note_loss(&mut self, done: &mut RunDone, now: Instant) {
+        let was_told = self.loss_told.is_some_and(|at| now < at + LOSS_TOLD_EVERY);
+        if std::mem::take(&mut self.pending.lost) && !was_told {
+            self.loss_told = Some(now);
+            add_note(&mut done.report.note, EVENTS_LOST);
+        }
+    }
+
+    /// What is not as wanted, or will not stay so; `noticed` may be among it.
+    fn unsettled(&self, noticed: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let held = self.held.iter().flat_map(|held| held.unsettled.all().iter().copied());
+        held.chain(self.fights.resources()).chain(noticed.iter().copied()).collect()
+    }
+
     fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
         let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
-        self.next_check = Some(now + interval);
+        let note = error.to_string();
+        let known = self.stuck.take().filter(|stuck| stuck.is(assigned.revision, &note));
+        let is_news = known.is_none();
+        let mut stuck = known.unwrap_or_else(|| Stuck::new(assigned.revision, &note));
+        self.next_check = Some(stuck.next_attempt(interval, now));
+        self.stuck = Some(stuck);
         if let Some(held) = &mut self.held {
             held.unsettled.handle_not_run(interval, now);
         }
@@ -483,6 +530,9 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             && let Some(hash) = blob.to_fetch()
         {
             (self.on_event)(EnforcerEvent::BlobBroken(hash));
+        }
+        if !is_news {
+            return;
         }
         let report = Report {
             revision: assigned.revision.0,
@@ -492,11 +542,18 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             busy_us: 0,
             checked: 0,
             results: Vec::new(),
-            note: error.to_string(),
+            note,
         };
         lock(&self.shared.status).last_error = report.note.clone();
         (self.on_event)(EnforcerEvent::NotApplied { report });
     }
+}
+
+fn add_note(notes: &mut String, note: &str) {
+    if !notes.is_empty() {
+        *notes += "; ";
+    }
+    *notes += note;
 }
 
 /// What of a catalog can be watched, and whether some of it cannot.

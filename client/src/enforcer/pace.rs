@@ -1,7 +1,6 @@
 //! Keeps the client from fighting at full speed with whatever keeps changing a managed file.
 
 use super::fight::Fights;
-use crate::watch::Noticed;
 use engine::time::Instant;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -42,16 +41,16 @@ impl Pace {
         Ok(())
     }
 
-    /// Begins a run of those drifted resources that are not fought over just now; or says when to
+    /// Begins a run of those drifted resources that are not left alone just now; or says when to
     /// ask again.
     pub(super) fn poll_drift(
         &mut self,
         fights: &Fights,
-        noticed: &Noticed,
+        drifted: &BTreeSet<u32>,
         now: Instant,
     ) -> Result<BTreeSet<u32>, Option<Instant>> {
-        let (due, later) = fights.due(&noticed.resources, now);
-        if due.is_empty() && !noticed.all {
+        let (due, later) = fights.due(drifted, now);
+        if due.is_empty() {
             return Err(later);
         }
         match self.poll_start(now) {

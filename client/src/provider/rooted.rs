@@ -4,7 +4,9 @@ mod new_file;
 mod path;
 
 pub use new_file::{NewFile, TEMP_PREFIX, is_temp_name, temp_name};
-pub use path::{PathError, is_absolute_path, is_relative_path, join_path, shown, split_path};
+pub use path::{
+    PathError, is_absolute_path, is_relative_path, is_within, join_path, shown, split_path,
+};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag};

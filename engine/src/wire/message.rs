@@ -230,6 +230,8 @@ pub struct StatusResp {
     pub uptime_ms: u64,
     /// Counters and gauges by name.
     pub counters: Vec<(String, u64)>,
+    /// What is wrong with it, in words; empty if nothing is known, or if who asks may not see it.
+    pub last_error: String,
 }
 
 /// A command to the daemon of the same machine.

@@ -87,6 +87,7 @@ fn samples() -> Vec<FrameBuf> {
             bound: text("relay-a"),
             uptime_ms: 1000,
             counters: vec![(text("turns"), 5)],
+            last_error: text("file /f"),
         }),
         message(&ControlReq { verb: text("status"), arguments: b"{}".to_vec() }),
         message(&ControlResp { last: true, ok: true, body: b"{}".to_vec() }),

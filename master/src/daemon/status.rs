@@ -164,5 +164,6 @@ pub(super) fn public(role: &MasterRole, cx: &Context<'_, Effect>) -> StatusResp 
         bound: String::new(),
         uptime_ms: u64::try_from(role.uptime(cx.now.at).as_millis()).unwrap_or(u64::MAX),
         counters: counters(role, cx).into_iter().collect(),
+        last_error: String::new(),
     }
 }

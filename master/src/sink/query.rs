@@ -232,11 +232,12 @@ fn reports(db: &Connection, args: &ReportsArgs) -> rusqlite::Result<Vec<ReportRo
     if args.failed {
         sql += " AND result <> 'done'";
     }
-    // One host's runs stand in the order of its own clock and numbers, all others in that of
-    // arrival.
+    // One host's runs stand in the order in which they ended, by its own clock and numbers, all
+    // others in that of arrival.
     sql += match args.host {
         Some(_) => {
-            " AND hosts.name = :host ORDER BY started_ms DESC, reports.stream DESC, seq DESC"
+            " AND hosts.name = :host
+              ORDER BY started_ms + duration_us / 1000 DESC, reports.stream DESC, seq DESC"
         }
         None => " AND :host IS NULL ORDER BY reports.id DESC",
     };

@@ -284,6 +284,16 @@ fn reports_are_found_by_host_failure_and_time() {
         seqs(&mut sink, ReportsArgs { host: web1, limit: 1, ..Default::default() }),
         [row("web1", 3)]
     );
+    // A run that others began and ended beside was told last.
+    let long = Report { started_ms: 1, duration_us: 30_000_000, ..good };
+    sink.append(&[record(4, origin("web1", 4, 4), &long)]).unwrap();
+    assert_eq!(
+        seqs(
+            &mut sink,
+            ReportsArgs { host: Some("web1".to_owned()), limit: 1, ..Default::default() }
+        ),
+        [row("web1", 4)]
+    );
     // The host's row speaks of its newest run, not of the one that came last but one.
     let page = hosts(&mut sink, 0, false);
     assert_eq!(page.hosts[0].last_result.as_deref(), Some("12 checked"));

@@ -114,12 +114,13 @@ impl Services<Effect> for ClientThreads {
             Request::Role(Effect::Check) => {
                 self.work.push(Work::Check, now, manners.enforcer, rng);
             }
-            Request::Role(Effect::Status { conn }) => {
+            Request::Role(Effect::Status { conn, local }) => {
                 let status = EnforcerStatus {
                     assigned_revision: self.revision,
                     ..EnforcerStatus::default()
                 };
-                self.mailbox.post_role(RoleMail::Status { conn, status: Box::new(status) });
+                let status = Box::new(status);
+                self.mailbox.post_role(RoleMail::Status { conn, local, status });
             }
             Request::Role(Effect::Stop | Effect::StopNow) => {
                 self.work.push(Work::Stop, now, Delay::micros(1, 10), rng);
@@ -167,7 +168,13 @@ impl Threads for ClientThreads {
 }
 
 fn run_finished(report: Report) -> EnforcerEvent {
-    EnforcerEvent::RunFinished { report, converged: true, to_end: true, failing: None }
+    EnforcerEvent::RunFinished {
+        report,
+        converged: true,
+        to_end: true,
+        beside: false,
+        failing: None,
+    }
 }
 
 /// Starts a client over what its disk has.

@@ -14,7 +14,8 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl ClientRole {
-    pub(super) fn status(&self, enforcer: &EnforcerStatus, cx: &Cx<'_>) -> StatusResp {
+    /// Anybody may ask for it over the network: only who is `local` learns what is managed here.
+    pub(super) fn status(&self, enforcer: &EnforcerStatus, local: bool, cx: &Cx<'_>) -> StatusResp {
         let last = enforcer.last_run.clone().unwrap_or_default();
         let (running, done, total) = match enforcer.activity {
             Activity::Running { done, total, .. } => (true, done, total),
@@ -48,8 +49,8 @@ impl ClientRole {
         ];
         let mut counters: Vec<_> = own.map(|(name, n)| (name.to_owned(), n)).into();
         let so_far = |action: &Action| cx.now.wall.0.saturating_sub(action.since_ms);
-        counters
-            .extend(enforcer.actions.values().map(|a| (format!("{IN_HAND}{}", a.id), so_far(a))));
+        let actions = enforcer.actions.values().filter(|_| local);
+        counters.extend(actions.map(|a| (format!("{IN_HAND}{}", a.id), so_far(a))));
         if let Some(uplink) = &cx.node.uplink {
             let (records, bytes) = uplink.outbox.depth();
             counters.extend([
@@ -68,6 +69,7 @@ impl ClientRole {
             bound: self.bound.map(|addr| addr.to_string()).unwrap_or_default(),
             uptime_ms: millis(uptime),
             counters,
+            last_error: if local { self.errors().join("; ") } else { String::new() },
         }
     }
 }

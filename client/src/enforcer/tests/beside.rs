@@ -50,7 +50,7 @@ impl Gate {
 fn next_told(events: &Receiver<EnforcerEvent>) -> (Report, bool, bool, Option<String>) {
     loop {
         match events.recv_timeout(PATIENCE).expect("a run is told in time") {
-            EnforcerEvent::RunFinished { report, converged, to_end, failing } => {
+            EnforcerEvent::RunFinished { report, converged, to_end, failing, .. } => {
                 return (report, converged, to_end, failing);
             }
             EnforcerEvent::NotApplied { report } => panic!("{}", report.note),

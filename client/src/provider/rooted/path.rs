@@ -119,6 +119,15 @@ pub fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// Whether `path` lies below `directory`, or is it.
+#[must_use]
+pub fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    match path.strip_prefix(directory) {
+        Some(rest) => rest.is_empty() || rest.starts_with(b"/") || directory == b"/",
+        None => false,
+    }
+}
+
 /// A path and something below it.
 #[must_use]
 pub fn join_path(directory: &[u8], below: &[u8]) -> Vec<u8> {
