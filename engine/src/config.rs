@@ -7,6 +7,7 @@ pub use mistake::{Key, Mistake, What, key, nearest};
 
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -129,6 +130,23 @@ fn read_text<'de, D: Deserializer<'de>, T>(
     }
 
     read(&deserializer.deserialize_any(Text)?).map_err(D::Error::custom)
+}
+
+/// What to do where the system lets nobody listen on an address; `who` may have it already.
+#[must_use]
+pub fn listen_hint(error: &io::Error, who: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("is {who} already running? `ss -ltnp` shows who has the port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "no interface of this machine has that address: set `listen` to one that it has, or to 0.0.0.0 for all".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root: set `listen` to another".to_owned()
+        }
+        _ => "set `listen` to another address".to_owned(),
+    }
 }
 
 /// Writes a duration in the largest unit that divides it: what [`parse_duration`] reads.

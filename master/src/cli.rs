@@ -282,7 +282,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
             master::run(context, log, &SlowDisk(delay))
         }
         Command::Push { selector } => push::run(context, &selector, out),
-        Command::Status { counters } => status::run(context, counters, now, out),
+        Command::Status { counters } => status::run(context, counters, out),
         Command::Hosts { silent } => hosts::run(context, silent, now, out),
         Command::Reports { host, failed, limit, since } => {
             let since_ms = since.map(|since| {

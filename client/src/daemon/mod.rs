@@ -22,6 +22,7 @@ use crate::owner::OwnerError;
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{self, Clock, SystemClock};
+use engine::config::listen_hint;
 use engine::ids::{Epoch, Revision};
 use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
@@ -35,7 +36,7 @@ use engine::release::TrustedKeys;
 use engine::resolver::{NameSettings, Resolver, Stub, StubConfig};
 use engine::wire::message::trigger;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +64,18 @@ pub enum DaemonError {
         "master: {0:?} is no host name and no address with a port from 1 to 65535; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\""
     )]
     Master(String),
+    /// An address that can be read in two ways.
+    #[error(
+        "master: is {text:?} an address, or one with a port? write \"[{text}]\" or \"[{ip}]:{port}\""
+    )]
+    Ambiguous {
+        /// What is written.
+        text: String,
+        /// With the port taken off.
+        ip: Ipv6Addr,
+        /// The port.
+        port: NonZeroU16,
+    },
     /// The queue.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -73,9 +86,7 @@ pub enum DaemonError {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The port where pushes are taken.
-    #[error(
-        "cannot listen on {addr}: {source}; is a client already running? set `listen` to another port otherwise"
-    )]
+    #[error("cannot listen on {addr}: {source}; {}", listen_hint(source, "a client"))]
     Listen {
         /// The address.
         addr: SocketAddr,
@@ -103,10 +114,26 @@ pub fn control_socket(config: &Config) -> PathBuf {
     config.state_dir.join("control.sock")
 }
 
+/// What an IPv6 address without brackets may be meant to be, if it ends like one of the ports that
+/// people give.
+fn as_if_with_port(text: &str) -> Option<(Ipv6Addr, NonZeroU16)> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|_| port.len() >= 4)?;
+    Some((ip.parse().ok()?, port))
+}
+
 fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {
     let bad = || DaemonError::Master(text.to_owned());
+    let in_brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(ip) = in_brackets {
+        let ip: Ipv6Addr = ip.parse().map_err(|_| bad())?;
+        return Ok(MasterAddr::Fixed((ip, port).into()));
+    }
     if let Ok(ip) = text.parse::<IpAddr>() {
-        return Ok(MasterAddr::Fixed(SocketAddr::new(ip, port)));
+        return match as_if_with_port(text) {
+            Some((ip, port)) => Err(DaemonError::Ambiguous { text: text.to_owned(), ip, port }),
+            None => Ok(MasterAddr::Fixed(SocketAddr::new(ip, port))),
+        };
     }
     if let Ok(addr) = text.parse::<SocketAddr>() {
         return if addr.port() == 0 { Err(bad()) } else { Ok(MasterAddr::Fixed(addr)) };
@@ -313,12 +340,27 @@ mod tests {
             ("192.0.2.1:9", fixed("192.0.2.1:9")),
             ("::1", fixed("[::1]:7400")),
             ("[::1]:9", fixed("[::1]:9")),
+            ("[::1]", fixed("[::1]:7400")),
+            ("[::1:7400]", fixed("[::1:7400]:7400")),
+            ("fe80::1:2", fixed("[fe80::1:2]:7400")),
             ("m.test", named(7400)),
             ("m.test:65535", named(65_535)),
         ] {
             assert_eq!(master_addr(text, 7400).unwrap(), found, "{text}");
         }
-        for text in ["m.test:0", "192.0.2.1:0", "[::1]:0", "m.test:65536", "m test", "", ":7400"] {
+        let told = master_addr("::1:7400", 7400).unwrap_err().to_string();
+        assert!(told.ends_with(r#"write "[::1:7400]" or "[::1]:7400""#), "{told}");
+        for text in [
+            "m.test:0",
+            "[::1",
+            "[m.test]",
+            "192.0.2.1:0",
+            "[::1]:0",
+            "m.test:65536",
+            "m test",
+            "",
+            ":7400",
+        ] {
             let told = master_addr(text, 7400).unwrap_err().to_string();
             assert!(told.contains("1 to 65535") && told.contains("NAME:PORT"), "{told}");
         }

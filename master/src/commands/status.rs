@@ -4,31 +4,25 @@ use super::{Context, Exit, Failure, print_json};
 use crate::control::{NoArgs, Status, verb};
 use crate::table::words::{duration_us, printable, size, span, utc};
 use crate::table::{Paint, Table, Tone};
-use engine::time::WallMs;
 use std::io::Write;
 
 /// Prints how the daemon is; its counters too if they are asked for, and always as JSON.
 ///
 /// # Errors
 /// No answer from the daemon.
-pub fn run(
-    context: &Context,
-    counters: bool,
-    now: WallMs,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
+pub fn run(context: &Context, counters: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let status: Status = context.ask(verb::STATUS, &NoArgs {})?;
     if context.json {
         print_json(out, &status)?;
     } else {
-        out.write_all(render(&status, counters, now, context.paint).as_bytes())?;
+        out.write_all(render(&status, counters, context.paint).as_bytes())?;
     }
     Ok(Exit::Done)
 }
 
 /// A status for people: first what to look at.
 #[must_use]
-pub fn render(status: &Status, counters: bool, now: WallMs, paint: Paint) -> String {
+pub fn render(status: &Status, counters: bool, paint: Paint) -> String {
     let mut table = Table::new(&["MASTER", ""]);
     let mut line = |key: &str, value: String| table.row([key.into(), value.into()]);
     line("name", status.name.clone());
@@ -39,12 +33,11 @@ pub fn render(status: &Status, counters: bool, now: WallMs, paint: Paint) -> Str
         if status.revision == 0 {
             "none published yet: `drover publish`".to_owned()
         } else {
-            let left = status.expires_ms.saturating_sub(now.0);
             format!(
-                "{}, published {}, may be accepted for another {}",
+                "{}, published {}, may be accepted until {}",
                 status.revision,
                 utc(status.issued_ms),
-                span(left)
+                utc(status.expires_ms)
             )
         },
     );

@@ -26,6 +26,7 @@ use crate::resolver::{self, DnsConfig};
 use crate::sink::{Answer, Query, Sink, SinkEvent, SinkOptions, SinkThread, SqliteSink};
 use engine::blob::{BlobThread, Cache, Server};
 use engine::clock::{Clock, SystemClock};
+use engine::config::listen_hint;
 use engine::ids::{Epoch, HostName, Revision};
 use engine::node::io::{Listener, Mail};
 use engine::node::{Downstream, DownstreamLimits, Node, Parts};
@@ -195,11 +196,8 @@ fn start_with(
         Reactor::new(poller, mailbox.clone(), host, services, clock, config.limits.limits());
     let metrics = reactor.metrics();
     reactor.host_mut().as_mut().with_role(now, |role, cx| {
-        role.start(metrics, store_metrics, cx);
+        role.start(metrics, store_metrics, remembered, cx);
         role.handle_loaded(loaded, cx);
-        for (name, seen, held) in &remembered {
-            role.hosts_mut().remember(name, *seen, *held);
-        }
         role.push_heard(cx);
     });
     if signals {
@@ -220,18 +218,9 @@ fn start_with(
 }
 
 fn listen_failure(config: &MasterConfig, error: &std::io::Error) -> Failure {
-    let hint = match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "is a master already running? `ss -ltnp` shows who has the port"
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root: choose another in `listen`"
-        }
-        _ => "check `listen` in master.toml",
-    };
     Failure {
         error: format!("cannot listen on {}: {error}", config.listen),
-        hint: hint.to_owned(),
+        hint: listen_hint(error, "a master"),
         exit: Exit::Failed,
     }
 }

@@ -90,6 +90,8 @@ pub struct MasterRole {
     options: MasterOptions,
     metrics: Arc<Metrics>,
     store_metrics: Arc<StoreMetrics>,
+    /// Hosts that the result store knew at the start, until a release says which of them there are.
+    remembered: Vec<(HostName, WallMs, Revision)>,
     hosts: Hosts,
     pub(super) strangers: Strangers,
     pushes: Vec<Push>,
@@ -123,6 +125,7 @@ impl MasterRole {
             options,
             metrics: Arc::default(),
             store_metrics: Arc::default(),
+            remembered: Vec::new(),
             hosts,
             strangers: Strangers::default(),
             pushes: Vec::new(),
@@ -142,10 +145,18 @@ impl MasterRole {
         }
     }
 
-    /// The loop is about to turn; these are its counters.
-    pub fn start(&mut self, metrics: Arc<Metrics>, store_metrics: Arc<StoreMetrics>, cx: &Cx<'_>) {
+    /// The loop is about to turn; these are its counters, and the hosts that the result store
+    /// knows: when each was last heard, and what it held.
+    pub fn start(
+        &mut self,
+        metrics: Arc<Metrics>,
+        store_metrics: Arc<StoreMetrics>,
+        remembered: Vec<(HostName, WallMs, Revision)>,
+        cx: &Cx<'_>,
+    ) {
         self.metrics = metrics;
         self.store_metrics = store_metrics;
+        self.remembered = remembered;
         self.started = Some(cx.now.at);
     }
 
@@ -153,11 +164,6 @@ impl MasterRole {
     #[must_use]
     pub fn hosts(&self) -> &Hosts {
         &self.hosts
-    }
-
-    /// The same, to be told what the result store remembers.
-    pub fn hosts_mut(&mut self) -> &mut Hosts {
-        &mut self.hosts
     }
 
     pub(super) fn store_metrics(&self) -> &StoreMetrics {
@@ -324,6 +330,9 @@ impl MasterRole {
             server.listing_replaced(published.take_listing());
         }
         self.hosts.publish(Arc::new(published), tabled);
+        for (name, seen, held) in std::mem::take(&mut self.remembered) {
+            self.hosts.remember(&name, seen, held);
+        }
         self.strangers.admit(|name| self.hosts.knows(name));
         if revision == Revision(0) {
             log::info!("nothing has been published yet");

@@ -189,7 +189,7 @@ pub fn start(
         .reactor
         .host_mut()
         .host
-        .with_role(now, |role, cx| role.start(metrics, Arc::default(), cx));
+        .with_role(now, |role, cx| role.start(metrics, Arc::default(), Vec::new(), cx));
     running
 }
 

@@ -202,7 +202,8 @@ fn s1_65_cpu_and_io_of_master_and_generator_are_told_apart() {
 fn s1_70_counters_are_read_while_thousands_connect() {
     const CLIENTS: u64 = 3000;
     let dir = tempfile::tempdir().unwrap();
-    let arguments = ["storm", "--own-master", "--clients", "3000"];
+    // So long that a look falls into it.
+    let arguments = ["storm", "--own-master", "--clients", "3000", "--within", "1s"];
     let mut run = Daemon::spawn(&mut loadgen(dir.path(), &arguments));
     run.wait_line("3000 clients of");
     let config = dir.path().join(&entries(dir.path())[0]).join("master.toml");

@@ -425,9 +425,16 @@ fn mistakes_with_a_client() {
         "the client's port is taken",
         &run(),
         2,
-        &["is a client already running? set `listen` to another port otherwise"],
+        &["is a client already running? `ss -ltnp` shows who has the port"],
     );
     drop(port);
+    // Of the range for documentation, which nobody has.
+    let listens = format!("{:?}", cluster.client_addr(2).to_string());
+    assert!(good.contains(&listens), "{good}");
+    fs::write(&config, good.replace(&listens, "\"192.0.2.7:7401\"")).unwrap();
+    let says = "no interface of this machine has that address: set `listen` to one that it has";
+    check("another machine's address to listen on", &run(), 2, &[says]);
+    fs::write(&config, &good).unwrap();
     fs::remove_dir_all(cluster.path("web-1.test/state")).unwrap();
     cluster.write("web-1.test/state", "a file");
     check(
