@@ -112,7 +112,10 @@ fn ask(socket: &Path) -> Result<Option<DaemonView>, BlockingError> {
     };
     let request = FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {});
     let answer = daemon.request::<StatusResp>(&request)?;
-    Ok(access::<StatusResp>(&answer.frame()).ok().map(DaemonView::of))
+    match access::<StatusResp>(&answer.frame()) {
+        Ok(status) => Ok(Some(DaemonView::of(status))),
+        Err(error) => Err(BlockingError::Wire { peer: socket.display().to_string(), error }),
+    }
 }
 
 /// All that is shown.

@@ -4,6 +4,7 @@
 mod complaints;
 mod dial_back;
 mod fit;
+mod refused;
 mod role;
 mod schedule;
 mod services;

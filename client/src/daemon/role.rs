@@ -7,6 +7,7 @@ pub use status::IN_HAND;
 use super::complaints::complaints;
 use super::dial_back::{DialBack, not_dialled_back};
 use super::fit::fit;
+use super::refused::Refused;
 use super::schedule::PollSchedule;
 use super::unsent::Unsent;
 use crate::enforcer::{EnforcerEvent, EnforcerStatus};
@@ -35,6 +36,9 @@ pub const UNCHECKED: &str =
 
 /// Bytes of a manifest: some hundred thousand files. A longer one is refused.
 const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of what is wrong, as polls and status say it: a master keeps less.
+const ERRORS_SIZE_MAX: usize = 4096;
 
 /// What the client asks of its enforcer.
 #[derive(Debug)]
@@ -108,12 +112,17 @@ pub struct ClientRole {
     held: Option<Assignment>,
     /// The revision that was last applied to the end; 0 for none.
     applied: Revision,
-    /// What went wrong last, until a run says otherwise.
-    last_error: String,
+    /// What was wrong with what is enforced when that was last looked at; empty if nothing.
+    run_error: String,
     /// Why not everything can be watched; empty if it can.
     watch_error: String,
+    /// Why an assignment that was sent is not taken.
+    refused: Refused,
     /// What the last poll said was wrong.
     polled_word: String,
+    /// The last report told of something wrong: the next run is told by a report too, even if it
+    /// changed nothing.
+    troubled: bool,
     incoming: Option<Incoming>,
     /// Blobs of the manifest in force that were found broken.
     broken: HashSet<BlobHash>,
@@ -136,6 +145,11 @@ pub struct ClientRole {
 
 type Cx<'a> = Context<'a, Effect>;
 
+/// Whether a master shows it as what is wrong with this host until it has another report.
+fn has_trouble(report: &Report) -> bool {
+    count(report, outcome::FAILED) > 0 || (report.checked == 0 && !report.note.is_empty())
+}
+
 fn count(report: &Report, of: u8) -> u64 {
     report.results.iter().filter(|r| r.outcome == of).count() as u64
 }
@@ -155,9 +169,12 @@ impl ClientRole {
             schedule,
             held,
             applied: applied.unwrap_or(Revision(0)),
-            last_error: String::new(),
+            run_error: String::new(),
             watch_error: String::new(),
+            refused: Refused::default(),
             polled_word: String::new(),
+            // What was told before the start nobody knows.
+            troubled: true,
             incoming: None,
             broken: HashSet::new(),
             keep: None,
@@ -205,19 +222,21 @@ impl ClientRole {
     }
 
     /// What is wrong now.
-    fn errors(&self) -> Vec<&str> {
-        [&self.last_error, &self.watch_error]
-            .into_iter()
-            .map(String::as_str)
-            .filter(|e| !e.is_empty())
-            .collect()
+    fn errors(&self) -> String {
+        let mut words = [self.run_error.as_str(), self.refused.why(), &self.watch_error].to_vec();
+        words.retain(|word| !word.is_empty());
+        let mut words = words.join("; ");
+        words.truncate(words.floor_char_boundary(ERRORS_SIZE_MAX));
+        words
     }
 
     /// What is wrong now, and with it what the operator should not forget.
     fn last_word(&self) -> String {
-        let mut words = self.errors();
-        words.extend(self.is_unchecked().then_some(UNCHECKED));
-        words.join("; ")
+        match (self.is_unchecked(), self.errors()) {
+            (false, errors) => errors,
+            (true, errors) if errors.is_empty() => UNCHECKED.to_owned(),
+            (true, errors) => format!("{errors}; {UNCHECKED}"),
+        }
     }
 
     fn on_manifest(&mut self, frame: &Frame<'_>, cx: &mut Cx<'_>) -> Handled {
@@ -245,7 +264,7 @@ impl ClientRole {
             // The same again is what a second answer to two polls looks like.
             Err(AssignmentError::NotNewer { found, held }) if found == held => {}
             Err(error) => {
-                self.fail(format!("{error}"), cx);
+                self.refuse(format!("{error}"), cx);
                 return Handled::Refused(match error {
                     AssignmentError::Format => NackReason::Unsupported,
                     AssignmentError::Signature { .. } => NackReason::Untrusted,
@@ -258,17 +277,12 @@ impl ClientRole {
         Handled::Taken
     }
 
-    /// Something that an operator must see went wrong outside of any run.
-    fn fail(&mut self, error: String, cx: &mut Cx<'_>) {
-        let repeated = self.last_error == error;
-        self.last_error = error;
-        if !repeated {
-            self.complain(self.last_error.clone(), cx);
+    /// An assignment that was sent cannot be taken, which an operator must see.
+    fn refuse(&mut self, why: String, cx: &mut Cx<'_>) {
+        if !self.refused.handle(&why) {
+            return;
         }
-    }
-
-    fn complain(&mut self, note: String, cx: &mut Cx<'_>) {
-        log::warn!("{note}");
+        log::warn!("{why}");
         let report = Report {
             revision: self.held_revision().0,
             trigger: trigger::ASSIGNMENT,
@@ -277,7 +291,7 @@ impl ClientRole {
             busy_us: 0,
             checked: 0,
             results: Vec::new(),
-            note,
+            note: why,
         };
         self.report(report, cx);
         self.poll(cx);
@@ -303,7 +317,8 @@ impl ClientRole {
         if let Some(why) = failure {
             let revision = incoming.assignment.revision;
             self.incoming = None;
-            self.fail(format!("revision {revision} cannot be fetched: blob {hash}: {why}"), cx);
+            let why = format!("revision {revision} cannot be fetched: blob {hash}: {why}");
+            self.refuse(why, cx);
         } else if is_manifest && incoming.manifest.is_none() {
             cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
         } else {
@@ -314,10 +329,8 @@ impl ClientRole {
     fn on_loaded(&mut self, hash: BlobHash, bytes: &[u8], cx: &mut Cx<'_>) {
         let Some(manifest) = decode::<ManifestBlob>(bytes) else {
             self.incoming.take_if(|i| i.assignment.manifest_hash() == hash);
-            self.fail(
-                format!("the manifest {hash} is of a format that this version does not know"),
-                cx,
-            );
+            let why = format!("the manifest {hash} is of a format that this version does not know");
+            self.refuse(why, cx);
             return;
         };
         if let Some(incoming) = &mut self.incoming
@@ -354,7 +367,8 @@ impl ClientRole {
             },
         });
         self.held = Some(assignment);
-        self.last_error.clear();
+        self.refused = Refused::default();
+        self.run_error.clear();
         let mut keep: Vec<BlobHash> =
             Blob::all_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
         keep.sort_unstable();
@@ -368,14 +382,16 @@ impl ClientRole {
             EnforcerEvent::RunFinished { report, converged, to_end, beside, failing } => {
                 let state = match converged {
                     true => "converged",
-                    false if beside => "not converged: another run is under way",
+                    false if beside && failing.is_none() => {
+                        "not converged: another run is under way"
+                    }
                     false => "not converged",
                 };
                 self.on_run(report, state, to_end, failing, cx);
             }
             EnforcerEvent::NotApplied { report } => {
                 log::error!("{}", report.note);
-                self.last_error.clone_from(&report.note);
+                self.run_error.clone_from(&report.note);
                 self.report(report, cx);
                 self.poll(cx);
             }
@@ -395,7 +411,8 @@ impl ClientRole {
                 let every = format_duration(check_interval);
                 self.watch_error =
                     format!("{reason}: everything is looked at every {every} instead");
-                self.complain(self.watch_error.clone(), cx);
+                log::warn!("{}", self.watch_error);
+                self.poll(cx);
             }
             EnforcerEvent::Stopped => self.stopped = true,
         }
@@ -416,9 +433,11 @@ impl ClientRole {
             count(&report, outcome::FAILED)
         );
         let mut lines = complaints(&report);
-        // What is wrong since an earlier run.
-        let is_told = |why: &&String| lines.iter().any(|line| line.contains(why.as_str()));
-        lines.extend(failing.as_ref().filter(|why| !is_told(why)).cloned());
+        // What is wrong since an earlier run is said when it is the first that is left.
+        let is_known = |why: &&String| {
+            **why == self.run_error || lines.iter().any(|line| line.contains(why.as_str()))
+        };
+        lines.extend(failing.as_ref().filter(|why| !is_known(why)).cloned());
         lines.iter().for_each(|line| log::warn!("{line}"));
         self.runs += 1;
         let first_of_revision = to_end && Revision(report.revision) > self.applied;
@@ -431,12 +450,13 @@ impl ClientRole {
         {
             cx.blob(BlobCommand::Collect { keep });
         }
-        self.last_error = failing.unwrap_or_default();
+        self.run_error = failing.unwrap_or_default();
         // The master takes a failure from the report that has it; what is left of an earlier one,
         // or over now, only a poll can say.
         let is_in_report = count(&report, outcome::FAILED) > 0 && self.polled_word.is_empty();
         let is_untold = self.last_word() != self.polled_word && !is_in_report;
-        if first_of_revision || !report.results.is_empty() || !report.note.is_empty() {
+        let has_news = !report.results.is_empty() || !report.note.is_empty();
+        if first_of_revision || has_news || self.troubled {
             self.report(report, cx);
         } else {
             let heartbeat = Heartbeat {
@@ -454,6 +474,7 @@ impl ClientRole {
 
     fn report(&mut self, report: Report, cx: &mut Cx<'_>) {
         let report = fit(report);
+        self.troubled = has_trouble(&report);
         if let Err(full) = cx.push_up(&report) {
             log::warn!("{full}; this run is folded into one summary until there is room");
             self.unsent.fold(&report);
@@ -600,6 +621,7 @@ impl Role for ClientRole {
 
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         if self.schedule.advance(cx.now, cx.rng()) {
+            self.refused.handle_poll();
             self.poll(cx);
         }
         if let Some(unheard) = self.dial_back.poll_warning(cx.now.at) {

@@ -65,7 +65,7 @@ pub enum ApplyError {
 /// An assignment that can be run.
 pub struct Ready {
     revision: Revision,
-    root: Rooted,
+    pub(super) root: Rooted,
     loaded: LoadedCatalog,
     pub(super) graph: Graph,
     managed: ManagedPaths,

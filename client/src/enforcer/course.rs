@@ -76,8 +76,8 @@ impl Places {
 pub(super) struct Course<'a> {
     applier: &'a Applier,
     shared: &'a Shared,
-    ready: &'a Ready,
-    selected: Option<&'a BTreeSet<u32>>,
+    pub(super) ready: &'a Ready,
+    selected: Option<BTreeSet<u32>>,
     places: Mutex<Places>,
     ended: AtomicBool,
 }
@@ -100,7 +100,8 @@ impl<'a> Course<'a> {
         ready: &'a Ready,
         selected: Option<&'a BTreeSet<u32>>,
     ) -> Self {
-        let places = Mutex::new(Places::new(ready.graph.len(), selected));
+        let selected = selected.map(|selected| ready.with_lost_parents(selected));
+        let places = Mutex::new(Places::new(ready.graph.len(), selected.as_ref()));
         Self { applier, shared, ready, selected, places, ended: AtomicBool::new(false) }
     }
 
@@ -108,7 +109,7 @@ impl<'a> Course<'a> {
     pub(super) fn run(&self, blocked: &BTreeSet<u32>, trigger: u8) -> RunDone {
         let _told = TellEnd(self);
         let parallel = self.applier.config.parallel;
-        self.apply(self.selected, blocked, parallel, trigger, &|stage| {
+        self.apply(self.selected.as_ref(), blocked, parallel, trigger, &|stage| {
             self.show(stage);
             self.follow(stage);
         })

@@ -9,15 +9,21 @@ use std::time::Duration;
 /// A fight has taken so many heals at least: what is changed rarely is drift.
 const HEALS_MIN: u32 = 10;
 
+/// So many of those that are fought over are named.
+const NAMED_MAX: usize = 3;
+
 /// How long a resource is left alone, and when it is fought over.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tempo {
     /// The pause after the first heal.
     pub(super) shortest: Duration,
-    /// The longest pause, and the quiet after which all is over.
+    /// The longest pause.
     pub(super) longest: Duration,
     /// What has to be put right for so long is fought over; a burst of writes is shorter.
     pub(super) patience: Duration,
+    /// What has stayed as it was put for so long after the last pause is not fought over any more:
+    /// longer than the rhythm of what changes it each minute.
+    pub(super) quiet: Duration,
 }
 
 impl Default for Tempo {
@@ -26,26 +32,28 @@ impl Default for Tempo {
             shortest: Duration::from_millis(10),
             longest: Duration::from_secs(60),
             patience: Duration::from_secs(10),
+            quiet: Duration::from_secs(120),
         }
     }
 }
 
+/// One resource that was put right.
 #[derive(Debug)]
-struct Fight {
-    since: Instant,
+struct Healed {
+    first: Instant,
     heals: u32,
     pause: Duration,
     /// It is left alone until then.
     until: Instant,
-    /// What is told of it, once it is a fight.
-    told: Option<String>,
+    /// What it is for people, once it is known to be fought over.
+    fought_over: Option<Box<str>>,
 }
 
-/// By resource.
+/// What was put right lately, by resource, and what of it is fought over.
 #[derive(Debug, Default)]
 pub(super) struct Fights {
     tempo: Tempo,
-    all: BTreeMap<u32, Fight>,
+    all: BTreeMap<u32, Healed>,
 }
 
 impl Fights {
@@ -58,32 +66,35 @@ impl Fights {
         self.all.clear();
     }
 
-    /// After drift a resource was put right, or could not be; `id` is its name for people. What is
-    /// to be told, if it is a fight from now on.
-    pub(super) fn handle_heal(&mut self, resource: u32, id: &[u8], now: Instant) -> Option<&str> {
-        let Tempo { shortest, longest, patience } = self.tempo;
-        let fresh =
-            || Fight { since: now, heals: 0, pause: Duration::ZERO, until: now, told: None };
-        let fight = self.all.entry(resource).or_insert_with(fresh);
-        if fight.until + longest <= now {
-            *fight = fresh();
-        }
-        fight.heals = fight.heals.saturating_add(1);
+    /// After drift a resource was put right, or could not be; `id` is its name for people. Whether
+    /// it is fought over from now on.
+    pub(super) fn handle_heal(
+        &mut self,
+        resource: u32,
+        id: &[u8],
+        is_right: bool,
+        now: Instant,
+    ) -> bool {
+        let Tempo { shortest, longest, patience, .. } = self.tempo;
+        let one = self.all.entry(resource).or_insert(Healed {
+            first: now,
+            heals: 0,
+            pause: Duration::ZERO,
+            until: now,
+            fought_over: None,
+        });
+        one.heals = one.heals.saturating_add(u32::from(is_right));
         // What leaves it alone for longer than the pause need not wait for longer.
-        if now <= fight.until + fight.pause {
-            fight.pause = (fight.pause * 2).clamp(shortest, longest);
+        if now <= one.until + one.pause {
+            one.pause = (one.pause * 2).clamp(shortest, longest);
         }
-        fight.until = now + fight.pause;
-        let is_fight = fight.heals > HEALS_MIN && now.since(fight.since) >= patience;
-        if !is_fight || fight.told.is_some() {
-            return None;
+        one.until = now + one.pause;
+        let is_fight = one.heals > HEALS_MIN && now.since(one.first) >= patience;
+        let is_news = is_fight && one.fought_over.is_none();
+        if is_news {
+            one.fought_over = Some(String::from_utf8_lossy(id).into());
         }
-        fight.told = Some(format!(
-            "something fights over {}: it is put right after pauses that grow up to {} s, until it is left alone for as long; find out what else changes it",
-            String::from_utf8_lossy(id),
-            longest.as_secs()
-        ));
-        fight.told.as_deref()
+        is_news
     }
 
     /// Those of some resources that may be looked at now, and when the next of the others may.
@@ -92,7 +103,7 @@ impl Fights {
         resources: &BTreeSet<u32>,
         now: Instant,
     ) -> (BTreeSet<u32>, Option<Instant>) {
-        let until = |r: &u32| self.all.get(r).map(|f| f.until).filter(|until| *until > now);
+        let until = |r: &u32| self.all.get(r).map(|one| one.until).filter(|until| *until > now);
         let due = resources.iter().copied().filter(|r| until(r).is_none()).collect();
         (due, resources.iter().filter_map(until).min())
     }
@@ -100,25 +111,37 @@ impl Fights {
     /// The resources that were fought over and are not any more: to be looked at once more, so
     /// that it is told.
     pub(super) fn poll_over(&mut self, now: Instant) -> BTreeSet<u32> {
-        let longest = self.tempo.longest;
-        let over = self.all.extract_if(.., |_, fight| fight.until + longest <= now);
-        over.filter(|(_, fight)| fight.told.is_some()).map(|(resource, _)| resource).collect()
+        let quiet = self.tempo.quiet;
+        let over = self.all.extract_if(.., |_, one| one.until + quiet <= now);
+        over.filter(|(_, one)| one.fought_over.is_some()).map(|(resource, _)| resource).collect()
     }
 
     /// When to ask for those again.
     pub(super) fn next_over(&self) -> Option<Instant> {
-        let told = self.all.values().filter(|fight| fight.told.is_some());
-        told.map(|fight| fight.until + self.tempo.longest).min()
+        let fought_over = self.all.values().filter(|one| one.fought_over.is_some());
+        fought_over.map(|one| one.until + self.tempo.quiet).min()
     }
 
     /// The resources that are fought over.
     pub(super) fn resources(&self) -> impl Iterator<Item = u32> {
-        self.all.iter().filter(|(_, fight)| fight.told.is_some()).map(|(resource, _)| *resource)
+        self.all.iter().filter(|(_, one)| one.fought_over.is_some()).map(|(resource, _)| *resource)
     }
 
-    /// What was told of the first of them.
-    pub(super) fn first_told(&self) -> Option<&str> {
-        self.all.values().find_map(|fight| fight.told.as_deref())
+    /// What is to be said of them, if there are any.
+    pub(super) fn words(&self) -> Option<String> {
+        let mut ids = self.all.values().filter_map(|one| one.fought_over.as_deref());
+        let named: Vec<&str> = ids.by_ref().take(NAMED_MAX).collect();
+        let more = match ids.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let each = self.tempo.longest.as_secs();
+        (!named.is_empty()).then(|| {
+            format!(
+                "something fights over {}{more}: put right after pauses that grow up to {each} s, until it stays as it is; find out what else changes it",
+                named.join(", ")
+            )
+        })
     }
 }
 
@@ -127,6 +150,7 @@ mod tests {
     use super::*;
 
     const LONGEST: Duration = Duration::from_secs(60);
+    const QUIET: Duration = Duration::from_secs(120);
 
     fn secs(secs: u64) -> Instant {
         Instant(0) + Duration::from_secs(secs)
@@ -138,7 +162,7 @@ mod tests {
         let (mut heals, mut told, mut now) = (Vec::new(), Vec::new(), Instant(0));
         while now < until {
             heals.push(now);
-            told.extend(fights.handle_heal(1, b"file /f", now).map(|_| now));
+            told.extend(fights.handle_heal(1, b"file /f", true, now).then_some(now));
             let (due, later) = fights.due(&[1, 2].into(), now);
             assert_eq!(due, [2].into(), "the other one is not slowed down");
             now = later.unwrap();
@@ -157,15 +181,15 @@ mod tests {
         assert_eq!(told.len(), 1);
         assert!((secs(10)..secs(11)).contains(&told[0]), "{told:?}");
         assert_eq!(fights.resources().collect::<Vec<_>>(), [1]);
-        let why = fights.first_told().unwrap();
+        let why = fights.words().unwrap();
         assert!(why.starts_with("something fights over file /f: "), "{why}");
-        // The pause after the last heal, and a quiet minute.
-        let over = *heals.last().unwrap() + LONGEST + LONGEST;
+        // The pause after the last heal, and two quiet minutes.
+        let over = *heals.last().unwrap() + LONGEST + QUIET;
         assert_eq!(fights.next_over(), Some(over));
-        assert!(fights.poll_over(*heals.last().unwrap() + LONGEST).is_empty());
+        assert!(fights.poll_over(*heals.last().unwrap() + QUIET).is_empty());
         assert_eq!(fights.poll_over(over), [1].into());
-        assert_eq!((fights.next_over(), fights.first_told()), (None, None));
-        assert_eq!(fights.handle_heal(1, b"file /f", over), None);
+        assert_eq!((fights.next_over(), fights.words()), (None, None));
+        assert!(!fights.handle_heal(1, b"file /f", true, over));
         assert_eq!(fights.due(&[1].into(), over + Duration::from_millis(10)), ([1].into(), None));
     }
 
@@ -174,21 +198,47 @@ mod tests {
         let mut fights = Fights::default();
         let (heals, told) = fight(&mut fights, secs(4));
         assert!(heals.len() <= 10 && told.is_empty(), "{heals:?} {told:?}");
-        assert_eq!((fights.next_over(), fights.first_told()), (None, None));
+        assert_eq!((fights.next_over(), fights.words()), (None, None));
         assert!(fights.poll_over(secs(200)).is_empty(), "nobody was told");
         assert!(fights.all.is_empty());
     }
 
     #[test]
-    fn what_changes_now_and_then_is_told_and_waits_no_longer_for_it() {
+    fn what_changes_each_minute_is_told_and_waits_no_longer_for_it() {
         let mut fights = Fights::default();
         let mut told = Vec::new();
         for n in 0..100 {
-            let now = secs(20 * n);
-            told.extend(fights.handle_heal(1, b"file /f", now).map(|_| n));
+            let now = secs(60 * n);
+            assert!(fights.poll_over(now).is_empty());
+            told.extend(fights.handle_heal(1, b"file /f", true, now).then_some(n));
             let (_, later) = fights.due(&[1].into(), now);
             assert!(later.unwrap().since(now) <= Duration::from_millis(20));
         }
         assert_eq!(told, [10]);
+    }
+
+    #[test]
+    fn what_fails_each_time_is_slowed_down_and_no_fight() {
+        let mut fights = Fights::default();
+        let mut now = Instant(0);
+        for _ in 0..100 {
+            assert!(!fights.handle_heal(1, b"file /f", false, now));
+            now = fights.due(&[1].into(), now).1.unwrap();
+        }
+        assert!(now > secs(3600));
+    }
+
+    #[test]
+    fn of_many_that_are_fought_over_some_are_named() {
+        let mut fights = Fights::default();
+        for n in 0..=10 {
+            (0..1000).for_each(|r| {
+                let id = format!("file /{r}");
+                fights.handle_heal(r, id.as_bytes(), true, secs(n));
+            });
+        }
+        let words = fights.words().unwrap();
+        let named = "something fights over file /0, file /1, file /2 and 997 more: ";
+        assert!(words.starts_with(named), "{words}");
     }
 }

@@ -45,7 +45,7 @@ use unsettled::Unsettled;
 const STACK_SIZE: usize = 512 * 1024;
 
 /// What a run says that looks at everything since events were lost.
-const EVENTS_LOST: &str = "more changed at once than the system tells of (fs.inotify.max_queued_events), so all that is watched was looked at";
+const EVENTS_LOST: &str = "more changed at once than the system tells of (fs.inotify.max_queued_events), so all that is watched is looked at again";
 /// It is said once in this time, however often it happens.
 const LOSS_TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -79,13 +79,14 @@ struct Enforcer<F> {
     clock: SystemClock,
     on_event: F,
     held: Option<Held>,
-    /// What could not be taken on yet, because its catalog could not be read.
+    /// What could not be taken on yet, because its catalog could not be read: what is held goes
+    /// on being enforced.
     waiting: Option<Wanted>,
     pending: Noticed,
     next_check: Option<Instant>,
     pace: Pace,
     fights: Fights,
-    /// Why nothing could be applied when it was last tried.
+    /// Why nothing of the newest assignment could be applied when it was last tried.
     stuck: Option<Stuck>,
     /// When it was last told that events were lost.
     loss_told: Option<Instant>,
@@ -219,17 +220,21 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         course: &Course<'_>,
         now: Instant,
     ) -> Result<BTreeSet<u32>, Option<Instant>> {
+        self.pending.resources.extend(self.fights.poll_over(now));
         // Asked first: what the run itself writes is noticed too, again and again.
-        if let Some(at) = self.pace.next_beside(now) {
-            return Err((!self.pending.resources.is_empty()).then_some(at));
-        }
-        let free = course.poll_free(&self.pending.resources);
-        self.pace.poll_drift(&self.fights, &free, now)
+        let beside = match self.pace.next_beside(now) {
+            Some(at) => Err((!self.pending.resources.is_empty()).then_some(at)),
+            None => {
+                let free = course.poll_free(&self.pending.resources);
+                self.pace.poll_drift(&self.fights, &free, now)
+            }
+        };
+        beside.map_err(|later| [later, self.fights.next_over()].into_iter().flatten().min())
     }
 
     fn heal(&mut self, course: &Course<'_>, due: &BTreeSet<u32>) {
         self.pending.resources.retain(|r| !due.contains(r));
-        self.cover(Some(due));
+        self.cover(&course.ready.root, Some(due));
         let Some(held) = &self.held else { return };
         let done = course.heal(due, held.unsettled.all());
         self.on_done(done, Extent::Beside(course));
@@ -240,6 +245,11 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let now = self.clock.now().at;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.next_check) {
+            self.run(None, trigger::INTERVAL);
+            return true;
+        }
+        let stuck_until = self.stuck.as_ref().map(|stuck| stuck.next_attempt);
+        if is_due(stuck_until) {
             self.on_check(trigger::INTERVAL);
             return true;
         }
@@ -261,7 +271,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let unsettled = self.unsettled(&self.pending.resources).len();
         lock(&self.shared.status).unsettled = unsettled;
         let next_over = self.fights.next_over();
-        let wake_at = [self.next_check, next_attempt, later, next_over].into_iter().flatten().min();
+        let wake_at = [self.next_check, stuck_until, next_attempt, later, next_over];
+        let wake_at = wake_at.into_iter().flatten().min();
         match self.sleep(wake_at, now) {
             Ok(_) => true,
             Err(e) => {
@@ -308,6 +319,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             }
         };
         self.waiting = None;
+        self.stuck = None;
         self.keep(&wanted);
         self.applier.signatures.clear();
         self.pending = Noticed::default();
@@ -326,6 +338,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.run(None, trigger);
     }
 
+    /// Tries what could not be taken on before, or else looks at everything.
     fn on_check(&mut self, trigger: u8) {
         match self.waiting.take() {
             Some(wanted) => self.on_assigned(wanted),
@@ -339,15 +352,10 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     }
 
     /// Watches first and looks then, so that no change falls in between.
-    fn cover(&mut self, selected: Option<&BTreeSet<u32>>) {
+    fn cover(&mut self, root: &Rooted, selected: Option<&BTreeSet<u32>>) {
         let Some(held) = &mut self.held else { return };
         let Some(watch) = &mut held.watch else { return };
-        // Without it nothing can be run either, which is told.
-        let Ok(root) = Rooted::open(&self.applier.config.root) else {
-            held.is_blind = true;
-            return;
-        };
-        let state = match watch.cover(&root, selected) {
+        let state = match watch.cover(root, selected) {
             Ok(()) => WatchState::Watching { directories: watch.directories_len() },
             Err(error) => WatchState::Polling { reason: error.to_string() },
         };
@@ -379,16 +387,18 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     }
 
     fn run(&mut self, selected: Option<&BTreeSet<u32>>, trigger: u8) {
-        self.cover(selected);
         let Some(held) = &self.held else { return };
         let assigned = held.assigned;
+        // Where nothing could be applied, a part is not enough to know how all is.
+        let is_stuck = self.stuck.as_ref().is_some_and(|s| s.revision == assigned.revision);
+        let selected = selected.filter(|_| !is_stuck);
         lock(&self.shared.status).activity =
             Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
         let applier = Arc::clone(&self.applier);
         let ready = applier.prepare(&assigned);
         let done = ready.map(|ready| {
-            let selected = selected.map(|selected| ready.with_lost_parents(selected));
-            self.run_attended(&applier, &ready, selected.as_ref(), trigger)
+            self.cover(&ready.root, selected);
+            self.run_attended(&applier, &ready, selected, trigger)
         });
         {
             let mut status = lock(&self.shared.status);
@@ -444,9 +454,6 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
         let Some(held) = &mut self.held else { return };
         held.unsettled.handle_run(&done, interval, now);
-        let fought_over = self.fights.first_told();
-        let failing = held.unsettled.first_failure().map(String::as_str).or(fought_over);
-        let failing = failing.map(str::to_owned);
         let whole = matches!(extent, Extent::Whole);
         let beside = matches!(extent, Extent::Beside(_));
         held.is_known |= whole;
@@ -454,12 +461,13 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             Extent::Beside(course) => held.is_known && course.is_well(held.unsettled.all()),
             _ => held.unsettled.all().is_empty(),
         };
+        let fought_over = self.fights.words();
         let converged = is_well && fought_over.is_none();
-        if whole {
-            self.stuck = None;
-        }
+        self.stuck.take_if(|stuck| whole && stuck.revision.0 == done.report.revision);
+        let failing = self.stuck.as_ref().map(|stuck| &stuck.why);
+        let failing = failing.or(held.unsettled.first_failure()).cloned().or(fought_over);
         let again = held.needs_interval || held.is_blind;
-        if whole || (self.stuck.is_none() && (self.next_check.is_none() || !again)) {
+        if whole || self.next_check.is_none() || !again {
             self.next_check = again.then(|| now + interval);
         }
         let unsettled = self.unsettled(&BTreeSet::new()).len();
@@ -483,7 +491,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         };
         if worth_telling {
             // A part that was run to its end says nothing of what another run left out.
-            let to_end = converged || (whole && done.to_end);
+            let to_end = is_well || (whole && done.to_end);
             let report = done.report;
             let finished =
                 EnforcerEvent::RunFinished { report, converged, to_end, beside, failing };
@@ -493,11 +501,15 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
 
     /// Counts what had to be put right again, and says so where it does not end.
     fn note_fights(&mut self, done: &mut RunDone, now: Instant) {
+        let mut is_news = false;
         for (resource, result) in done.resources.iter().zip(&done.report.results) {
-            let healed = matches!(result.outcome, outcome::CHANGED | outcome::FAILED);
-            if healed && let Some(note) = self.fights.handle_heal(*resource, &result.id, now) {
-                add_note(&mut done.report.note, note);
+            let is_right = result.outcome == outcome::CHANGED;
+            if is_right || result.outcome == outcome::FAILED {
+                is_news |= self.fights.handle_heal(*resource, &result.id, is_right, now);
             }
+        }
+        if let Some(words) = self.fights.words().filter(|_| is_news) {
+            add_note(&mut done.report.note, &words);
         }
     }
 
@@ -518,11 +530,10 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
         let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
         let note = error.to_string();
-        let known = self.stuck.take().filter(|stuck| stuck.is(assigned.revision, &note));
-        let is_news = known.is_none();
-        let mut stuck = known.unwrap_or_else(|| Stuck::new(assigned.revision, &note));
-        self.next_check = Some(stuck.next_attempt(interval, now));
+        let (before, revision) = (self.stuck.take(), assigned.revision);
+        let (stuck, is_news) = Stuck::after(before, revision, &note, interval, now);
         self.stuck = Some(stuck);
+        self.next_check = self.next_check.map(|_| now + interval);
         if let Some(held) = &mut self.held {
             held.unsettled.handle_not_run(interval, now);
         }
@@ -544,7 +555,6 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             results: Vec::new(),
             note,
         };
-        lock(&self.shared.status).last_error = report.note.clone();
         (self.on_event)(EnforcerEvent::NotApplied { report });
     }
 }

@@ -122,8 +122,6 @@ pub struct EnforcerStatus {
     pub heals: u64,
     /// The last run.
     pub last_run: Option<LastRun>,
-    /// The last error, or empty.
-    pub last_error: String,
 }
 
 impl EnforcerStatus {
@@ -132,10 +130,6 @@ impl EnforcerStatus {
         if report.trigger == trigger::DRIFT && last.changed > 0 {
             self.heals += 1;
         }
-        let failed = report.results.iter().find(|r| r.outcome == outcome::FAILED);
-        self.last_error = failed.map_or_else(String::new, |r| {
-            format!("{}: {}", String::from_utf8_lossy(&r.id), r.error)
-        });
         self.last_run = Some(last);
     }
 }

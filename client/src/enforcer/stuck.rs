@@ -8,30 +8,30 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// A root that is there again is filled within a minute, however long it was away.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// What stands in the way, and how long it is waited for.
+/// What stands in the way, and when it is tried again.
 #[derive(Debug)]
 pub(super) struct Stuck {
-    revision: Revision,
-    why: String,
+    pub(super) revision: Revision,
+    pub(super) why: String,
     pause: Duration,
+    pub(super) next_attempt: Instant,
 }
 
 impl Stuck {
-    /// Nothing of this revision could be applied, for this reason.
-    pub(super) fn new(revision: Revision, why: &str) -> Self {
-        Self { revision, why: why.to_owned(), pause: PAUSE_MIN }
-    }
-
-    /// Whether it is still the same.
-    pub(super) fn is(&self, revision: Revision, why: &str) -> bool {
-        self.revision == revision && self.why == why
-    }
-
-    /// When to try again; `longest` is the longest pause between two checks.
-    pub(super) fn next_attempt(&mut self, longest: Duration, now: Instant) -> Instant {
-        let pause = self.pause.min(longest);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        now + pause
+    /// Nothing of this revision could be applied, for this reason; `longest` is the longest pause
+    /// between two checks. `before` is what stood in the way before, if anything did. Whether that
+    /// is news.
+    pub(super) fn after(
+        before: Option<Self>,
+        revision: Revision,
+        why: &str,
+        longest: Duration,
+        now: Instant,
+    ) -> (Self, bool) {
+        let same = before.filter(|stuck| stuck.revision == revision && stuck.why == why);
+        let pause = same.as_ref().map_or(PAUSE_MIN, |stuck| (stuck.pause * 2).min(PAUSE_MAX));
+        let next_attempt = now + pause.min(longest);
+        (Self { revision, why: why.to_owned(), pause, next_attempt }, same.is_none())
     }
 }
 
@@ -40,13 +40,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_stuck_is_tried_after_pauses_of_a_second_to_a_minute() {
+    fn what_is_stuck_is_told_once_and_tried_after_pauses_of_a_second_to_a_minute() {
         let (now, longest) = (Instant(0), Duration::from_secs(1800));
-        let mut stuck = Stuck::new(Revision(1), "no root");
-        let mut secs = |longest| stuck.next_attempt(longest, now).since(now).as_secs();
-        assert_eq!([(); 8].map(|()| secs(longest)), [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(secs(Duration::from_secs(5)), 5);
-        assert!(stuck.is(Revision(1), "no root"));
-        assert!(!stuck.is(Revision(2), "no root") && !stuck.is(Revision(1), "no catalog"));
+        let mut stuck = None;
+        let mut secs = |revision, why, longest| {
+            let (next, is_news) = Stuck::after(stuck.take(), Revision(revision), why, longest, now);
+            let pause = next.next_attempt.since(now).as_secs();
+            stuck = Some(next);
+            (pause, is_news)
+        };
+        assert_eq!(secs(1, "no root", longest), (1, true));
+        let pauses = [(); 7].map(|()| secs(1, "no root", longest));
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60].map(|pause| (pause, false)));
+        assert_eq!(secs(1, "no root", Duration::from_secs(5)), (5, false));
+        assert_eq!(secs(1, "no catalog", longest), (1, true));
+        assert_eq!(secs(2, "no catalog", longest), (1, true));
     }
 }

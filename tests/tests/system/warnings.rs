@@ -14,7 +14,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use tests::system::{Cluster, PATIENCE, Sender, id_of};
+use std::process::Command;
+use tests::system::{Cluster, PATIENCE, Sender, binary, id_of, output};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -251,4 +252,27 @@ fn a_failure_is_shown_until_it_is_over() {
     cluster.publish();
     let _ = cluster
         .until(&["hosts"], |hosts| error(hosts).is_empty() && hosts["hosts"][0]["applied"] == 2);
+}
+
+/// A run that found all as wanted again changes nothing, and ends what was wrong all the same.
+#[test]
+fn a_root_that_comes_back_as_it_was_is_no_error_any_more() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.write_policy("resources:\n  - file: /motd\n    content: \"x\\n\"\n");
+    cluster.publish();
+    let _master = cluster.master();
+    let _client = cluster.client("web-1.test", 2);
+    let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
+    let _ = cluster.until(&["hosts"], |hosts| hosts["hosts"][0]["applied"] == 1);
+    let (root, taken) = (cluster.root("web-1.test"), cluster.path("taken"));
+    fs::rename(&root, &taken).unwrap();
+    let _ = cluster.until(&["hosts"], |hosts| error(hosts).contains("the root"));
+    let config = cluster.path("web-1.test/client.toml");
+    let mut status = Command::new(binary("drover-client"));
+    let told = output(status.args(["status", "--config"]).arg(config));
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("converged then") && told.contains("warning: "), "{told}");
+    fs::rename(&taken, &root).unwrap();
+    let _ = cluster.until(&["hosts"], |hosts| error(hosts).is_empty());
 }

@@ -69,7 +69,7 @@ impl ClientRole {
             bound: self.bound.map(|addr| addr.to_string()).unwrap_or_default(),
             uptime_ms: millis(uptime),
             counters,
-            last_error: if local { self.errors().join("; ") } else { String::new() },
+            last_error: if local { self.errors() } else { String::new() },
         }
     }
 }
