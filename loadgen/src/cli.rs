@@ -287,7 +287,7 @@ impl CapacityArgs {
 
 #[derive(Debug, Args)]
 struct Names {
-    /// How many clients [default: 1000; capacity: 2000 to 20000, as the question needs]
+    /// How many clients [default: 1000; capacity: 5000 to 20000, as the question needs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(CLIENTS_MAX)))]
     clients: Option<u32>,
     /// The clients' names end with this

@@ -87,8 +87,7 @@ impl Question {
     pub fn clients(self) -> u32 {
         match self {
             Self::Reports | Self::Polls => 5000,
-            Self::Reconnects | Self::Push => 20_000,
-            Self::Release => 2000,
+            Self::Reconnects | Self::Push | Self::Release => 20_000,
         }
     }
 
