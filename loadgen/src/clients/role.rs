@@ -223,7 +223,7 @@ impl LoadRole {
     /// From now on it does its share of this.
     pub fn begin(&mut self, plan: Arc<Plan>, share: &Share) {
         // One that takes no part, or has no slot before the end, has nothing to reach.
-        let has_work = share.first(plan.until).is_some() || plan.work.goal != Goal::Settled;
+        let has_work = share.first(plan.until).is_some() || plan.work.goal.revision().is_some();
         self.idle = !(share.takes_part && has_work);
         self.poll_acked = share.polls.peek(plan.until).is_none();
         self.asked = None;
@@ -260,12 +260,13 @@ impl LoadRole {
     #[must_use]
     pub fn standing(&self) -> Standing {
         let (holds, done) = match self.plan.work.goal {
-            Goal::Settled => {
+            Goal::Settled | Goal::Acked => {
                 (self.held > 0, self.polls.sent.is_empty() && self.reports.sent.is_empty())
             }
             Goal::Revision(revision) => (self.held >= revision, self.reported >= revision),
         };
-        let started = self.bound && (self.poll_acked || self.plan.work.polls.is_none());
+        let is_reached = self.bound || self.plan.work.goal == Goal::Acked;
+        let started = is_reached && (self.poll_acked || self.plan.work.polls.is_none());
         let awaited = self.polls.sent.len()
             + self.reports.sent.len()
             + usize::from(self.next_slot().is_some());

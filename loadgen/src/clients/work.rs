@@ -14,6 +14,9 @@ pub enum Goal {
     /// It is bound, and nothing that it has sent is left without its ack.
     #[default]
     Settled,
+    /// Nothing that it has sent is left without its ack, bound or not: all that a master can let it
+    /// reach that cannot dial it.
+    Acked,
     /// It holds this revision or a later one, and its report about that is durable.
     Revision(u64),
 }
@@ -23,7 +26,7 @@ impl Goal {
     #[must_use]
     pub fn revision(self) -> Option<u64> {
         match self {
-            Self::Settled => None,
+            Self::Settled | Self::Acked => None,
             Self::Revision(revision) => Some(revision),
         }
     }

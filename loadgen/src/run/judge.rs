@@ -36,8 +36,9 @@ pub(super) fn report(
         reports.push(report);
     }
     checks.extend(truth_checks(&checked, phases, load.kept()));
-    let (outcome, summary) = Check::sum_up(&checks)
-        .unwrap_or_else(|| (Outcome::Reached, achievement(scenario, u64::from(config.clients))));
+    let (outcome, summary) = Check::sum_up(&checks).unwrap_or_else(|| {
+        (Outcome::Reached, achievement(scenario, phases, u64::from(config.clients)))
+    });
     let ended = &load.ended;
     let unfinished = ended.iter().flat_map(|ended| ended.unfinished_first.iter().cloned());
     let own = Process::own();
@@ -402,21 +403,23 @@ fn worse_than(alone: &PhaseReport, beside: &PhaseReport, factor: f64) -> Option<
     })
 }
 
-fn achievement(scenario: &Scenario, clients: u64) -> String {
+fn achievement(scenario: &Scenario, phases: &[Phase], clients: u64) -> String {
     let what = match scenario.name.as_str() {
         "storm" => "bound, polled, got their manifest and reported",
         "push" => "were pushed the new revision and have reported it",
         "release" => "fetched the new version, started again and are bound",
         "cold-start" => "are bound again",
         _ => {
-            let phases = || scenario.phases.iter().filter(|phase| phase.judged);
-            return match phases().find_map(|phase| phase.work.goal.revision()) {
+            let mut judged = scenario.phases.iter().filter(|phase| phase.judged);
+            let all_bound = phases.last().is_some_and(|last| last.standings.bound == clients);
+            return match judged.find_map(|phase| phase.work.goal.revision()) {
                 Some(revision) => {
                     format!("all {clients} clients hold revision {revision} and have reported it")
                 }
-                None => {
+                None if all_bound => {
                     format!("all {clients} clients are bound, and all that they sent was acked")
                 }
+                None => format!("all that {clients} clients sent was acked"),
             };
         }
     };

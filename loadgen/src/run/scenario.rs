@@ -128,7 +128,7 @@ impl PhaseConfig {
     /// Whether clients wait for what the master dials back to them.
     #[must_use]
     pub fn needs_dial_back(&self) -> bool {
-        self.newer || self.work.goal != Goal::Settled
+        self.newer || self.work.goal.revision().is_some()
     }
 
     /// Whether the master is ended in it, which breaks off what is under way.

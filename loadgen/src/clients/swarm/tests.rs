@@ -95,6 +95,19 @@ fn a_dial_back_reaches_the_client_that_has_the_address() {
 }
 
 #[test]
+fn clients_that_cannot_be_dialled_are_done_with_their_acks() {
+    for (goal, done) in [(Goal::Settled, 0), (Goal::Acked, 20)] {
+        let mut config = config(20, S, None, goal);
+        config.work.reports = Some(burst(3));
+        let mut bench = Bench::new(&config);
+        bench.is_far = true;
+        bench.run_for(10 * S);
+        let standings = bench.swarm.standings();
+        assert_eq!((standings.bound, standings.done), (0, done), "{goal:?}");
+    }
+}
+
+#[test]
 fn what_comes_to_a_strange_address_is_closed() {
     let mut bench = Bench::new(&config(3, Duration::ZERO, None, Goal::Settled));
     bench.run_for(S);

@@ -71,6 +71,8 @@ pub struct Bench {
     pub stall: Option<(Instant, Instant)>,
     /// Nobody listens.
     pub refusing: bool,
+    /// The master cannot dial its clients.
+    pub is_far: bool,
     /// Acks of reports are of the one behind them too.
     pub acks_too_much: bool,
     /// So many dials fail for lack of a descriptor.
@@ -112,6 +114,7 @@ impl Bench {
             issued_ms: 0,
             stall: None,
             refusing: false,
+            is_far: false,
             acks_too_much: false,
             failing_dials: 0,
             sources: Vec::new(),
@@ -307,7 +310,7 @@ impl Bench {
         if header.kind == Kind::POLL {
             self.service.push(answered.since(self.uplinks[&conn]));
         }
-        if !frames.is_empty() {
+        if !frames.is_empty() && !self.is_far {
             let index = self.uplink_client(&origin.name);
             let local = SocketAddr::new(address(index).into(), 7402);
             self.after(SERVICE, Event::DialBack { local, frames });
