@@ -115,7 +115,7 @@ that are not reached catch up at their next poll.
 Exit status 4: some hosts were not reached, or refused; 1: none has taken it.")]
     Push {
         /// A host's name or a glob [default: every host]
-        #[arg(default_value = "", hide_default_value = true)]
+        #[arg(default_value = "*", hide_default_value = true)]
         selector: String,
     },
     /// Show how the master is, and what to look at

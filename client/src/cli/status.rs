@@ -127,6 +127,8 @@ struct StatusView {
     /// Why it cannot be told how the daemon is.
     daemon_error: Option<String>,
     daemon: Option<DaemonView>,
+    /// Whether all was as wanted after the last run, and nothing is known to be wrong since.
+    converged: bool,
     held_revision: Option<u64>,
     /// Why there is no assignment to enforce.
     assignment_error: Option<String>,
@@ -168,7 +170,9 @@ impl StatusView {
             Ok(left) => newest_run(left.map(|left| left.last_run), daemon.as_ref()),
             Err(error) => (None, Some(error)),
         };
+        let is_well = daemon.as_ref().is_none_or(|daemon| daemon.warnings().is_empty());
         Self {
+            converged: is_well && last_run.as_ref().is_some_and(|last| last.converged),
             name: config.name.to_string(),
             master: config.master.clone(),
             running: daemon.is_some(),
@@ -217,9 +221,8 @@ impl StatusView {
         };
         let last = match (&self.last_run, &self.last_run_error) {
             (Some(l), _) => {
-                let is_well = self.daemon.as_ref().is_none_or(|d| d.warnings().is_empty());
                 let state = match l.converged {
-                    true if is_well => "converged",
+                    true if self.converged => "converged",
                     true => "converged then",
                     false => "not converged",
                 };
@@ -246,13 +249,12 @@ impl StatusView {
                     none if none.is_empty() => none,
                     what => format!("; in hand: {what}"),
                 };
-                let _ = writeln!(
-                    text,
-                    "now:        applies revision {}: {} of {} resources are done{in_hand}",
-                    daemon.count("revision_assigned"),
-                    daemon.count("running_done"),
-                    daemon.count("running_total")
-                );
+                let done = match (daemon.count("running_done"), daemon.count("running_total")) {
+                    (_, 0) => "begins".to_owned(),
+                    (done, total) => format!("{done} of {total} resources are done"),
+                };
+                let revision = daemon.count("revision_assigned");
+                let _ = writeln!(text, "now:        applies revision {revision}: {done}{in_hand}");
             }
             let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
             // Writing to a string cannot fail.
@@ -320,6 +322,7 @@ mod tests {
             running: true,
             daemon_error: None,
             daemon: Some(daemon),
+            converged: false,
             held_revision: None,
             assignment_error: None,
             last_run: None,

@@ -12,7 +12,9 @@ mod status_file;
 mod unsent;
 
 pub use dial_back::{DIAL_BACK_MAX, not_dialled_back};
-pub use role::{ClientOptions, ClientRole, Effect, IN_HAND, RoleMail, UNCHECKED, VERSION};
+pub use role::{
+    ClientOptions, ClientRole, Effect, IN_HAND, RoleMail, UNCHECKED, Unfetched, VERSION,
+};
 pub use schedule::PollSchedule;
 pub use services::ClientServices;
 pub use status_file::{Left, StatusFile};
@@ -273,10 +275,16 @@ pub fn start(
         }
         post.post_role(RoleMail::Enforcer(event));
     })?;
+    let mut unfetched = None;
     if let Some(assignment) = &held {
         match AssignedManifest::find(&PolicyCache::new(&config.cache_dir()), assignment) {
             Ok(assigned) => enforcer.enforce(assigned, None, trigger::START),
-            Err(error) => log::error!("the assignment that is held cannot be enforced: {error}"),
+            Err(error) => {
+                let why = format!("the assignment that is held cannot be enforced: {error}");
+                log::error!("{why}");
+                let signed = std::fs::read(config.assignment_path())?;
+                unfetched = Some(Unfetched { signed, why });
+            }
         }
     }
 
@@ -301,6 +309,7 @@ pub fn start(
     let options = ClientOptions {
         trusted_keys: config.trusted_keys.clone(),
         held,
+        unfetched,
         applied: Revision(applied),
     };
     let node = Node::new(parts, ClientRole::new(config.name.clone(), options, schedule));

@@ -98,8 +98,19 @@ pub struct ClientOptions {
     pub trusted_keys: TrustedKeys,
     /// The assignment that is being enforced already, from before the start.
     pub held: Option<Assignment>,
+    /// That its blobs are not all there.
+    pub unfetched: Option<Unfetched>,
     /// The revision that was last applied to the end before the start; 0 for none.
     pub applied: Revision,
+}
+
+/// An assignment from before the start whose manifest is not in the cache any more.
+#[derive(Debug, Clone)]
+pub struct Unfetched {
+    /// The encoded `SignedAssignment`.
+    pub signed: Vec<u8>,
+    /// What is wrong with the manifest.
+    pub why: String,
 }
 
 /// The client.
@@ -193,9 +204,18 @@ impl ClientRole {
     }
 
     /// The loop is about to turn; these are its counters.
-    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &Cx<'_>) {
+    pub fn start(&mut self, metrics: Arc<Metrics>, cx: &mut Cx<'_>) {
         self.metrics = metrics;
         self.started = Some(cx.now.at);
+        if let (Some(assignment), Some(Unfetched { signed, why })) =
+            (self.held.clone(), self.options.unfetched.take())
+        {
+            self.run_error = why;
+            // Removed if it is damaged, and then fetched as if it had just been assigned.
+            cx.blob(BlobCommand::Verify { hash: assignment.manifest_hash() });
+            let missing = HashSet::new();
+            self.incoming = Some(Incoming { assignment, signed, manifest: None, missing });
+        }
     }
 
     fn held_revision(&self) -> Revision {
@@ -306,8 +326,8 @@ impl ClientRole {
             FetchEvent::Broken { hash, error } => (hash, Some(error)),
             FetchEvent::Connect | FetchEvent::Hangup => return,
         };
-        if self.broken.remove(&hash) && failure.is_none() && self.broken.is_empty() {
-            cx.effect(Effect::Check);
+        if self.broken.remove(&hash) {
+            self.on_mended(hash, failure.as_deref(), cx);
         }
         let Some(incoming) = &mut self.incoming else { return };
         let is_manifest = hash == incoming.assignment.manifest_hash();
@@ -317,12 +337,36 @@ impl ClientRole {
         if let Some(why) = failure {
             let revision = incoming.assignment.revision;
             self.incoming = None;
-            let why = format!("revision {revision} cannot be fetched: blob {hash}: {why}");
+            let why = format!(
+                "revision {revision} cannot be fetched: blob {hash}: {why}; it is asked for again at the next poll"
+            );
             self.refuse(why, cx);
         } else if is_manifest && incoming.manifest.is_none() {
             cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
         } else {
             self.enforce_if_whole(cx);
+        }
+    }
+
+    /// A blob of what is enforced was broken, and has been fetched again, or could not be.
+    fn on_mended(&mut self, hash: BlobHash, failure: Option<&str>, cx: &mut Cx<'_>) {
+        match failure {
+            None if self.broken.is_empty() => cx.effect(Effect::Check),
+            // It names the others.
+            None => self.load_held(hash, cx),
+            Some(why) => {
+                log::warn!(
+                    "blob {hash} cannot be fetched: {why}; tried again when it is looked for"
+                );
+                self.broken.clear();
+            }
+        }
+    }
+
+    /// Loads the manifest of what is enforced, if that is what this is.
+    fn load_held(&self, hash: BlobHash, cx: &mut Cx<'_>) {
+        if self.held.as_ref().is_some_and(|held| held.manifest_hash() == hash) {
+            cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
         }
     }
 
@@ -588,10 +632,7 @@ impl Role for ClientRole {
                     self.broken.remove(&hash);
                     cx.effect(Effect::Check);
                 } else if let Some(held) = &self.held {
-                    cx.blob(BlobCommand::Load {
-                        hash: held.manifest_hash(),
-                        size_max: MANIFEST_SIZE_MAX,
-                    });
+                    self.load_held(held.manifest_hash(), cx);
                 }
             }
             NodeEvent::Blob(BlobEvent::Missing { hash }) => {

@@ -3,11 +3,16 @@
 //! what does not end is told of as a fight.
 
 use engine::time::Instant;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-/// A fight has taken so many heals at least: what is changed rarely is drift.
-const HEALS_MIN: u32 = 10;
+/// So many heals in a row that take long enough are a fight; and what needs more of them is left
+/// alone for longer each time.
+const HEALS_MIN: usize = 10;
+/// What takes long to look at is left alone for so many times as long, within this bound: what is
+/// busy below a large tree costs a tenth of a processor, and drift there waits so long at most.
+const REST_FACTOR: u32 = 9;
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// So many of those that are fought over are named.
 const NAMED_MAX: usize = 3;
@@ -19,7 +24,8 @@ pub(super) struct Tempo {
     pub(super) shortest: Duration,
     /// The longest pause.
     pub(super) longest: Duration,
-    /// What has to be put right for so long is fought over; a burst of writes is shorter.
+    /// What has to be put right again and again for so long is fought over; a burst of writes is
+    /// shorter.
     pub(super) patience: Duration,
     /// What has stayed as it was put for so long after the last pause is not fought over any more:
     /// longer than the rhythm of what changes it each minute.
@@ -37,11 +43,11 @@ impl Default for Tempo {
     }
 }
 
-/// One resource that was put right.
+/// One resource that was looked at.
 #[derive(Debug)]
-struct Healed {
-    first: Instant,
-    heals: u32,
+struct Looked {
+    /// When it was put right the last few times: [`HEALS_MIN`] of them, and the one before.
+    heals: VecDeque<Instant>,
     pause: Duration,
     /// It is left alone until then.
     until: Instant,
@@ -49,11 +55,18 @@ struct Healed {
     fought_over: Option<Box<str>>,
 }
 
-/// What was put right lately, by resource, and what of it is fought over.
+impl Looked {
+    fn new(now: Instant) -> Self {
+        let (heals, pause) = (VecDeque::new(), Duration::ZERO);
+        Self { heals, pause, until: now, fought_over: None }
+    }
+}
+
+/// What was put right lately, or took long to look at, by resource, and what of it is fought over.
 #[derive(Debug, Default)]
 pub(super) struct Fights {
     tempo: Tempo,
-    all: BTreeMap<u32, Healed>,
+    all: BTreeMap<u32, Looked>,
 }
 
 impl Fights {
@@ -76,25 +89,36 @@ impl Fights {
         now: Instant,
     ) -> bool {
         let Tempo { shortest, longest, patience, .. } = self.tempo;
-        let one = self.all.entry(resource).or_insert(Healed {
-            first: now,
-            heals: 0,
-            pause: Duration::ZERO,
-            until: now,
-            fought_over: None,
-        });
-        one.heals = one.heals.saturating_add(u32::from(is_right));
-        // What leaves it alone for longer than the pause need not wait for longer.
-        if now <= one.until + one.pause {
+        let one = self.all.entry(resource).or_insert_with(|| Looked::new(now));
+        if one.heals.len() > HEALS_MIN {
+            one.heals.pop_front();
+        }
+        one.heals.push_back(now);
+        let is_repeated = one.heals.len() > HEALS_MIN;
+        // At first what leaves it alone for longer than the pause need not wait for longer.
+        if is_repeated || now <= one.until + one.pause {
             one.pause = (one.pause * 2).clamp(shortest, longest);
         }
         one.until = now + one.pause;
-        let is_fight = one.heals > HEALS_MIN && now.since(one.first) >= patience;
+        let span = one.heals.front().map_or(Duration::ZERO, |first| now.since(*first));
+        let is_fight = is_right && is_repeated && span >= patience;
         let is_news = is_fight && one.fought_over.is_none();
         if is_news {
             one.fought_over = Some(String::from_utf8_lossy(id).into());
         }
         is_news
+    }
+
+    /// Resources were looked at, which took so long each.
+    pub(super) fn handle_look(&mut self, resources: &BTreeSet<u32>, each: Duration, now: Instant) {
+        let rest = (each * REST_FACTOR).min(REST_MAX);
+        if rest < self.tempo.shortest {
+            return;
+        }
+        for resource in resources {
+            let one = self.all.entry(*resource).or_insert_with(|| Looked::new(now));
+            one.until = one.until.max(now + rest);
+        }
     }
 
     /// Those of some resources that may be looked at now, and when the next of the others may.
@@ -203,18 +227,63 @@ mod tests {
         assert!(fights.all.is_empty());
     }
 
-    #[test]
-    fn what_changes_each_minute_is_told_and_waits_no_longer_for_it() {
-        let mut fights = Fights::default();
-        let mut told = Vec::new();
-        for n in 0..100 {
-            let now = secs(60 * n);
+    /// What changes so often is healed so often in the first ten seconds, and in ten minutes; and
+    /// when it is told.
+    fn healed(every: Duration) -> (usize, usize, Vec<Instant>) {
+        let (mut fights, mut heals, mut told) = (Fights::default(), Vec::new(), Vec::new());
+        let (mut now, mut until) = (Instant(0), Instant(0));
+        while now < secs(1200) {
+            if now >= until {
+                heals.push(now);
+                told.extend(fights.handle_heal(1, b"file /f", true, now).then_some(now));
+                until = fights.due(&[1].into(), now).1.unwrap_or(now);
+            }
             assert!(fights.poll_over(now).is_empty());
-            told.extend(fights.handle_heal(1, b"file /f", true, now).then_some(n));
-            let (_, later) = fights.due(&[1].into(), now);
-            assert!(later.unwrap().since(now) <= Duration::from_millis(20));
+            now = now + every;
         }
-        assert_eq!(told, [10]);
+        let within = |at| heals.iter().filter(|heal| **heal < at).count();
+        (within(secs(10)), within(secs(600)), told)
+    }
+
+    #[test]
+    fn whatever_its_rhythm_a_fight_is_told_and_slowed_down() {
+        for (ms, ten_seconds, ten_minutes) in
+            [(2, 10, 25), (30, 20, 35), (100, 20, 35), (2000, 5, 35), (60_000, 1, 10)]
+        {
+            let (first, all, told) = healed(Duration::from_millis(ms));
+            assert!(first <= ten_seconds && all <= ten_minutes, "{ms} ms: {first}, {all}");
+            assert_eq!(told.len(), 1, "{ms} ms");
+            assert!(told[0] >= secs(10), "{ms} ms: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_burst_after_a_single_heal_is_no_fight() {
+        let mut fights = Fights::default();
+        assert!(!fights.handle_heal(1, b"directory /d", true, Instant(0)));
+        let mut now = secs(60);
+        while now < secs(64) {
+            assert!(!fights.handle_heal(1, b"directory /d", true, now));
+            now = fights.due(&[1].into(), now).1.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_takes_long_to_look_at_is_left_alone_for_longer() {
+        let mut fights = Fights::default();
+        let ms = Duration::from_millis;
+        fights.handle_look(&[1].into(), ms(1), Instant(0));
+        assert!(fights.all.is_empty(), "what is quick leaves no trace");
+        fights.handle_look(&[1, 2].into(), ms(40), Instant(0));
+        assert_eq!(
+            fights.due(&[1, 3].into(), Instant(0)),
+            ([3].into(), Some(Instant(0) + ms(360)))
+        );
+        fights.handle_look(&[1].into(), ms(60_000), Instant(0));
+        assert_eq!(fights.due(&[1].into(), Instant(0)).1, Some(Instant(0) + REST_MAX));
+        assert_eq!((fights.next_over(), fights.words()), (None, None));
+        fights.poll_over(secs(200));
+        assert!(fights.all.is_empty());
     }
 
     #[test]

@@ -449,6 +449,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let interval = self.applier.config.check_interval;
         let is_drift = done.report.trigger == trigger::DRIFT;
         if is_drift {
+            let took = Duration::from_micros(done.report.duration_us);
+            self.fights.handle_look(&done.settled, took / done.report.checked.max(1), now);
             self.note_fights(&mut done, now);
             self.note_loss(&mut done, now);
         }

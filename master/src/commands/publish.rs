@@ -430,7 +430,7 @@ impl PublishResult {
         let mut out = String::new();
         let (site, revision) = (&self.site, self.revision);
         let files = plural(self.read.files, "file", "files");
-        let read = format!("{files} below files/ and templates/, {}", bytes_text(self.read.bytes));
+        let read = format!("{files} below files/, {}", bytes_text(self.read.bytes));
         let _ = match self.outcome {
             Outcome::Unchanged => writeln!(
                 out,

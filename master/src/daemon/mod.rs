@@ -15,7 +15,7 @@ mod wiring;
 pub use claims::{Claim, Claims};
 pub use hosts::{CLOCK_SKEW_MAX_MS, Heard, HostCounts, Hosts, Polled};
 pub use published::Published;
-pub use role::{Effect, MasterOptions, MasterRole, RoleMail, VERSION};
+pub use role::{Effect, MasterOptions, MasterRole, Remembered, RoleMail, VERSION};
 pub use services::MasterServices;
 pub use wiring::{Direct, MasterHost, SlowDisk, Wiring};
 
@@ -196,7 +196,12 @@ fn start_with(
         Reactor::new(poller, mailbox.clone(), host, services, clock, config.limits.limits());
     let metrics = reactor.metrics();
     reactor.host_mut().as_mut().with_role(now, |role, cx| {
-        role.start(metrics, store_metrics, remembered, cx);
+        role.start(
+            metrics,
+            store_metrics,
+            Remembered { hosts: remembered, stored: cursor.unwrap_or(0) },
+            cx,
+        );
         role.handle_loaded(loaded, cx);
         role.push_heard(cx);
     });

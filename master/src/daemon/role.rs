@@ -84,13 +84,22 @@ struct Unloaded {
     retry_at: Instant,
 }
 
+/// What the result store knows at the start.
+#[derive(Debug, Default)]
+pub struct Remembered {
+    /// When each host was last heard, and what it held.
+    pub hosts: Vec<(HostName, WallMs, Revision)>,
+    /// The largest number of the inbox's log that is stored; 0 for none.
+    pub stored: u64,
+}
+
 /// The master.
 #[derive(Debug)]
 pub struct MasterRole {
     options: MasterOptions,
     metrics: Arc<Metrics>,
     store_metrics: Arc<StoreMetrics>,
-    /// Hosts that the result store knew at the start, until a release says which of them there are.
+    /// What the result store knew of hosts at the start, until a release says which there are.
     remembered: Vec<(HostName, WallMs, Revision)>,
     hosts: Hosts,
     pub(super) strangers: Strangers,
@@ -145,18 +154,18 @@ impl MasterRole {
         }
     }
 
-    /// The loop is about to turn; these are its counters, and the hosts that the result store
-    /// knows: when each was last heard, and what it held.
+    /// The loop is about to turn; these are its counters, and what the result store knows.
     pub fn start(
         &mut self,
         metrics: Arc<Metrics>,
         store_metrics: Arc<StoreMetrics>,
-        remembered: Vec<(HostName, WallMs, Revision)>,
+        remembered: Remembered,
         cx: &Cx<'_>,
     ) {
         self.metrics = metrics;
         self.store_metrics = store_metrics;
-        self.remembered = remembered;
+        self.remembered = remembered.hosts;
+        self.sink_cursor = remembered.stored;
         self.started = Some(cx.now.at);
     }
 

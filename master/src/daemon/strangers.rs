@@ -34,6 +34,8 @@ pub struct Strangers {
 impl Strangers {
     /// One was refused: a line of the log for each name, and not too many at once.
     pub fn refused(&mut self, name: &HostName, source: Option<IpAddr>, now: Instant) {
+        // One address has two forms where IPv4 comes through an IPv6 socket.
+        let source = source.map(|ip| ip.to_canonical());
         let at = self.names.iter().position(|stranger| stranger.name == *name);
         let known = at.and_then(|at| self.names.remove(at));
         let mut stranger = known.unwrap_or_else(|| Stranger {

@@ -330,7 +330,7 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
     fn on_failure(&mut self, error: &SinkError) -> Duration {
         let wait = self.retry;
         self.retry = (wait * 2).min(RETRY_LAST);
-        log::error!("{error} (next attempt in {} ms)", wait.as_millis());
+        log::error!("{error} (tried again within {} ms)", wait.as_millis());
         wait
     }
 

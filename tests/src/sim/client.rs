@@ -211,7 +211,7 @@ pub fn start(
     parts.fetching = Some(Box::new(Fetching::new(fetcher, Some(addr.ip()))));
     let revision = held.as_ref().map_or(0, |assignment| assignment.revision);
     let trusted_keys = settings.trusted_keys.clone();
-    let options = ClientOptions { trusted_keys, held, applied: Revision(0) };
+    let options = ClientOptions { trusted_keys, held, unfetched: None, applied: Revision(0) };
     let node = Node::new(parts, ClientRole::new(name.clone(), options, schedule));
     let poller = site.net.poller(addr.ip());
     let mailbox = Mailbox::new(&poller);

@@ -4,7 +4,7 @@ use super::disk::{SharedDisk, SharedResults, StoreLine};
 use super::line::{Delay, Line};
 use super::machine::{Running, Site, Threads};
 use super::trace::Traced;
-use ::master::daemon::{Effect, MasterOptions, MasterRole, Published, RoleMail};
+use ::master::daemon::{Effect, MasterOptions, MasterRole, Published, Remembered, RoleMail};
 use ::master::release::Release;
 use ::master::sink::{Appended, SinkError, SinkEvent};
 use engine::blob::{BlobWorker, Cache, Server};
@@ -189,7 +189,7 @@ pub fn start(
         .reactor
         .host_mut()
         .host
-        .with_role(now, |role, cx| role.start(metrics, Arc::default(), Vec::new(), cx));
+        .with_role(now, |role, cx| role.start(metrics, Arc::default(), Remembered::default(), cx));
     running
 }
 

@@ -77,7 +77,7 @@ fn s1_14_a_push_takes_seconds_and_who_was_away_catches_up_at_its_next_poll() {
 
 fn push(world: &mut World) -> usize {
     let tool = world.control(0);
-    let arguments = serde_json::to_vec(&PushArgs { selector: String::new() }).expect("JSON");
+    let arguments = serde_json::to_vec(&PushArgs { selector: "*".to_owned() }).expect("JSON");
     let request = ControlReq { verb: verb::PUSH.to_owned(), arguments };
     world.tools[tool].send(&FrameBuf::message(None, &request, |_| {}));
     tool

@@ -62,3 +62,34 @@ fn damaged_and_missing_blobs_are_told_of_and_written_again() {
     let root = cluster.root("web-1.test");
     assert!(fs::read_to_string(root.join("big")).unwrap().starts_with("it is what it is\n"));
 }
+
+/// What lies in the cache alone can be lost: the client says so, and gets it again by itself.
+#[test]
+fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.write_policy("resources:\n  - file: /motd\n    content: \"x\\n\"\n");
+    cluster.publish();
+    let _master = cluster.master();
+    let mut client = cluster.client("web-1.test", 2);
+    client.wait_converged(1);
+    let motd = cluster.root("web-1.test").join("motd");
+    let lose = || {
+        fs::remove_dir_all(cluster.cache("web-1.test").join("blobs")).unwrap();
+        fs::remove_file(&motd).unwrap();
+    };
+    // Noticed by what drifts while the client runs.
+    lose();
+    client.wait_line("is not in the cache");
+    client.wait_converged(1);
+    assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
+    // Noticed at the start, when nothing of the assignment can be read.
+    client.kill();
+    lose();
+    let mut client = cluster.client("web-1.test", 2);
+    client.wait_converged(1);
+    assert_eq!(client.count_lines("the assignment that is held cannot be enforced: "), 1);
+    assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
+    let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
+    let _ = cluster.until(&["hosts"], |hosts| error(hosts).is_empty());
+}

@@ -105,8 +105,7 @@ impl MasterRole {
         selector: &str,
         cx: &mut Cx<'_>,
     ) -> Result<(), ControlError> {
-        let pattern = if selector.is_empty() { "*" } else { selector };
-        let pattern = Pattern::parse(pattern).map_err(|error| {
+        let pattern = Pattern::parse(selector).map_err(|error| {
             ControlError::new(error.to_string(), "give a host's name or a glob such as 'web-*'")
         })?;
         let revision = self.hosts.published().revision;
