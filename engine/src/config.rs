@@ -8,7 +8,8 @@ pub use mistake::{Key, Mistake, What, key, nearest};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -130,6 +131,15 @@ fn read_text<'de, D: Deserializer<'de>, T>(
     }
 
     read(&deserializer.deserialize_any(Text)?).map_err(D::Error::custom)
+}
+
+/// What an IPv6 address without brackets may be meant to be, if it ends like one of the ports that
+/// people give: `::1:7400` is an address, and was hardly meant as one.
+#[must_use]
+pub fn as_if_with_port(text: &str) -> Option<(Ipv6Addr, NonZeroU16)> {
+    let (ip, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|_| port.len() >= 4)?;
+    Some((ip.parse().ok()?, port))
 }
 
 /// What to do where the system lets nobody listen on an address; `who` may have it already.

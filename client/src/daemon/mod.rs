@@ -25,7 +25,7 @@ use crate::owner::OwnerError;
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{self, Clock, SystemClock};
-use engine::config::listen_hint;
+use engine::config::{as_if_with_port, listen_hint};
 use engine::ids::{Epoch, Revision};
 use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
@@ -115,14 +115,6 @@ pub enum DaemonError {
 #[must_use]
 pub fn control_socket(config: &Config) -> PathBuf {
     config.state_dir.join("control.sock")
-}
-
-/// What an IPv6 address without brackets may be meant to be, if it ends like one of the ports that
-/// people give.
-fn as_if_with_port(text: &str) -> Option<(Ipv6Addr, NonZeroU16)> {
-    let (ip, port) = text.rsplit_once(':')?;
-    let port = port.parse().ok().filter(|_| port.len() >= 4)?;
-    Some((ip.parse().ok()?, port))
 }
 
 fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {

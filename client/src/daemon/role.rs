@@ -446,7 +446,7 @@ impl ClientRole {
                 }
             }
             EnforcerEvent::Watching { directories } => {
-                log::info!("{directories} directories are watched");
+                log::info!("directories that are watched: {directories}");
                 if !std::mem::take(&mut self.watch_error).is_empty() {
                     self.poll(cx);
                 }

@@ -225,7 +225,7 @@ fn what_stands_in_the_way_is_told_and_kept() {
         (site.file("/file/below", b""), "is not a directory"),
         (
             site.file("/none/below/f", b""),
-            "does not exist; add `directory: /none/below` to the policy, or create it",
+            "does not exist; create it, or add `directory: /none/below` to the policy if it lacks that",
         ),
     ] {
         let result = result_of(&site, wanted);

@@ -1,5 +1,6 @@
 //! The static table: one `name address[:port]` a line.
 
+use crate::config::as_if_with_port;
 use crate::ids::{HostName, HostNameError};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -22,7 +23,10 @@ pub struct Table {
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
     /// The file cannot be read.
-    #[error("the table of names {} cannot be read: {error}", .path.display())]
+    #[error(
+        "the table of names {} cannot be read: {error}; make it, or correct `hosts_table`",
+        .path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -121,8 +125,12 @@ fn parse_line(line: &[u8]) -> Result<(HostName, SocketAddr), LineProblem> {
     let name = HostName::parse(name).map_err(LineProblem::Name)?;
     let text = shown(addr);
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(&text);
-    let parsed = text.parse().or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, 0)));
-    Ok((name, parsed.map_err(|_| LineProblem::Address(text))?))
+    let with_port = text.parse().ok().filter(|addr: &SocketAddr| addr.port() > 0);
+    let alone = || {
+        let ip = bare.parse().ok().filter(|_| as_if_with_port(&text).is_none());
+        ip.map(|ip: IpAddr| SocketAddr::new(ip, 0))
+    };
+    Ok((name, with_port.or_else(alone).ok_or(LineProblem::Address(text))?))
 }
 
 /// What tells one content of a file from another without reading it.

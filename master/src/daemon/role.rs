@@ -347,7 +347,7 @@ impl MasterRole {
             log::info!("nothing has been published yet");
         } else {
             let lacking = self.hosts.names().filter(|name| self.hosts.lacks(name)).count();
-            log::info!("revision {revision} is in force; {lacking} hosts lack it");
+            log::info!("revision {revision} is in force; hosts that lack it: {lacking}");
         }
         let targets = if waiting.is_empty() { 0 } else { self.push_lacking(cx, |_| true) };
         let answer = PublishedAnswer { revision: revision.0, targets };

@@ -16,7 +16,7 @@ pub enum PathError {
     },
     /// Its parent does not exist.
     #[error(
-        "the directory of {path} does not exist; add `directory: {}` to the policy, or create it",
+        "the directory of {path} does not exist; create it, or add `directory: {}` to the policy if it lacks that",
         parent_of(path)
     )]
     NoParent {

@@ -31,6 +31,8 @@ fn s1_11_a_wrong_line_is_named() {
         ("a 192.0.2.256", 1, "is no address"),
         ("a 192.0.2.1:70000", 1, "is no address"),
         ("a [192.0.2.1", 1, "is no address"),
+        ("a 192.0.2.1:0", 1, "is no address"),
+        ("a ::1:7400", 1, "is no address"),
         ("a \u{fffd}", 1, "is no address"),
     ] {
         let (found, problem) = Table::parse(text.as_bytes()).unwrap_err();
