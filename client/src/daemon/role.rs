@@ -1,5 +1,6 @@
 //! The client's role: assignments in, blobs fetched, the enforcer told, reports out.
 
+mod fetching;
 mod status;
 
 pub use status::IN_HAND;
@@ -12,13 +13,13 @@ use super::schedule::PollSchedule;
 use super::unsent::Unsent;
 use crate::enforcer::{EnforcerEvent, EnforcerStatus};
 use crate::policy::AssignedManifest;
-use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
+use engine::blob::{Blob, BlobCommand, BlobEvent};
 use engine::config::format_duration;
 use engine::ids::{BlobHash, ConnId, HostName, Revision};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role, Trouble};
 use engine::reactor::Metrics;
-use engine::release::{Assignment, AssignmentError, ManifestBlob, TrustedKeys, decode};
+use engine::release::{Assignment, AssignmentError, ManifestBlob, TrustedKeys};
 use engine::time::Instant;
 use engine::wire::message::{Heartbeat, Manifest, Poll, Report, StatusReq, outcome, trigger};
 use engine::wire::{Class, Frame, Kind, NackReason, access};
@@ -137,6 +138,8 @@ pub struct ClientRole {
     incoming: Option<Incoming>,
     /// Blobs of the manifest in force that were found broken.
     broken: HashSet<BlobHash>,
+    /// The manifest of what is enforced was missing, and has been fetched since.
+    refetched: bool,
     /// What the cache keeps once this revision has been applied: what an earlier one needed
     /// goes then, and not while it may still be enforced.
     keep: Option<(Revision, Vec<BlobHash>)>,
@@ -188,6 +191,7 @@ impl ClientRole {
             troubled: true,
             incoming: None,
             broken: HashSet::new(),
+            refetched: false,
             keep: None,
             unsent: Unsent::default(),
             bound: None,
@@ -207,15 +211,7 @@ impl ClientRole {
     pub fn start(&mut self, metrics: Arc<Metrics>, cx: &mut Cx<'_>) {
         self.metrics = metrics;
         self.started = Some(cx.now.at);
-        if let (Some(assignment), Some(Unfetched { signed, why })) =
-            (self.held.clone(), self.options.unfetched.take())
-        {
-            self.run_error = why;
-            // Removed if it is damaged, and then fetched as if it had just been assigned.
-            cx.blob(BlobCommand::Verify { hash: assignment.manifest_hash() });
-            let missing = HashSet::new();
-            self.incoming = Some(Incoming { assignment, signed, manifest: None, missing });
-        }
+        self.fetch_held(cx);
     }
 
     fn held_revision(&self) -> Revision {
@@ -314,110 +310,6 @@ impl ClientRole {
             note: why,
         };
         self.report(report, cx);
-        self.poll(cx);
-    }
-
-    fn on_fetched(&mut self, event: FetchEvent, cx: &mut Cx<'_>) {
-        let (hash, failure) = match event {
-            FetchEvent::Stored { hash } => (hash, None),
-            FetchEvent::Refused { hash } => {
-                (hash, Some("the master does not serve it any more".to_owned()))
-            }
-            FetchEvent::Broken { hash, error } => (hash, Some(error)),
-            FetchEvent::Connect | FetchEvent::Hangup => return,
-        };
-        if self.broken.remove(&hash) {
-            self.on_mended(hash, failure.as_deref(), cx);
-        }
-        let Some(incoming) = &mut self.incoming else { return };
-        let is_manifest = hash == incoming.assignment.manifest_hash();
-        if !is_manifest && !incoming.missing.remove(&hash) {
-            return;
-        }
-        if let Some(why) = failure {
-            let revision = incoming.assignment.revision;
-            self.incoming = None;
-            let why = format!(
-                "revision {revision} cannot be fetched: blob {hash}: {why}; it is asked for again at the next poll"
-            );
-            self.refuse(why, cx);
-        } else if is_manifest && incoming.manifest.is_none() {
-            cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
-        } else {
-            self.enforce_if_whole(cx);
-        }
-    }
-
-    /// A blob of what is enforced was broken, and has been fetched again, or could not be.
-    fn on_mended(&mut self, hash: BlobHash, failure: Option<&str>, cx: &mut Cx<'_>) {
-        match failure {
-            None if self.broken.is_empty() => cx.effect(Effect::Check),
-            // It names the others.
-            None => self.load_held(hash, cx),
-            Some(why) => {
-                log::warn!(
-                    "blob {hash} cannot be fetched: {why}; tried again when it is looked for"
-                );
-                self.broken.clear();
-            }
-        }
-    }
-
-    /// Loads the manifest of what is enforced, if that is what this is.
-    fn load_held(&self, hash: BlobHash, cx: &mut Cx<'_>) {
-        if self.held.as_ref().is_some_and(|held| held.manifest_hash() == hash) {
-            cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
-        }
-    }
-
-    fn on_loaded(&mut self, hash: BlobHash, bytes: &[u8], cx: &mut Cx<'_>) {
-        let Some(manifest) = decode::<ManifestBlob>(bytes) else {
-            self.incoming.take_if(|i| i.assignment.manifest_hash() == hash);
-            let why = format!("the manifest {hash} is of a format that this version does not know");
-            self.refuse(why, cx);
-            return;
-        };
-        if let Some(incoming) = &mut self.incoming
-            && incoming.assignment.manifest_hash() == hash
-        {
-            let wanted: Vec<Blob> = Blob::all_of(&manifest).collect();
-            incoming.missing = wanted.iter().map(|blob| blob.hash).collect();
-            incoming.manifest = Some(manifest);
-            cx.fetch(wanted);
-            self.enforce_if_whole(cx);
-        } else if !self.broken.is_empty() {
-            let broken = &self.broken;
-            cx.fetch(
-                Blob::all_of(&manifest)
-                    .filter(|blob| broken.contains(&blob.hash))
-                    .collect::<Vec<_>>(),
-            );
-        }
-    }
-
-    fn enforce_if_whole(&mut self, cx: &mut Cx<'_>) {
-        let whole = |i: &mut Incoming| i.manifest.is_some() && i.missing.is_empty();
-        let Some(incoming) = self.incoming.take_if(whole) else { return };
-        let Some(manifest) = incoming.manifest else { return };
-        let assignment = incoming.assignment;
-        let manifest_hash = assignment.manifest_hash();
-        let revision = Revision(assignment.revision);
-        cx.effect(Effect::Enforce {
-            signed: incoming.signed,
-            manifest: AssignedManifest {
-                revision,
-                manifest: manifest_hash,
-                catalog: BlobHash(manifest.catalog),
-            },
-        });
-        self.held = Some(assignment);
-        self.refused = Refused::default();
-        self.run_error.clear();
-        let mut keep: Vec<BlobHash> =
-            Blob::all_of(&manifest).map(|b| b.hash).chain([manifest_hash]).collect();
-        keep.sort_unstable();
-        keep.dedup();
-        self.keep = Some((revision, keep));
         self.poll(cx);
     }
 
@@ -628,20 +520,9 @@ impl Role for ClientRole {
             NodeEvent::Fetched(event) => self.on_fetched(event, cx),
             NodeEvent::Blob(BlobEvent::Loaded { hash, bytes }) => self.on_loaded(hash, &bytes, cx),
             NodeEvent::Blob(BlobEvent::Verified { hash, whole }) => {
-                if whole {
-                    self.broken.remove(&hash);
-                    cx.effect(Effect::Check);
-                } else if let Some(held) = &self.held {
-                    self.load_held(held.manifest_hash(), cx);
-                }
+                self.on_verified(hash, whole, cx)
             }
-            NodeEvent::Blob(BlobEvent::Missing { hash }) => {
-                let held = self.held.as_ref().filter(|held| held.manifest_hash() == hash);
-                if let Some(blob) = held.map(Blob::manifest_of) {
-                    self.broken.insert(hash);
-                    cx.fetch([blob]);
-                }
-            }
+            NodeEvent::Blob(BlobEvent::Missing { hash }) => self.on_missing(hash, cx),
             NodeEvent::Blob(BlobEvent::Collected { removed, bytes }) if removed > 0 => {
                 log::info!(
                     "{removed} blobs of {bytes} bytes are not needed any more and were removed"
@@ -663,6 +544,7 @@ impl Role for ClientRole {
     fn handle_timeout(&mut self, cx: &mut Cx<'_>) {
         if self.schedule.advance(cx.now, cx.rng()) {
             self.refused.handle_poll();
+            self.fetch_held(cx);
             self.poll(cx);
         }
         if let Some(unheard) = self.dial_back.poll_warning(cx.now.at) {

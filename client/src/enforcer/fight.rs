@@ -46,19 +46,29 @@ impl Default for Tempo {
 /// One resource that was looked at.
 #[derive(Debug)]
 struct Looked {
+    /// How often it was put right, or could not be.
+    attempts: usize,
     /// When it was put right the last few times: [`HEALS_MIN`] of them, and the one before.
     heals: VecDeque<Instant>,
     pause: Duration,
-    /// It is left alone until then.
+    /// It is left alone until then, since it was put right.
     until: Instant,
+    /// It is left alone until then, since it took long to look at.
+    rests_until: Instant,
     /// What it is for people, once it is known to be fought over.
     fought_over: Option<Box<str>>,
 }
 
 impl Looked {
     fn new(now: Instant) -> Self {
-        let (heals, pause) = (VecDeque::new(), Duration::ZERO);
-        Self { heals, pause, until: now, fought_over: None }
+        Self {
+            attempts: 0,
+            heals: VecDeque::new(),
+            pause: Duration::ZERO,
+            until: now,
+            rests_until: now,
+            fought_over: None,
+        }
     }
 }
 
@@ -90,18 +100,21 @@ impl Fights {
     ) -> bool {
         let Tempo { shortest, longest, patience, .. } = self.tempo;
         let one = self.all.entry(resource).or_insert_with(|| Looked::new(now));
-        if one.heals.len() > HEALS_MIN {
+        one.attempts = one.attempts.saturating_add(1);
+        if is_right {
+            one.heals.push_back(now);
+        }
+        if one.heals.len() > HEALS_MIN + 1 {
             one.heals.pop_front();
         }
-        one.heals.push_back(now);
-        let is_repeated = one.heals.len() > HEALS_MIN;
+        let is_repeated = one.attempts > HEALS_MIN;
         // At first what leaves it alone for longer than the pause need not wait for longer.
         if is_repeated || now <= one.until + one.pause {
             one.pause = (one.pause * 2).clamp(shortest, longest);
         }
         one.until = now + one.pause;
         let span = one.heals.front().map_or(Duration::ZERO, |first| now.since(*first));
-        let is_fight = is_right && is_repeated && span >= patience;
+        let is_fight = is_right && one.heals.len() > HEALS_MIN && span >= patience;
         let is_news = is_fight && one.fought_over.is_none();
         if is_news {
             one.fought_over = Some(String::from_utf8_lossy(id).into());
@@ -117,7 +130,7 @@ impl Fights {
         }
         for resource in resources {
             let one = self.all.entry(*resource).or_insert_with(|| Looked::new(now));
-            one.until = one.until.max(now + rest);
+            one.rests_until = now + rest;
         }
     }
 
@@ -127,17 +140,33 @@ impl Fights {
         resources: &BTreeSet<u32>,
         now: Instant,
     ) -> (BTreeSet<u32>, Option<Instant>) {
-        let until = |r: &u32| self.all.get(r).map(|one| one.until).filter(|until| *until > now);
+        let until = |r: &u32| {
+            let one = self.all.get(r)?;
+            Some(one.until.max(one.rests_until)).filter(|until| *until > now)
+        };
         let due = resources.iter().copied().filter(|r| until(r).is_none()).collect();
         (due, resources.iter().filter_map(until).min())
+    }
+
+    /// Those of some resources that are left alone since they were put right.
+    pub(super) fn held_back(&self, resources: &BTreeSet<u32>, now: Instant) -> BTreeSet<u32> {
+        let is_held = |r: &u32| self.all.get(r).is_some_and(|one| one.until > now);
+        resources.iter().copied().filter(is_held).collect()
     }
 
     /// The resources that were fought over and are not any more: to be looked at once more, so
     /// that it is told.
     pub(super) fn poll_over(&mut self, now: Instant) -> BTreeSet<u32> {
         let quiet = self.tempo.quiet;
-        let over = self.all.extract_if(.., |_, one| one.until + quiet <= now);
-        over.filter(|(_, one)| one.fought_over.is_some()).map(|(resource, _)| resource).collect()
+        let mut over = BTreeSet::new();
+        self.all.retain(|resource, one| {
+            if one.until + quiet <= now {
+                over.extend(one.fought_over.as_ref().map(|_| *resource));
+                *one = Looked { rests_until: one.rests_until, ..Looked::new(one.until) };
+            }
+            one.attempts > 0 || one.rests_until > now
+        });
+        over
     }
 
     /// When to ask for those again.
@@ -282,8 +311,30 @@ mod tests {
         fights.handle_look(&[1].into(), ms(60_000), Instant(0));
         assert_eq!(fights.due(&[1].into(), Instant(0)).1, Some(Instant(0) + REST_MAX));
         assert_eq!((fights.next_over(), fights.words()), (None, None));
-        fights.poll_over(secs(200));
+        fights.poll_over(secs(3));
         assert!(fights.all.is_empty());
+    }
+
+    #[test]
+    fn looks_that_find_nothing_neither_make_a_fight_nor_keep_one() {
+        let mut fights = Fights::default();
+        let look = |fights: &mut Fights, now| {
+            fights.handle_look(&[1].into(), Duration::from_millis(20), now);
+            fights.poll_over(now)
+        };
+        // Once an hour it is put right, and looked at each second.
+        for second in 0..20 * 3600 {
+            if second % 3600 == 0 {
+                assert!(!fights.handle_heal(1, b"directory /d", true, secs(second)));
+            }
+            assert!(look(&mut fights, secs(second)).is_empty());
+        }
+        let mut fights = Fights::default();
+        let (heals, told) = fight(&mut fights, secs(30));
+        assert_eq!(told.len(), 1);
+        let last = heals.last().unwrap().since(Instant(0)).as_secs();
+        let over = (last..).find(|second| !look(&mut fights, secs(*second)).is_empty());
+        assert!(over.unwrap() <= last + 60 + 121, "{over:?}");
     }
 
     #[test]
@@ -295,6 +346,7 @@ mod tests {
             now = fights.due(&[1].into(), now).1.unwrap();
         }
         assert!(now > secs(3600));
+        assert!(!fights.handle_heal(1, b"file /f", true, now), "in the end it could be put right");
     }
 
     #[test]

@@ -79,14 +79,14 @@ struct Enforcer<F> {
     clock: SystemClock,
     on_event: F,
     held: Option<Held>,
-    /// What could not be taken on yet, because its catalog could not be read: what is held goes
-    /// on being enforced.
-    waiting: Option<Wanted>,
+    /// What could not be taken on yet, because its catalog could not be read, and why: what is
+    /// held goes on being enforced.
+    waiting: Option<(Wanted, Stuck)>,
     pending: Noticed,
     next_check: Option<Instant>,
     pace: Pace,
     fights: Fights,
-    /// Why nothing of the newest assignment could be applied when it was last tried.
+    /// Why nothing of what is held could be applied when it was last tried.
     stuck: Option<Stuck>,
     /// When it was last told that events were lost.
     loss_told: Option<Instant>,
@@ -146,7 +146,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         while !self.shared.stop.is_pulled() {
             let wishes = std::mem::take(&mut *lock(&self.shared.wishes));
             if let Some(wanted) = wishes.assigned {
-                self.on_assigned(wanted);
+                self.on_assigned(wanted, None);
             } else if wishes.check {
                 self.on_check(trigger::COMMAND);
             } else if !self.turn() {
@@ -250,6 +250,11 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
         let stuck_until = self.stuck.as_ref().map(|stuck| stuck.next_attempt);
         if is_due(stuck_until) {
+            self.run(None, trigger::INTERVAL);
+            return true;
+        }
+        let waiting_until = self.waiting.as_ref().map(|(_, stuck)| stuck.next_attempt);
+        if is_due(waiting_until) {
             self.on_check(trigger::INTERVAL);
             return true;
         }
@@ -268,10 +273,11 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             Err(later) => later,
         };
         // What is held back is not as wanted either.
-        let unsettled = self.unsettled(&self.pending.resources).len();
+        let held_back = self.fights.held_back(&self.pending.resources, now);
+        let unsettled = self.unsettled(held_back).len();
         lock(&self.shared.status).unsettled = unsettled;
         let next_over = self.fights.next_over();
-        let wake_at = [self.next_check, stuck_until, next_attempt, later, next_over];
+        let wake_at = [self.next_check, stuck_until, waiting_until, next_attempt, later, next_over];
         let wake_at = wake_at.into_iter().flatten().min();
         match self.sleep(wake_at, now) {
             Ok(_) => true,
@@ -307,15 +313,17 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         Ok(woken)
     }
 
-    fn on_assigned(&mut self, wanted: Wanted) {
+    /// `before` is why it could not be taken on before, if it could not.
+    fn on_assigned(&mut self, wanted: Wanted, before: Option<Stuck>) {
         let Wanted { assigned, trigger, .. } = wanted;
         let planned = self.applier.load(assigned.catalog).map(|(loaded, _)| plan(&loaded));
         let (targets, needs_interval) = match planned {
             Ok(planned) => planned,
             // What was enforced before goes on being so.
             Err(error) => {
-                self.waiting = Some(wanted);
-                return self.on_not_applied(&assigned, trigger, &error);
+                let stuck = self.on_not_applied(&assigned, trigger, &error, before);
+                self.waiting = Some((wanted, stuck));
+                return;
             }
         };
         self.waiting = None;
@@ -341,7 +349,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
     /// Tries what could not be taken on before, or else looks at everything.
     fn on_check(&mut self, trigger: u8) {
         match self.waiting.take() {
-            Some(wanted) => self.on_assigned(wanted),
+            Some((wanted, stuck)) => self.on_assigned(wanted, Some(stuck)),
             None => self.run(None, trigger),
         }
     }
@@ -390,8 +398,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let Some(held) = &self.held else { return };
         let assigned = held.assigned;
         // Where nothing could be applied, a part is not enough to know how all is.
-        let is_stuck = self.stuck.as_ref().is_some_and(|s| s.revision == assigned.revision);
-        let selected = selected.filter(|_| !is_stuck);
+        let selected = selected.filter(|_| self.stuck.is_none());
         lock(&self.shared.status).activity =
             Activity::Running { trigger, done: 0, total: 0, since_ms: clock::wall().0 };
         let applier = Arc::clone(&self.applier);
@@ -408,7 +415,15 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         let extent = if selected.is_none() { Extent::Whole } else { Extent::Part };
         match done {
             Ok(done) => self.on_done(done, extent),
-            Err(error) => self.on_not_applied(&assigned, trigger, &error),
+            Err(error) => {
+                let before = self.stuck.take();
+                self.stuck = Some(self.on_not_applied(&assigned, trigger, &error, before));
+                let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
+                self.next_check = self.next_check.map(|_| now + interval);
+                if let Some(held) = &mut self.held {
+                    held.unsettled.handle_not_run(interval, now);
+                }
+            }
         }
         heap::trim();
     }
@@ -465,14 +480,15 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         };
         let fought_over = self.fights.words();
         let converged = is_well && fought_over.is_none();
-        self.stuck.take_if(|stuck| whole && stuck.revision.0 == done.report.revision);
-        let failing = self.stuck.as_ref().map(|stuck| &stuck.why);
-        let failing = failing.or(held.unsettled.first_failure()).cloned().or(fought_over);
+        self.stuck.take_if(|_| whole);
+        let stuck = self.waiting.as_ref().map(|(_, stuck)| stuck).or(self.stuck.as_ref());
+        let failing = stuck.map(|stuck| &stuck.why).or(held.unsettled.first_failure());
+        let failing = failing.cloned().or(fought_over);
         let again = held.needs_interval || held.is_blind;
         if whole || self.next_check.is_none() || !again {
             self.next_check = again.then(|| now + interval);
         }
-        let unsettled = self.unsettled(&BTreeSet::new()).len();
+        let unsettled = self.unsettled(BTreeSet::new()).len();
         for hash in &done.to_fetch {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
@@ -523,29 +539,30 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    /// What is not as wanted, or will not stay so; `noticed` may be among it.
-    fn unsettled(&self, noticed: &BTreeSet<u32>) -> BTreeSet<u32> {
+    /// What is not as wanted, or will not stay so; what is held back may be among it.
+    fn unsettled(&self, held_back: BTreeSet<u32>) -> BTreeSet<u32> {
         let held = self.held.iter().flat_map(|held| held.unsettled.all().iter().copied());
-        held.chain(self.fights.resources()).chain(noticed.iter().copied()).collect()
+        held.chain(self.fights.resources()).chain(held_back).collect()
     }
 
-    fn on_not_applied(&mut self, assigned: &AssignedManifest, trigger: u8, error: &ApplyError) {
+    /// What stands in the way from now on; `before` is what did so until now.
+    fn on_not_applied(
+        &self,
+        assigned: &AssignedManifest,
+        trigger: u8,
+        error: &ApplyError,
+        before: Option<Stuck>,
+    ) -> Stuck {
         let (now, interval) = (self.clock.now().at, self.applier.config.check_interval);
         let note = error.to_string();
-        let (before, revision) = (self.stuck.take(), assigned.revision);
-        let (stuck, is_news) = Stuck::after(before, revision, &note, interval, now);
-        self.stuck = Some(stuck);
-        self.next_check = self.next_check.map(|_| now + interval);
-        if let Some(held) = &mut self.held {
-            held.unsettled.handle_not_run(interval, now);
-        }
+        let (stuck, is_news) = Stuck::after(before, assigned.revision, &note, interval, now);
         if let ApplyError::Blob(blob) = error
             && let Some(hash) = blob.to_fetch()
         {
             (self.on_event)(EnforcerEvent::BlobBroken(hash));
         }
         if !is_news {
-            return;
+            return stuck;
         }
         let report = Report {
             revision: assigned.revision.0,
@@ -558,6 +575,7 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             note,
         };
         (self.on_event)(EnforcerEvent::NotApplied { report });
+        stuck
     }
 }
 

@@ -398,7 +398,7 @@ const HASTY: Tempo = Tempo {
     shortest: Duration::from_millis(1),
     longest: Duration::from_millis(300),
     patience: Duration::from_millis(200),
-    quiet: Duration::from_millis(300),
+    quiet: Duration::from_secs(3),
 };
 
 #[test]
@@ -488,6 +488,30 @@ fn a_root_that_is_made_again_is_filled_again() {
     std::fs::remove_file(site.at("/f")).unwrap();
     assert_eq!(next_run(&events).0.trigger, trigger::DRIFT, "and it is watched again");
     drop(handle);
+}
+
+#[test]
+fn a_root_is_filled_again_while_a_newer_assignment_cannot_be_taken_on() {
+    let site = TestSite::new();
+    let (handle, events) = started(&site, vec![site.file("/f", b"managed")]);
+    let refused = |events: &Receiver<EnforcerEvent>| loop {
+        match events.recv_timeout(PATIENCE).expect("it is told") {
+            EnforcerEvent::NotApplied { report } => return report.revision,
+            EnforcerEvent::RunFinished { report, .. } => panic!("{report:?}"),
+            _ => {}
+        }
+    };
+    let cycle = vec![exec("a", "true").needs(&[1]), exec("b", "true").needs(&[0])];
+    handle.enforce(site.publish(8, cycle), None, trigger::ASSIGNMENT);
+    assert_eq!(refused(&events), 8);
+    std::fs::rename(site.root(), site.state().join("taken")).unwrap();
+    assert_eq!(refused(&events), 7);
+    // Long enough for the newer one to be tried again.
+    std::thread::sleep(Duration::from_millis(1200));
+    std::fs::create_dir(site.root()).unwrap();
+    let (report, converged) = next_run(&events);
+    assert!(converged && report.revision == 7, "{report:?}");
+    assert_eq!(site.read("/f"), "managed");
 }
 
 #[test]

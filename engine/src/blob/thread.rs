@@ -151,7 +151,14 @@ impl BlobWorker {
         }
         let mut bytes = Vec::new();
         file.take(size_max).read_to_end(&mut bytes).map_err(|error| format!("{hash}: {error}"))?;
-        if BlobHash::of(&bytes) == hash { Ok(bytes) } else { Err(format!("{hash} is damaged")) }
+        if BlobHash::of(&bytes) == hash {
+            return Ok(bytes);
+        }
+        // It is removed, so that it is fetched and not found there again.
+        Err(self
+            .cache
+            .verify(hash)
+            .map_or_else(|e| e.to_string(), |_| format!("{hash} was replaced")))
     }
 
     /// Reads a range and drops it: what a later sendfile takes is then in the page cache. A

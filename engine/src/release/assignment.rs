@@ -3,6 +3,7 @@
 use super::catalog::decode;
 use super::glob::Pattern;
 use crate::ids::{BlobHash, HostName, Revision};
+use crate::logging::utc;
 use crate::sign::{PublicKey, SigningKey};
 use crate::time::WallMs;
 use crate::wire::encode;
@@ -74,11 +75,12 @@ pub enum AssignmentError {
     },
     /// Its time is over.
     #[error(
-        "the assignment expired {ago_s} s ago by this machine's clock; publish again, and check the clock"
+        "the assignment has expired: {} by this machine's clock; publish again, and check the clock",
+        utc(*at_ms)
     )]
     Expired {
-        /// Seconds since then.
-        ago_s: u64,
+        /// When, milliseconds since 1970.
+        at_ms: u64,
     },
     /// An older one, or the same again.
     #[error("the assignment has revision {found}, and revision {held} is held")]
@@ -140,9 +142,7 @@ impl TrustedKeys {
             });
         }
         if assignment.expires_ms <= wall.0 {
-            return Err(AssignmentError::Expired {
-                ago_s: (wall.0 - assignment.expires_ms) / 1000,
-            });
+            return Err(AssignmentError::Expired { at_ms: assignment.expires_ms });
         }
         let found = Revision(assignment.revision);
         if found <= held {

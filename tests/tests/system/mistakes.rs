@@ -597,7 +597,7 @@ fn s1_15_a_client_refuses_what_it_must_not_take() {
     let mut connection = Connection::connect(addr, PATIENCE).unwrap();
     connection.send(&frame).unwrap();
     let line = client.wait_line("expired");
-    documented(&line, &["the assignment expired"]);
+    documented(&line, &["the assignment has expired"]);
     assert!(!cluster.path("web-1.test/root/motd").exists());
 }
 

@@ -4,6 +4,7 @@
 use engine::ids::BlobHash;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use tests::system::Cluster;
 
 fn warnings(cluster: &Cluster) -> String {
@@ -66,13 +67,15 @@ fn damaged_and_missing_blobs_are_told_of_and_written_again() {
 /// What lies in the cache alone can be lost: the client says so, and gets it again by itself.
 #[test]
 fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
-    let cluster = Cluster::new();
+    let mut cluster = Cluster::new();
+    cluster.client_extra = "poll_interval = \"1s\"\n".to_owned();
     cluster.write_hosts(&[("web-1.test", 2)]);
     cluster.write_policy("resources:\n  - file: /motd\n    content: \"x\\n\"\n");
     cluster.publish();
     let _master = cluster.master();
     let mut client = cluster.client("web-1.test", 2);
     client.wait_converged(1);
+    let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
     let motd = cluster.root("web-1.test").join("motd");
     let lose = || {
         fs::remove_dir_all(cluster.cache("web-1.test").join("blobs")).unwrap();
@@ -83,13 +86,38 @@ fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
     client.wait_line("is not in the cache");
     client.wait_converged(1);
     assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
-    // Noticed at the start, when nothing of the assignment can be read.
+    let blobs = cluster.cache("web-1.test").join("blobs");
+    flip_all(&blobs);
+    fs::remove_file(&motd).unwrap();
+    client.wait_line("is damaged");
+    client.wait_converged(1);
+    assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
+    // Noticed at the start, when nothing of the assignment can be read; and the master cannot
+    // serve it either until it is published again.
     client.kill();
     lose();
+    flip_all(&cluster.path("m/state/blobs"));
     let mut client = cluster.client("web-1.test", 2);
-    client.wait_converged(1);
+    let shown = |hosts: &Value| error(hosts).contains("cannot be fetched");
+    let _ = cluster.until(&["hosts"], shown);
     assert_eq!(client.count_lines("the assignment that is held cannot be enforced: "), 1);
+    let text = cluster.drover_ok(&["publish"]);
+    assert!(text.contains("missing or damaged, written again"), "{text}");
+    client.wait_converged(1);
     assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
-    let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
     let _ = cluster.until(&["hosts"], |hosts| error(hosts).is_empty());
+}
+
+/// Flips a bit of each file below a directory.
+fn flip_all(directory: &Path) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            flip_all(&entry.path());
+            continue;
+        }
+        let mut bytes = fs::read(entry.path()).unwrap();
+        bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+        fs::write(entry.path(), bytes).unwrap();
+    }
 }

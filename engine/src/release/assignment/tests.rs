@@ -49,7 +49,7 @@ fn s1_15_old_foreign_expired_and_unsigned_assignments_are_refused() {
         |name: &str, held, now| keys.accept(&bytes, &host(name), Revision(held), now).unwrap_err();
     assert!(matches!(refused("db-1", 0, now), AssignmentError::OtherHost { .. }));
     assert!(matches!(refused("web-9", 0, now), AssignmentError::OtherHost { .. }));
-    assert_eq!(refused("web-1", 0, WallMs(9_000)), AssignmentError::Expired { ago_s: 0 });
+    assert_eq!(refused("web-1", 0, WallMs(9_000)), AssignmentError::Expired { at_ms: 9_000 });
     assert!(matches!(refused("web-1", 7, now), AssignmentError::NotNewer { .. }));
     assert!(matches!(refused("web-1", 8, now), AssignmentError::NotNewer { .. }));
     let strangers = TrustedKeys::Only(vec![other.public()]);
