@@ -6,7 +6,7 @@ use super::status::{Action, Activity};
 use crate::executor::graph::Graph;
 use crate::executor::run::{RunDone, Stage, shown_id};
 use engine::clock;
-use engine::wire::message::trigger;
+use engine::wire::message::{outcome, trigger};
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,7 @@ impl<'a> Course<'a> {
         applier: &'a Applier,
         shared: &'a Shared,
         ready: &'a Ready,
-        selected: Option<&'a BTreeSet<u32>>,
+        selected: Option<&BTreeSet<u32>>,
     ) -> Self {
         let selected = selected.map(|selected| ready.with_lost_parents(selected));
         let places = Mutex::new(Places::new(ready.graph.len(), selected.as_ref()));
@@ -133,6 +133,20 @@ impl<'a> Course<'a> {
             blocked
         };
         self.apply(Some(drifted), &blocked, 1, trigger::DRIFT, &|stage| self.show(stage))
+    }
+
+    /// Those of a run after drift that failed since what is above them was removed meanwhile: it
+    /// says nothing of them, and they are to be looked at once more.
+    pub(super) fn take_overtaken(&self, done: &mut RunDone) -> BTreeSet<u32> {
+        let results = done.resources.iter().zip(&done.report.results);
+        let failed = results.filter(|(_, r)| r.outcome == outcome::FAILED).map(|(r, _)| *r);
+        let is_overtaken = |resource: &u32| {
+            let lost = self.ready.with_lost_parents(&[*resource].into());
+            lost.len() > 1 && lost.iter().all(|r| r == resource || !done.unsettled.contains(r))
+        };
+        let overtaken = failed.filter(is_overtaken).collect();
+        done.forget(&overtaken);
+        overtaken
     }
 
     fn apply(

@@ -236,7 +236,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         self.pending.resources.retain(|r| !due.contains(r));
         self.cover(&course.ready.root, Some(due));
         let Some(held) = &self.held else { return };
-        let done = course.heal(due, held.unsettled.all());
+        let mut done = course.heal(due, held.unsettled.all());
+        self.postpone(course.take_overtaken(&mut done));
         self.on_done(done, Extent::Beside(course));
     }
 
@@ -456,18 +457,30 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
         course.outdate(&mut done);
+        if trigger == trigger::DRIFT {
+            self.postpone(course.take_overtaken(&mut done));
+        }
         done
+    }
+
+    /// Looks at these again, after pauses that double where that does not end.
+    fn postpone(&mut self, resources: BTreeSet<u32>) {
+        let now = self.clock.now().at;
+        for resource in &resources {
+            self.fights.handle_heal(*resource, b"", false, now);
+        }
+        self.pending.resources.extend(resources);
     }
 
     fn on_done(&mut self, mut done: RunDone, extent: Extent<'_>) {
         let now = self.clock.now().at;
         let interval = self.applier.config.check_interval;
         let is_drift = done.report.trigger == trigger::DRIFT;
+        let mut is_noted = false;
         if is_drift {
             let took = Duration::from_micros(done.report.duration_us);
             self.fights.handle_look(&done.settled, took / done.report.checked.max(1), now);
-            self.note_fights(&mut done, now);
-            self.note_loss(&mut done, now);
+            is_noted = self.note_fights(&mut done, now) | self.note_loss(&mut done, now);
         }
         let Some(held) = &mut self.held else { return };
         held.unsettled.handle_run(&done, interval, now);
@@ -493,9 +506,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
             (self.on_event)(EnforcerEvent::BlobBroken(*hash));
         }
         let is_news = |o: u8| o != outcome::UNCHANGED && o != outcome::SKIPPED;
-        let has_news = !is_drift
-            || !done.report.note.is_empty()
-            || done.report.results.iter().any(|r| is_news(r.outcome));
+        let has_news =
+            !is_drift || is_noted || done.report.results.iter().any(|r| is_news(r.outcome));
         let worth_telling = {
             let mut status = lock(&self.shared.status);
             status.unsettled = unsettled;
@@ -517,8 +529,8 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         }
     }
 
-    /// Counts what had to be put right again, and says so where it does not end.
-    fn note_fights(&mut self, done: &mut RunDone, now: Instant) {
+    /// Counts what had to be put right again, and says so where it does not end; whether it did.
+    fn note_fights(&mut self, done: &mut RunDone, now: Instant) -> bool {
         let mut is_news = false;
         for (resource, result) in done.resources.iter().zip(&done.report.results) {
             let is_right = result.outcome == outcome::CHANGED;
@@ -529,14 +541,18 @@ impl<F: Fn(EnforcerEvent)> Enforcer<F> {
         if let Some(words) = self.fights.words().filter(|_| is_news) {
             add_note(&mut done.report.note, &words);
         }
+        is_news
     }
 
-    fn note_loss(&mut self, done: &mut RunDone, now: Instant) {
+    /// Says that events were lost, if they were; whether it did.
+    fn note_loss(&mut self, done: &mut RunDone, now: Instant) -> bool {
         let was_told = self.loss_told.is_some_and(|at| now < at + LOSS_TOLD_EVERY);
-        if std::mem::take(&mut self.pending.lost) && !was_told {
+        let is_news = std::mem::take(&mut self.pending.lost) && !was_told;
+        if is_news {
             self.loss_told = Some(now);
             add_note(&mut done.report.note, EVENTS_LOST);
         }
+        is_news
     }
 
     /// What is not as wanted, or will not stay so; what is held back may be among it.

@@ -111,6 +111,14 @@ impl RunDone {
         }
     }
 
+    /// Says nothing of these any more: they were not looked at to an end.
+    pub fn forget(&mut self, resources: &BTreeSet<u32>) {
+        let mut kept = self.resources.iter().map(|r| !resources.contains(r));
+        self.report.results.retain(|_| kept.next().unwrap_or(true));
+        self.resources.retain(|r| !resources.contains(r));
+        self.unsettled.retain(|r| !resources.contains(r));
+    }
+
     /// Whether every resource is as wanted, or was left alone on purpose.
     #[must_use]
     pub fn is_converged(&self) -> bool {

@@ -97,15 +97,32 @@ impl Cache {
             lock: dir.join("lock"),
             durable,
         };
+        cache.make_directories()?;
+        Ok(cache)
+    }
+
+    fn make_directories(&self) -> Result<(), CacheError> {
         // The content may be secret: only its owner reads it, unless somebody widens that.
-        for path in [&cache.blobs, &cache.partial] {
+        for path in [&self.blobs, &self.partial] {
             DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
                 .create(path)
                 .map_err(CacheError::io(path))?;
         }
-        Ok(cache)
+        Ok(())
+    }
+
+    /// Opens a file that is made if it is missing; and so is the cache, if somebody removed it.
+    fn open_new(&self, path: &Path, options: &OpenOptions) -> Result<File, CacheError> {
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.make_directories()?;
+                options.open(path)
+            }
+            opened => opened,
+        };
+        file.map_err(CacheError::io(path))
     }
 
     /// Where a blob lies if it is in the cache.
@@ -139,7 +156,7 @@ impl Cache {
     fn lock_file(&self) -> Result<File, CacheError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false).mode(0o600);
-        options.open(&self.lock).map_err(CacheError::io(&self.lock))
+        self.open_new(&self.lock, &options)
     }
 
     /// Opens a blob and tells its size; the content is not verified.
@@ -332,7 +349,7 @@ impl Cache {
         let path = self.partial_path(hash);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
-        let file = options.open(&path).map_err(CacheError::io(&path))?;
+        let file = self.open_new(&path, &options)?;
         let mut partial = Partial { hash, size, len: 0, path, file, hasher: blake3::Hasher::new() };
         let len = partial.file.metadata().map_err(CacheError::io(&partial.path))?.len();
         if len > size {

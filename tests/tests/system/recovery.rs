@@ -78,7 +78,7 @@ fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
     let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
     let motd = cluster.root("web-1.test").join("motd");
     let lose = || {
-        fs::remove_dir_all(cluster.cache("web-1.test").join("blobs")).unwrap();
+        fs::remove_dir_all(cluster.cache("web-1.test")).unwrap();
         fs::remove_file(&motd).unwrap();
     };
     // Noticed by what drifts while the client runs.

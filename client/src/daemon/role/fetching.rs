@@ -58,15 +58,19 @@ impl ClientRole {
     /// A blob of what is enforced was broken, and has been fetched again, or could not be.
     fn on_mended(&mut self, hash: BlobHash, failure: Option<&str>, cx: &mut Cx<'_>) {
         match failure {
-            None if self.broken.is_empty() => cx.effect(Effect::Check),
+            None if self.broken.is_empty() => {
+                self.refused = Refused::default();
+                cx.effect(Effect::Check);
+            }
             // It names the others.
             None => self.load_held(hash, cx),
             Some(why) => {
-                log::warn!(
-                    "blob {hash} cannot be fetched: {why}; tried again when it is looked for"
-                );
                 self.broken.clear();
                 self.refetched = false;
+                let revision = self.held_revision();
+                let why =
+                    format!("blob {hash} of revision {revision} cannot be fetched again: {why}");
+                self.refuse(why, cx);
             }
         }
     }

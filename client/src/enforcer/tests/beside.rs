@@ -287,3 +287,33 @@ fn a_part_that_is_known_to_have_drifted_is_not_well_before_it_was_looked_at() {
     assert!(Course::new(applier, shared, ready, None).is_well(&none));
     assert!(!Course::new(applier, shared, ready, None).is_well(&failed));
 }
+
+#[test]
+fn what_fails_since_its_directory_went_meanwhile_is_no_failure() {
+    let site = TestSite::new();
+    let resources = vec![
+        resource("directory", "/d"),
+        site.file("/d/f", b"f").needs(&[0]),
+        site.file("/d/g", b"g").needs(&[1]),
+        exec("fails", "false"),
+    ];
+    let assigned = site.publish(1, resources);
+    let applier = Applier::new(config(&site, LONG));
+    let ready = applier.prepare(&assigned).unwrap();
+    let (stop, waker) = (StopSwitch::new().unwrap(), io::pipe().unwrap().1);
+    let shared = Shared { stop, wishes: Mutex::default(), waker, status: Mutex::default() };
+    std::fs::create_dir(site.at("/d")).unwrap();
+    let part = BTreeSet::from([1, 2, 3]);
+    let course = Course::new(&applier, &shared, &ready, Some(&part));
+    std::fs::remove_dir(site.at("/d")).unwrap();
+    let mut done = course.run(&BTreeSet::new(), trigger::DRIFT);
+    assert_eq!(ids(&done.report), ["file /d/f", "file /d/g", "exec fails"]);
+    assert_eq!(course.take_overtaken(&mut done), [1].into());
+    // What waits for it is tried with it.
+    assert_eq!(ids(&done.report), ["file /d/g", "exec fails"]);
+    assert_eq!((done.unsettled, done.resources), ([2, 3].into(), vec![2, 3]));
+    // The next look makes the directory first.
+    let course = Course::new(&applier, &shared, &ready, Some(&[1].into()));
+    assert!(course.run(&BTreeSet::new(), trigger::DRIFT).is_converged());
+    assert_eq!(site.read("/d/f"), "f");
+}
