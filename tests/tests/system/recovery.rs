@@ -77,12 +77,13 @@ fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
     client.wait_converged(1);
     let error = |hosts: &Value| hosts["hosts"][0]["last_error"].as_str().unwrap().to_owned();
     let motd = cluster.root("web-1.test").join("motd");
-    let lose = || {
-        fs::remove_dir_all(cluster.cache("web-1.test")).unwrap();
+    // In one step: the client may be at work in it.
+    let lose = |to: &str| {
+        fs::rename(cluster.cache("web-1.test"), cluster.path(to)).unwrap();
         fs::remove_file(&motd).unwrap();
     };
     // Noticed by what drifts while the client runs.
-    lose();
+    lose("lost");
     client.wait_line("is not in the cache");
     client.wait_converged(1);
     assert_eq!(fs::read_to_string(&motd).unwrap(), "x\n");
@@ -95,7 +96,7 @@ fn s1_5_a_client_whose_cache_is_emptied_fetches_what_it_needs_again() {
     // Noticed at the start, when nothing of the assignment can be read; and the master cannot
     // serve it either until it is published again.
     client.kill();
-    lose();
+    lose("lost again");
     flip_all(&cluster.path("m/state/blobs"));
     let mut client = cluster.client("web-1.test", 2);
     let shown = |hosts: &Value| error(hosts).contains("cannot be fetched");
