@@ -135,8 +135,8 @@ impl<'a> Course<'a> {
         self.apply(Some(drifted), &blocked, 1, trigger::DRIFT, &|stage| self.show(stage))
     }
 
-    /// Those of a run after drift that failed since what is above them was removed meanwhile: it
-    /// says nothing of them, and they are to be looked at once more.
+    /// Those of a run after drift that failed since what is above them was removed meanwhile, and
+    /// what waits for them: it says nothing of them, and they are to be looked at once more.
     pub(super) fn take_overtaken(&self, done: &mut RunDone) -> BTreeSet<u32> {
         let results = done.resources.iter().zip(&done.report.results);
         let failed = results.filter(|(_, r)| r.outcome == outcome::FAILED).map(|(r, _)| *r);
@@ -144,7 +144,15 @@ impl<'a> Course<'a> {
             let lost = self.ready.with_lost_parents(&[*resource].into());
             lost.len() > 1 && lost.iter().all(|r| r == resource || !done.unsettled.contains(r))
         };
-        let overtaken = failed.filter(is_overtaken).collect();
+        let mut overtaken: BTreeSet<u32> = failed.filter(is_overtaken).collect();
+        loop {
+            let waits = |(r, by): &(&u32, &u32)| overtaken.contains(by) && !overtaken.contains(r);
+            let waiting: Vec<u32> = done.blocked.iter().filter(waits).map(|(r, _)| *r).collect();
+            if waiting.is_empty() {
+                break;
+            }
+            overtaken.extend(waiting);
+        }
         done.forget(&overtaken);
         overtaken
     }
