@@ -1,4 +1,4 @@
-//! Why an assignment that the master sends is not taken, for as long as it goes on.
+//! Why an assignment is not taken, or its blobs cannot be fetched, for as long as it goes on.
 
 /// What is wrong with it.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ impl Refused {
         is_news
     }
 
-    /// The master is asked again: what it has not sent again since the last time is over.
+    /// The master is asked again: what has not happened again since the last time is over.
     pub fn handle_poll(&mut self) {
         if !std::mem::take(&mut self.is_fresh) {
             self.why.clear();

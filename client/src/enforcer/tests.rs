@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::{TestEntry, TestSite, With, exec, resource, snapshot};
 use engine::ids::BlobHash;
 use engine::release::Resource;
+use engine::wire::message::{Report, outcome};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -26,9 +27,17 @@ fn start_on(
     site: &TestSite,
     check_interval: Duration,
 ) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
+    start_at(site, check_interval, Tempo::default())
+}
+
+fn start_at(
+    site: &TestSite,
+    check_interval: Duration,
+    tempo: Tempo,
+) -> (EnforcerHandle, Receiver<EnforcerEvent>) {
     let (sender, events) = channel();
     let config = config(site, check_interval);
-    let handle = start(config, move |event| drop(sender.send(event))).unwrap();
+    let handle = start_with(config, tempo, move |event| drop(sender.send(event))).unwrap();
     (handle, events)
 }
 
@@ -404,9 +413,7 @@ const HASTY: Tempo = Tempo {
 #[test]
 fn who_fights_over_a_file_is_told_of_until_it_ends() {
     let site = TestSite::new();
-    let (sender, events) = channel();
-    let on_event = move |event| drop(sender.send(event));
-    let handle = start_with(config(&site, LONG), HASTY, on_event).unwrap();
+    let (handle, events) = start_at(&site, LONG, HASTY);
     let resources = vec![site.file("/f", b"managed"), site.file("/g", b"g")];
     handle.enforce(site.publish(7, resources), None, trigger::START);
     let next = || loop {
@@ -451,10 +458,8 @@ fn who_fights_over_a_file_is_told_of_until_it_ends() {
 #[test]
 fn what_waits_to_be_looked_at_again_is_counted() {
     let site = TestSite::new();
-    let (sender, events) = channel();
     let patient = Tempo { shortest: LONG, longest: LONG, patience: LONG, quiet: LONG };
-    let on_event = move |event| drop(sender.send(event));
-    let handle = start_with(config(&site, LONG), patient, on_event).unwrap();
+    let (handle, events) = start_at(&site, LONG, patient);
     handle.enforce(site.publish(1, vec![site.file("/f", b"f")]), None, trigger::START);
     assert!(next_run(&events).1);
     std::fs::remove_file(site.at("/f")).unwrap();
@@ -506,8 +511,8 @@ fn a_root_is_filled_again_while_a_newer_assignment_cannot_be_taken_on() {
     assert_eq!(refused(&events), 8);
     std::fs::rename(site.root(), site.state().join("taken")).unwrap();
     assert_eq!(refused(&events), 7);
-    // Long enough for the newer one to be tried again.
-    std::thread::sleep(Duration::from_millis(1200));
+    // The newer one is tried again meanwhile.
+    handle.check_now();
     std::fs::create_dir(site.root()).unwrap();
     let (report, converged) = next_run(&events);
     assert!(converged && report.revision == 7, "{report:?}");
@@ -517,10 +522,8 @@ fn a_root_is_filled_again_while_a_newer_assignment_cannot_be_taken_on() {
 #[test]
 fn a_part_does_not_stand_for_a_root_that_was_gone() {
     let site = TestSite::new();
-    let (sender, events) = channel();
     let held_back = Tempo { shortest: Duration::from_millis(500), ..Tempo::default() };
-    let on_event = move |event| drop(sender.send(event));
-    let handle = start_with(config(&site, LONG), held_back, on_event).unwrap();
+    let (handle, events) = start_at(&site, LONG, held_back);
     let files = vec![site.file("/f", b"f"), site.file("/g", b"g")];
     handle.enforce(site.publish(1, files), None, trigger::START);
     assert!(next_run(&events).1);

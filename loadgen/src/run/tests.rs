@@ -324,8 +324,12 @@ fn whoever_comes_back_last_has_as_long_as_the_first() {
     world.start_master();
     let slow = Scenario::storm(Return { within: 2 * S, backoff: true, timeout: S });
     let report = start(&world.config(20), &slow).unwrap();
-    // Whether the generator was punctual on a busy machine is not the question here.
     assert_eq!(report.phases[0].clients.done, 20, "{report:#?}");
+    // On a busy machine it may have been late itself, and says so; nothing else is amiss.
+    let amiss = report.checks.iter().filter(|check| !check.holds());
+    assert!(amiss.map(|check| &check.what).all(|what| what == "the generator is punctual"));
+    let is_punctual = report.checks.iter().all(|check| check.holds());
+    assert_eq!(report.outcome == Outcome::Reached, is_punctual, "{report:#?}");
 }
 
 #[test]

@@ -91,6 +91,8 @@ fn faulty_master_that_stalls_for_longer_than_the_bound_misses_it() {
     // Where the host of the machine takes much of it, the run is invalid as well, and says so first.
     let punctual = check("the generator is punctual")["outcome"] == "reached";
     assert_eq!(status, Some(if punctual { 3 } else { 5 }), "{report:#}");
+    let summary = report["summary"].as_str().unwrap();
+    assert!(summary.starts_with(if punctual { detail } else { "INVALID" }), "{summary}");
 }
 
 #[test]

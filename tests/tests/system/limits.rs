@@ -95,8 +95,15 @@ fn s1_58_s1_22_status_is_answered_during_an_action() {
     for addr in [cluster.client_addr(2), cluster.master_addr].repeat(10) {
         let mut connection = Connection::connect(addr, PATIENCE).unwrap();
         let request = FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {});
-        connection.request::<StatusResp>(&request).unwrap();
+        let answer = connection.request::<StatusResp>(&request).unwrap();
+        // Whoever reaches the port learns nothing of what is managed.
+        let frame = answer.frame();
+        let body = frame.body();
+        assert!(!body.windows(4).any(|part| part == b"slow"), "{}", body.escape_ascii());
     }
+    let told = output(&mut cluster.client_command("web-1.test", 2, &["status"]));
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains("in hand: exec slow"), "{told}");
     client.signal(Signal::SIGTERM);
     let until = Instant::now() + PATIENCE;
     while TcpStream::connect(cluster.client_addr(2)).is_ok() {

@@ -338,6 +338,7 @@ fn mistakes_with_a_running_master() {
             1,
             "`drover hosts` lists the hosts that are known",
         ),
+        ("push to an empty variable", &["push", ""], 1, "a host pattern has 1 to 253 characters"),
         (
             "probe of a name that is none",
             &["probe", "a..b"],

@@ -122,3 +122,23 @@ fn flip_all(directory: &Path) {
         fs::write(entry.path(), bytes).unwrap();
     }
 }
+
+#[test]
+fn a_master_that_starts_again_knows_what_is_stored_and_who_holds_what() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web-1.test", 2)]);
+    cluster.publish();
+    let master = cluster.master();
+    let mut client = cluster.client("web-1.test", 2);
+    client.wait_converged(1);
+    let stored = |status: &Value| status["sink_cursor"].as_u64().unwrap();
+    let holds = |hosts: &Value| hosts["hosts"][0]["applied"] == 1;
+    let _ = cluster.until(&["hosts"], holds);
+    let before = stored(&cluster.json(&["status"]));
+    assert!(before > 0);
+    client.kill();
+    master.kill();
+    let master = cluster.master();
+    assert_eq!(master.count_lines("revision 1 is in force; hosts that lack it: 0"), 1);
+    assert!(stored(&cluster.json(&["status"])) >= before);
+}

@@ -273,6 +273,10 @@ fn a_root_that_comes_back_as_it_was_is_no_error_any_more() {
     let told = output(status.args(["status", "--config"]).arg(config));
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     assert!(told.contains("converged then") && told.contains("warning: "), "{told}");
+    let told = output(status.arg("--json"));
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((&told["converged"], &told["last_run"]["converged"]), (&false.into(), &true.into()));
+    assert!(told["daemon"]["last_error"].as_str().unwrap().contains("the root"), "{told}");
     fs::rename(&taken, &root).unwrap();
     let _ = cluster.until(&["hosts"], |hosts| error(hosts).is_empty());
 }

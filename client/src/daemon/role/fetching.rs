@@ -33,45 +33,49 @@ impl ClientRole {
             FetchEvent::Broken { hash, error } => (hash, Some(error)),
             FetchEvent::Connect | FetchEvent::Hangup => return,
         };
-        if self.broken.remove(&hash) {
-            self.on_mended(hash, failure.as_deref(), cx);
+        let is_awaited =
+            |i: &Incoming| i.assignment.manifest_hash() == hash || i.missing.contains(&hash);
+        let (was_broken, is_awaited) =
+            (self.broken.remove(&hash), self.incoming.as_ref().is_some_and(is_awaited));
+        if let Some(why) = failure.filter(|_| was_broken || is_awaited) {
+            return self.on_unfetched(hash, &why, is_awaited, cx);
         }
-        let Some(incoming) = &mut self.incoming else { return };
+        if was_broken {
+            self.on_mended(hash, cx);
+        }
+        let Some(incoming) = self.incoming.as_mut().filter(|_| is_awaited) else { return };
+        incoming.missing.remove(&hash);
         let is_manifest = hash == incoming.assignment.manifest_hash();
-        if !is_manifest && !incoming.missing.remove(&hash) {
-            return;
-        }
-        if let Some(why) = failure {
-            let revision = incoming.assignment.revision;
-            self.incoming = None;
-            let why = format!(
-                "revision {revision} cannot be fetched: blob {hash}: {why}; it is asked for again at the next poll"
-            );
-            self.refuse(why, cx);
-        } else if is_manifest && incoming.manifest.is_none() {
+        if is_manifest && incoming.manifest.is_none() {
             cx.blob(BlobCommand::Load { hash, size_max: MANIFEST_SIZE_MAX });
         } else {
             self.enforce_if_whole(cx);
         }
     }
 
-    /// A blob of what is enforced was broken, and has been fetched again, or could not be.
-    fn on_mended(&mut self, hash: BlobHash, failure: Option<&str>, cx: &mut Cx<'_>) {
-        match failure {
-            None if self.broken.is_empty() => {
-                self.refused = Refused::default();
-                cx.effect(Effect::Check);
-            }
-            // It names the others.
-            None => self.load_held(hash, cx),
-            Some(why) => {
-                self.broken.clear();
-                self.refetched = false;
-                let revision = self.held_revision();
-                let why =
-                    format!("blob {hash} of revision {revision} cannot be fetched again: {why}");
-                self.refuse(why, cx);
-            }
+    /// A blob cannot be fetched: what has it is given up for now. It is awaited by what is assigned,
+    /// or else was broken in what is enforced, which looks for it again by itself.
+    fn on_unfetched(&mut self, hash: BlobHash, why: &str, is_awaited: bool, cx: &mut Cx<'_>) {
+        self.broken.clear();
+        self.refetched = false;
+        let (held, again) = (self.held_revision(), "it is asked for again");
+        let (revision, when) = match self.incoming.take_if(|_| is_awaited) {
+            Some(incoming) => (Revision(incoming.assignment.revision), " at the next poll"),
+            None => (held, " when it is looked for"),
+        };
+        let why =
+            format!("revision {revision} cannot be fetched: blob {hash}: {why}; {again}{when}");
+        self.refuse(why, cx);
+    }
+
+    /// A blob of what is enforced was broken, and has been fetched again.
+    fn on_mended(&mut self, hash: BlobHash, cx: &mut Cx<'_>) {
+        if self.broken.is_empty() {
+            self.refused = Refused::default();
+            cx.effect(Effect::Check);
+        } else {
+            // If it is the manifest, it names the others.
+            self.load_held(hash, cx);
         }
     }
 
