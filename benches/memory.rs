@@ -5,6 +5,7 @@
 //! Bytes that are allocated, as a counting allocator sees them, for each client of a fleet that
 //! talks with a minimal server: before it has done anything, and at rest after each kind of work.
 
+use benches::allocator::{Counting, held};
 use benches::child::Helper;
 use benches::fleet;
 use benches::minimal;
@@ -15,10 +16,8 @@ use engine::queue::outbox::Outbox;
 use loadgen::clients::role::{LoadRole, Observation};
 use loadgen::clients::swarm::Swarm;
 use loadgen::measure::Timed;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How many clients.
@@ -28,32 +27,8 @@ const WINDOW: usize = 256;
 /// Each work is spread over this.
 const WITHIN: Duration = Duration::from_secs(4);
 
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: all is left to the system's allocator; only sums are kept beside it.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps to the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller keeps to the contract of `dealloc`.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-fn held() -> usize {
-    HELD.load(Ordering::Relaxed)
-}
 
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -76,7 +51,7 @@ fn main() -> io::Result<()> {
     }
     let clock = SystemClock::start();
     let back = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port();
-    let mut server = Helper::start(1, &["serve".to_owned(), back.to_string()])?;
+    let mut server = Helper::start("1", &["serve".to_owned(), back.to_string()])?;
     let to = server.line()?.parse().map_err(io::Error::other)?;
     let before = held();
     let tell = |what: &str| {

@@ -16,13 +16,13 @@ pub struct Helper {
 }
 
 impl Helper {
-    /// Starts this program with these arguments on one processor.
+    /// Starts this program with these arguments on these processors: `1`, or `0,1`.
     ///
     /// # Errors
     /// There is no `taskset`, or no process.
-    pub fn start(processor: usize, args: &[String]) -> io::Result<Self> {
+    pub fn start(processors: &str, args: &[String]) -> io::Result<Self> {
         let mut child = Command::new("taskset")
-            .args(["-c", &processor.to_string()])
+            .args(["-c", processors])
             .arg(std::env::current_exe()?)
             .args(args)
             .stdin(Stdio::piped())
@@ -54,6 +54,12 @@ impl Helper {
             writeln!(to, "go")?;
         }
         self.line()
+    }
+
+    /// Its number to the system.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// CPU time that it has taken.

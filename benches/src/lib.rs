@@ -1,8 +1,13 @@
 //! What several measurements share: the least that a server and a client can do, as the baseline
-//! that others are compared with, and figures with their spread.
+//! that others are compared with; the engine's server without anything behind it; and figures with
+//! their spread.
 
+pub mod allocator;
 pub mod child;
 pub mod figures;
 pub mod fleet;
+pub mod flood;
 pub mod minimal;
+pub mod server;
+pub mod side;
 pub mod stores;

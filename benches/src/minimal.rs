@@ -1,9 +1,11 @@
 //! The least that a server and a client can do with epoll: what everything else is compared with.
 
 mod client;
+mod requests;
 mod server;
 
 pub use client::{Load, run};
+pub use requests::{Requests, frame, padded, poll, renumber, report};
 pub use server::serve;
 
 /// Bytes of a request of no protocol at all.

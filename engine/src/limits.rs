@@ -11,6 +11,9 @@ pub const HOPS_MAX: u8 = 8;
 /// Raw bytes of a blob in one chunk.
 pub const CHUNK_SIZE_MAX: usize = 256 * 1024;
 
+/// Beyond so many connections tables grow: nobody is to run out of memory for a bound alone.
+const ROOM_MAX: usize = 1 << 16;
+
 /// Bounds that a node is configured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -41,6 +44,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Connections that tables have room for from the start: they do not grow under load, which
+    /// would move all that is in them.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.connections_max.min(ROOM_MAX)
+    }
+
     /// Time that the slowest tolerated peer takes for this many bytes.
     #[must_use]
     pub fn time_for(&self, bytes: usize) -> Duration {

@@ -69,8 +69,14 @@ impl<K: Copy> Wheel<K> {
     /// An empty wheel.
     #[must_use]
     pub fn new(now: Instant) -> Self {
+        Self::with_capacity(now, 0)
+    }
+
+    /// An empty wheel with room for so many timers, beyond which it has to be moved.
+    #[must_use]
+    pub fn with_capacity(now: Instant, timers: usize) -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Vec::with_capacity(timers),
             free: NONE,
             len: 0,
             elapsed: now.0 / TICK_NS,

@@ -375,16 +375,18 @@ fn execute(command: &Command) -> Result<Exit, LoadError> {
             let read = |path: &PathBuf| Report::read(path).map_err(LoadError::Report);
             let (before, after) = (read(before)?, read(after)?);
             let changes = compare::compare(&before, &after);
+            let cautions = compare::cautions(&before, &after);
             if *json {
-                print_json(&changes)?;
+                print_json(&serde_json::json!({ "cautions": cautions, "changes": changes }))?;
             } else {
-                for caution in compare::cautions(&before, &after) {
+                for caution in cautions {
                     writeln!(io::stdout(), "take care: {caution}")?;
                 }
                 let text = compare::render(&changes, Paint::for_stdout());
                 io::stdout().write_all(text.as_bytes())?;
             }
-            let worse = changes.iter().any(|change| change.meaning == compare::Meaning::Worse);
+            let worse = changes.iter().any(|change| change.meaning == compare::Meaning::Worse)
+                || compare::fell(&before, &after);
             Ok(if worse { Exit::Missed } else { Exit::Reached })
         }
         Command::Check { journal, control, json } => {

@@ -207,6 +207,15 @@ pub enum LoadError {
     /// The master does not answer.
     #[error("{0}")]
     Master(#[from] BlockingError),
+    /// There is nothing where the master's control socket should be.
+    #[error(
+        "there is no socket {}, and without it acked and stored are not compared: name the control_socket of the master's master.toml with --control",
+        path.display()
+    )]
+    NoControl {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The daemon's control socket does not answer.
     #[error("{0}")]
     Control(#[from] CallError),
@@ -243,6 +252,7 @@ impl LoadError {
             | Self::Unmeasured { .. }
             | Self::Suffix(_)
             | Self::Report(_)
+            | Self::NoControl { .. }
             | Self::Ports { .. }
             | Self::NamesHaveNoPorts { .. }
             | Self::NamesPort { .. }

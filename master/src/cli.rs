@@ -134,11 +134,15 @@ Examples:
 Examples:
   drover hosts
   drover hosts --silent       not heard for `silent_after`, or never
-  drover hosts --json | jq -r '.hosts[] | select(.last_error != \"\") | .name'")]
+  drover hosts --failed       whose last word was an error
+  drover hosts --failed --json | jq -r '.hosts[].name'")]
     Hosts {
         /// Only hosts that have not been heard for `silent_after`, or never
         #[arg(long)]
         silent: bool,
+        /// Only hosts that tell of an error
+        #[arg(long)]
+        failed: bool,
     },
     /// Show what runs on the hosts did, newest first
     #[command(after_help = "\
@@ -187,7 +191,8 @@ Example:
         after_help = "\
 Examples:
   drover queue stat            how full it is
-  drover queue dump            what is in it, oldest first"
+  drover queue dump            what is in it, oldest first
+  drover queue verify          whether all of it is sound"
     )]
     Queue(QueueCommand),
 }
@@ -216,6 +221,15 @@ Examples:
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
+    /// Read all of it, and say whether it is sound: exit status 1 if a record is damaged
+    #[command(after_help = "\
+The pages of its file are looked over while no master runs on it; records always are. A damaged
+record blocks nothing: the master sets it aside when it comes to it.
+
+Examples:
+  drover queue verify
+  drover queue verify --json | jq .damaged")]
+    Verify,
 }
 
 /// Reads a command line, the first word of which is the program's name. What is wrong with it
@@ -283,7 +297,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         }
         Command::Push { selector } => push::run(context, &selector, out),
         Command::Status { counters } => status::run(context, counters, out),
-        Command::Hosts { silent } => hosts::run(context, silent, now, out),
+        Command::Hosts { silent, failed } => hosts::run(context, silent, failed, now, out),
         Command::Reports { host, failed, limit, since } => {
             let since_ms = since.map(|since| {
                 now.0.saturating_sub(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
@@ -294,6 +308,7 @@ fn run(command: Command, context: &Context, out: &mut dyn Write) -> Result<Exit,
         Command::Ids => reports::ids(context, out),
         Command::Probe { host } => probe::run(context, &host, out),
         Command::Queue(QueueCommand::Stat) => queue::stat(context, now, out),
+        Command::Queue(QueueCommand::Verify) => queue::verify(context, out),
         Command::Queue(QueueCommand::Dump { quarantined, from, limit }) => {
             queue::dump(context, quarantined, from, limit as usize, out)
         }

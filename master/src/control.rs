@@ -5,9 +5,9 @@ pub mod answer;
 mod call;
 
 pub use answer::{
-    Conflict, ControlError, HostRow, HostsPage, IdsPage, ProbeStep, Probed, Published, PushFailure,
-    PushPiece, PushProgress, PushResult, QueuePage, QueueRecord, QueueStat, ReportDetail,
-    ReportRow, ReportsPage, ResultRow, Status, StoredId,
+    Conflict, ControlError, DamagedRecord, HostRow, HostsPage, IdsPage, ProbeStep, Probed,
+    Published, PushFailure, PushPiece, PushProgress, PushResult, QueuePage, QueueRecord, QueueStat,
+    QueueVerified, ReportDetail, ReportRow, ReportsPage, ResultRow, Status, StoredId,
 };
 pub use call::{CallError, PIECE_TIMEOUT, ask, call};
 

@@ -1,6 +1,7 @@
 //! The least that a load generator can do: connect from an address of its own, write one
 //! request, read the answer, close, begin the next.
 
+use super::Requests;
 use engine::clock::{Clock, SystemClock};
 use loadgen::clients::address::address;
 use mio::net::TcpStream;
@@ -16,8 +17,8 @@ use std::time::Duration;
 pub struct Load {
     /// The server.
     pub to: SocketAddr,
-    /// Each request.
-    pub request: Vec<u8>,
+    /// What each of them sends.
+    pub requests: Requests,
     /// Bytes of each answer.
     pub answer_size: usize,
     /// One each, from so many addresses.
@@ -27,6 +28,7 @@ pub struct Load {
 }
 
 struct Transaction {
+    number: u32,
     stream: TcpStream,
     sent: bool,
     received: usize,
@@ -44,13 +46,13 @@ impl Load {
         let mut stream = TcpStream::from_std(socket.into());
         let both = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut stream, Token(slot), both)?;
-        Ok(Transaction { stream, sent: false, received: 0 })
+        Ok(Transaction { number, stream, sent: false, received: 0 })
     }
 
     /// Goes on with a transaction; whether it is done.
     fn go_on(&self, transaction: &mut Transaction, buffer: &mut [u8]) -> io::Result<bool> {
         if !transaction.sent {
-            transaction.stream.write_all(&self.request)?;
+            transaction.stream.write_all(self.requests.number(transaction.number))?;
             transaction.sent = true;
             return Ok(false);
         }

@@ -83,8 +83,11 @@ impl Accounts {
         stop: &StopSwitch,
     ) -> Result<u32, AccountError> {
         let text = String::from_utf8_lossy(name);
-        if let Ok(id) = text.parse() {
-            return Ok(id);
+        match text.parse() {
+            // To `chown` the highest means "as it is": nobody has it.
+            Ok(u32::MAX) => {}
+            Ok(id) => return Ok(id),
+            Err(_) => {}
         }
         let key = (kind, name.to_vec());
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +155,9 @@ mod tests {
         let find = |kind, name: &[u8]| accounts.find(kind, name, &stop);
         assert_eq!(find(AccountKind::User, b"deploy").unwrap(), 1007);
         assert_eq!(find(AccountKind::User, b"4711").unwrap(), 4711);
-        for unknown in [&b"bad"[..], b"worse", b"", b"-h", b"\xff", b"deploy:x"] {
+        for unknown in
+            [&b"4294967295"[..], b"4294967296", b"bad", b"worse", b"", b"-h", b"\xff", b"deploy:x"]
+        {
             let error = find(AccountKind::User, unknown).unwrap_err().to_string();
             assert!(error.contains("create it first"), "{error}");
         }

@@ -224,12 +224,30 @@ impl Directory {
     /// # Errors
     /// [`PathError`]; a missing one is [`PathError::NoParent`].
     pub fn descend(&self, below: &[u8]) -> Result<Directory, PathError> {
+        self.open_below(below, ResolveFlag::empty())
+    }
+
+    /// The same for a directory that is to be emptied: nothing that is mounted on the way, or
+    /// there, is entered.
+    ///
+    /// # Errors
+    /// As [`Directory::descend`]; [`PathError::Mounted`].
+    pub fn descend_within(&self, below: &[u8]) -> Result<Directory, PathError> {
+        let directory = self.open_below(below, ResolveFlag::RESOLVE_NO_XDEV)?;
+        // Where openat2 is missing, the device still tells other file systems.
+        match directory.own_stat()?.id.0 == self.own_stat()?.id.0 {
+            true => Ok(directory),
+            false => Err(PathError::Mounted { path: shown(&directory.path) }),
+        }
+    }
+
+    fn open_below(&self, below: &[u8], also: ResolveFlag) -> Result<Directory, PathError> {
         let path = self.path_of(below);
         if !is_relative_path(below) {
             return Err(PathError::Form { path: shown(&path) });
         }
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | also;
         let opened = match confined(self.as_fd(), below, flags, resolve) {
             // Part by part does the same where openat2 is missing.
             Err(Errno::ENOSYS) => self.descend_by_parts(below, flags),
@@ -237,6 +255,7 @@ impl Directory {
         };
         match opened {
             Ok(fd) => Ok(Directory { fd, path }),
+            Err(Errno::EXDEV) => Err(PathError::Mounted { path: shown(&path) }),
             Err(Errno::ENOENT) => Err(PathError::NoParent { path: shown(&path) }),
             Err(Errno::ENOTDIR | Errno::ELOOP) => {
                 Err(PathError::NotDirectory { path: shown(&path) })
@@ -432,7 +451,7 @@ impl Directory {
     /// other file system is entered.
     ///
     /// # Errors
-    /// [`PathError`]; a mount point below is [`PathError::System`] and stays.
+    /// [`PathError`]; what is mounted there or below is [`PathError::Mounted`] and stays.
     pub fn remove_tree(&self, name: &[u8]) -> Result<(), PathError> {
         let Some(stat) = self.stat(name)? else { return Ok(()) };
         if stat.file_type != FileType::Directory {
@@ -449,10 +468,7 @@ impl Directory {
                     Err(e) => return Err(system("remove", &self.path_of(&path), e)),
                 }
             }
-            let directory = self.descend(&path)?;
-            if directory.own_stat()?.id.0 != stat.id.0 {
-                return Err(system("remove", &directory.path, Errno::EBUSY));
-            }
+            let directory = self.descend_within(&path)?;
             pending.push((path.clone(), true));
             for child in directory.names()? {
                 match directory.stat(&child)?.map(|s| s.file_type) {

@@ -53,6 +53,12 @@ pub(super) fn is_foreign(stat: &Stat, owner: Owner) -> bool {
     owner.uid.is_some_and(|u| u != stat.uid) || owner.gid.is_some_and(|g| g != stat.gid)
 }
 
+/// Whether a new file of this process would have another owner or group.
+fn is_not_ours(owner: Owner) -> bool {
+    owner.uid.is_some_and(|u| u != nix::unistd::geteuid().as_raw())
+        || owner.gid.is_some_and(|g| g != nix::unistd::getegid().as_raw())
+}
+
 /// Whether this process could give files away: what a dry run goes by.
 pub(super) fn may_chown() -> bool {
     nix::unistd::geteuid().is_root()
@@ -67,13 +73,14 @@ fn describe(stat: &Stat, hash: Option<BlobHash>) -> String {
     format!("{content}, mode {:04o}, owner {}:{}", stat.mode, stat.uid, stat.gid)
 }
 
-fn describe_wanted(wanted: &WantedFile, mode: u32, stat: Option<&Stat>) -> String {
+/// The file as it will be, with this owner, or where that leaves it open, that of what is there.
+fn describe_wanted(wanted: &WantedFile, owner: Owner, mode: u32, stat: Option<&Stat>) -> String {
     let id = |wanted: Option<u32>, found: Option<u32>| match wanted.or(found) {
         Some(id) => id.to_string(),
         None => "-".to_owned(),
     };
-    let uid = id(wanted.owner.uid, stat.map(|s| s.uid));
-    let gid = id(wanted.owner.gid, stat.map(|s| s.gid));
+    let uid = id(owner.uid, stat.map(|s| s.uid));
+    let gid = id(owner.gid, stat.map(|s| s.gid));
     format!("{} bytes {:?}, mode {mode:04o}, owner {uid}:{gid}", wanted.size, wanted.hash)
 }
 
@@ -201,8 +208,11 @@ pub(super) fn settle_file(
     let mut outcome = EntryOutcome::default();
     let change = Change {
         before: stat.map_or("absent".to_owned(), |s| describe(&s, hash)),
-        after: describe_wanted(wanted, mode, found.as_ref()),
         ..Change::default()
+    };
+    let after = |unowned: bool, stat: Option<&Stat>| {
+        let owner = if unowned { Owner::default() } else { wanted.owner };
+        describe_wanted(wanted, owner, mode, stat)
     };
     match (found, same_content) {
         // Only the metadata differ: the file stays the one it is.
@@ -219,17 +229,22 @@ pub(super) fn settle_file(
                 // Again even if it was right: the system drops setuid when the owner changes.
                 directory.set_mode(name, mode)?;
             }
-            outcome.change =
-                Some(Change { diff: metadata_diff(directory, name, &change), ..change });
+            let mut change = Change { after: after(outcome.unowned, Some(&s)), ..change };
+            change.diff = metadata_diff(directory, name, &change);
+            outcome.change = Some(change);
         }
         (found, _) if context.dry_run => {
-            outcome.unowned = foreign && found.is_some() && !may_chown();
+            let foreign = found.map_or_else(|| is_not_ours(wanted.owner), |_| foreign);
+            outcome.unowned = foreign && !may_chown();
+            let change = Change { after: after(outcome.unowned, found.as_ref()), ..change };
             let diff = content_diff(context, directory, name, found, wanted, &change)?;
             outcome.change = Some(Change { diff, ..change });
         }
         _ => {
-            outcome.unowned = !write_file(context, directory, name, stat, wanted, mode)?;
-            outcome.change = Some(change);
+            let placed = write_file(context, directory, name, stat, wanted, mode)?;
+            outcome.unowned = is_foreign(&placed, wanted.owner);
+            outcome.change =
+                Some(Change { after: after(outcome.unowned, Some(&placed)), ..change });
         }
     }
     Ok(outcome)
@@ -247,7 +262,7 @@ fn set_owner(
     }
 }
 
-/// Copies a blob into place; `false` if the owner could not be set.
+/// Copies a blob into place. What it became says whether the owner could be set.
 fn write_file(
     context: &Context<'_>,
     directory: &Directory,
@@ -255,7 +270,7 @@ fn write_file(
     stat: Option<Stat>,
     wanted: &WantedFile,
     mode: u32,
-) -> Result<bool, ResourceError> {
+) -> Result<Stat, ResourceError> {
     let hash = wanted.hash;
     let mut blob = context.cache.open(hash)?;
     let mut new = directory.new_file(name)?;
@@ -271,9 +286,9 @@ fn write_file(
     if copied != wanted.size || BlobHash(*hasher.finalize().as_bytes()) != hash {
         return Err(BlobError::Broken { hash }.into());
     }
-    let mut owned = true;
     if wanted.owner != Owner::default() {
-        owned = new.set_owner(wanted.owner.uid, wanted.owner.gid)?;
+        // Where nothing has to be given away, a refusal makes no difference.
+        let _ = new.set_owner(wanted.owner.uid, wanted.owner.gid)?;
     }
     if let Some(s) = stat.filter(|s| s.file_type == FileType::File) {
         // What the policy does not say stays as it was; without the privilege it cannot, and
@@ -282,9 +297,7 @@ fn write_file(
         let _ = new.set_owner(keep(wanted.owner.uid, s.uid), keep(wanted.owner.gid, s.gid))?;
     }
     clear_place(directory, name, stat, FileType::File)?;
-    let placed = new.place(mode, context.fsync)?;
-    // Where nothing had to be given away, a refusal makes no difference.
-    Ok(owned || !is_foreign(&placed, wanted.owner))
+    Ok(new.place(mode, context.fsync)?)
 }
 
 fn metadata_diff(directory: &Directory, name: &[u8], change: &Change) -> String {
@@ -356,7 +369,7 @@ pub(super) fn settle_file_resource(
     let owner = context.owner(&spec.owner)?;
     let wanted = WantedFile { hash: spec.hash, size: spec.size, mode: spec.mode, owner };
     let Some((directory, name)) = context.parent(&spec.path)? else {
-        let after = describe_wanted(&wanted, spec.mode.unwrap_or(0o644), None);
+        let after = describe_wanted(&wanted, wanted.owner, spec.mode.unwrap_or(0o644), None);
         return Ok(would_appear(context, &spec.path, after, Some(&wanted)));
     };
     Ok(settle_file(context, &directory, name, &wanted)?.into_settled())
@@ -401,6 +414,9 @@ pub(super) fn settle_absent(context: &Context<'_>, path: &[u8]) -> Result<Settle
     let mut change =
         Change { before: describe(&stat, None), after: "absent".to_owned(), ..Change::default() };
     if context.dry_run {
+        if stat.file_type == FileType::Directory {
+            directory.descend_within(name)?;
+        }
         change.diff = metadata_diff(&directory, name, &change);
     } else {
         directory.remove_tree(name)?;

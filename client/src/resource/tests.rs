@@ -1,4 +1,5 @@
 use super::*;
+use crate::executor::run::RunDone;
 use crate::provider::rooted::temp_name;
 use crate::testing::{TestEntry, TestRun, TestSite, With, exec, resource, snapshot};
 use engine::release::Resource;
@@ -382,9 +383,22 @@ fn owners_are_set_by_root_and_skipped_by_others() {
         site.file("/f", b"x").with("owner", &[b"1234"]).with("mode", &[b"4755"]),
         site.tree("/t", &tree).with("group", &[b"4321"]),
     ];
+    let may_chown = nix::unistd::geteuid().is_root();
+    let told = |done: &RunDone, what: &str| {
+        let file = done.report.results.iter().find(|result| result.id == b"file /f").unwrap();
+        assert_eq!(file.after.contains("owner 1234:"), may_chown, "{what}: {}", file.after);
+        assert_eq!(
+            file.after.contains("changing them needs root"),
+            !may_chown,
+            "{what}: {}",
+            file.after
+        );
+    };
+    told(&site.run_as(&resources, &TestRun { dry_run: true, ..TestRun::default() }), "a dry run");
     let done = site.run(&resources);
+    told(&done, "a run");
     assert!(done.is_converged(), "{:?}", done.report);
-    if nix::unistd::geteuid().is_root() {
+    if may_chown {
         assert_eq!(site.at("/f").metadata().unwrap().uid(), 1234);
         assert_eq!(site.at("/t/f").metadata().unwrap().gid(), 4321);
         std::os::unix::fs::chown(site.at("/f"), Some(0), None).unwrap();

@@ -253,8 +253,8 @@ impl Walk<'_, '_> {
             && !self.context.managed.concern(&path)
             && !self.context.dry_run
         {
-            tally.on_removed(&path, FileType::Directory);
             directory.remove_tree(name)?;
+            tally.on_removed(&path, FileType::Directory);
         }
         Ok(())
     }
@@ -296,11 +296,14 @@ impl Walk<'_, '_> {
                     continue;
                 }
                 let Some(stat) = directory.stat(&name)? else { continue };
-                tally.on_removed(&whole, stat.file_type);
-                if !self.context.dry_run
-                    && let Err(error) = directory.remove_tree(&name)
-                {
-                    tally.on_failed(error.into());
+                let removed = match (self.context.dry_run, stat.file_type) {
+                    (false, _) => directory.remove_tree(&name),
+                    (true, FileType::Directory) => directory.descend_within(&name).map(drop),
+                    (true, _) => Ok(()),
+                };
+                match removed {
+                    Ok(()) => tally.on_removed(&whole, stat.file_type),
+                    Err(error) => tally.on_failed(error.into()),
                 }
             }
         }

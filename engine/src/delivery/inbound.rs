@@ -2,49 +2,90 @@
 //! acked as received, with one cumulative ack a lane and turn. Durable frames are acked by the
 //! inbox once they are committed.
 
-use crate::ids::{Epoch, Listener, PeerAddr};
+use crate::ids::{ConnId, Epoch, Listener, PeerAddr};
 use crate::wire::{FLAG_BEHIND, FrameBuf, Header, Kind, Lane, Nack, NackReason};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-/// A connection that a peer opened.
+/// A connection that a peer opened: 16 bytes, since a master has tens of thousands of them.
 #[derive(Debug)]
-pub struct Inbound {
-    /// Who opened it.
-    pub peer: PeerAddr,
-    /// Through which listener.
-    pub listener: Listener,
-    due: [Option<(Epoch, u64)>; 2],
-    behind: bool,
+pub struct Inbound(Opened);
+
+/// By whom, and through which listener, without the room that the rarer ones take.
+#[derive(Debug)]
+enum Opened {
+    /// A peer's, with an IPv4 address.
+    V4(SocketAddrV4),
+    Other(Box<(PeerAddr, Listener)>),
 }
 
 impl Inbound {
     /// A connection on which nothing has arrived yet.
     #[must_use]
     pub fn new(peer: PeerAddr, listener: Listener) -> Self {
-        Self { peer, listener, due: [None; 2], behind: false }
+        Self(match (peer, listener) {
+            (PeerAddr::Tcp(SocketAddr::V4(addr)), Listener::Peers) => Opened::V4(addr),
+            other => Opened::Other(Box::new(other)),
+        })
+    }
+
+    /// Who opened it.
+    #[must_use]
+    pub fn peer(&self) -> PeerAddr {
+        match &self.0 {
+            Opened::V4(addr) => PeerAddr::Tcp(SocketAddr::V4(*addr)),
+            Opened::Other(other) => other.0.clone(),
+        }
+    }
+
+    /// Through which listener it came.
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        match &self.0 {
+            Opened::V4(_) => Listener::Peers,
+            Opened::Other(other) => other.1,
+        }
+    }
+}
+
+/// What a connection is owed for what came on it, until it is told.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AcksDue {
+    conn: ConnId,
+    due: [Option<(Epoch, u64)>; 2],
+    behind: bool,
+}
+
+impl AcksDue {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(conn: ConnId) -> Self {
+        Self { conn, due: [None; 2], behind: false }
+    }
+
+    /// Whose.
+    #[must_use]
+    pub fn conn(&self) -> ConnId {
+        self.conn
     }
 
     /// A frame of a lane that is not durable was taken; `behind` asks the ack to say that
-    /// there is something for the sender that could not be brought to it. Returns whether this
-    /// is the first ack due, so that the caller lists the connection once.
-    pub fn received(&mut self, header: &Header, behind: bool) -> bool {
-        let first = self.due == [None; 2];
+    /// there is something for the sender that could not be brought to it.
+    pub fn note(&mut self, header: &Header, behind: bool) {
         self.behind |= behind;
         if let Some(due) = self.due.get_mut(header.lane as usize) {
             // A lane's seq ascends; a damaged sender must not make an ack go backwards.
             let seq = due.map_or(header.seq, |(_, seq)| seq.max(header.seq));
             *due = Some((header.epoch, seq));
         }
-        first
     }
 
-    /// The acks due, which are not due afterwards.
-    pub fn take_acks(&mut self) -> impl Iterator<Item = FrameBuf> + use<> {
-        let behind = std::mem::take(&mut self.behind);
-        let due = std::mem::take(&mut self.due);
+    /// The acks, one a lane.
+    pub fn frames(self) -> impl Iterator<Item = FrameBuf> {
+        let behind = self.behind;
         [Lane::Urgent, Lane::Volatile]
             .into_iter()
-            .zip(due)
+            .zip(self.due)
             .filter_map(move |(lane, due)| due.map(|(epoch, seq)| ack(lane, epoch, seq, behind)))
     }
 }
@@ -70,4 +111,24 @@ pub fn nack(refused: &Header, reason: NackReason, retry_after: Duration) -> Fram
     header.epoch = refused.epoch;
     header.seq = refused.seq;
     FrameBuf::seal(header, None, bytes::Bytes::copy_from_slice(&body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    #[test]
+    fn a_connection_takes_16_bytes_and_tells_who_opened_it() {
+        assert_eq!(size_of::<Inbound>(), 16);
+        let peers = [
+            (PeerAddr::Tcp((Ipv4Addr::LOCALHOST, 7400).into()), Listener::Peers),
+            (PeerAddr::Tcp((Ipv6Addr::LOCALHOST, 7400).into()), Listener::Peers),
+            (PeerAddr::Unix { uid: 7 }, Listener::Control),
+        ];
+        for (peer, listener) in peers {
+            let inbound = Inbound::new(peer.clone(), listener);
+            assert_eq!((inbound.peer(), inbound.listener()), (peer, listener));
+        }
+    }
 }

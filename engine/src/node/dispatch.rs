@@ -6,7 +6,7 @@ use super::parts::{Context, Link, Parts, Queues};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
 use crate::blob::ServeOutput;
-use crate::delivery::{ack, nack};
+use crate::delivery::{AcksDue, ack, nack};
 use crate::ids::ConnId;
 use crate::queue::inbox::Offer;
 use crate::time::Now;
@@ -148,7 +148,7 @@ impl<R: Role> Node<R> {
         let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) else {
             return Verdict::Taken;
         };
-        let peer = inbound.peer.clone();
+        let peer = inbound.peer();
         let message = Message { frame, origin: &origin, conn, peer: &peer };
         let mut cx = Context { now: self.now, node: &mut self.parts };
         match self.role.handle_message(message, &mut cx) {
@@ -173,10 +173,13 @@ impl<R: Role> Node<R> {
     }
 
     fn owe_ack(&mut self, conn: ConnId, frame: &Frame<'_>, behind: bool) -> Verdict {
-        if let Some(Link::Inbound(inbound)) = self.parts.links.get_mut(&conn)
-            && inbound.received(&frame.header, behind)
-        {
-            self.parts.queues.get().acks_due.push(conn);
+        let due = &mut self.parts.queues.get().acks_due;
+        // Frames of a connection come one after another.
+        if due.last().is_none_or(|last| last.conn() != conn) {
+            due.push(AcksDue::new(conn));
+        }
+        if let Some(last) = due.last_mut() {
+            last.note(&frame.header, behind);
         }
         Verdict::Taken
     }
@@ -215,7 +218,7 @@ impl<R: Role> Node<R> {
             Offer::Gathered => {
                 self.parts.counters.gathered.bump();
                 if let Some(Link::Inbound(inbound)) = self.parts.links.get(&conn) {
-                    let peer = inbound.peer.clone();
+                    let peer = inbound.peer();
                     let mut cx = Context { now: self.now, node: &mut self.parts };
                     self.role.handle_gathered(origin, &peer, frame.header.kind, &mut cx);
                 }
@@ -242,7 +245,7 @@ impl<R: Role> Node<R> {
 
     fn on_request(&mut self, conn: ConnId, frame: Frame<'_>) -> Verdict {
         let (peer, listener) = match self.parts.links.get(&conn) {
-            Some(Link::Inbound(inbound)) => (inbound.peer.clone(), inbound.listener),
+            Some(Link::Inbound(inbound)) => (inbound.peer(), inbound.listener()),
             _ => return Verdict::Taken,
         };
         if frame.header.kind == Kind::FETCH_REQ

@@ -19,7 +19,7 @@ pub use bind::Binding;
 pub use downstream::{Downstream, DownstreamLimits};
 pub use fetching::Fetching;
 pub use parts::{Context, NodeCounters, Parts, Queues};
-pub use role::{DeliveryFailure, Handled, Message, NodeEvent, Outgoing, Role};
+pub use role::{DeliveryFailure, ExchangeFailure, Handled, Message, NodeEvent, Outgoing, Role};
 pub use uplink::{MasterAddr, Trouble, Uplink, UplinkEvent};
 
 use crate::ids::{ConnId, DialId};
@@ -144,7 +144,8 @@ impl<R: Role> Node<R> {
             let result = Err(DeliveryFailure::Connection(reason));
             parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
         } else if let Some(id) = parts.exchanges.get().dial_failed(dial) {
-            parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+            let response = Err(ExchangeFailure::Dial(reason));
+            parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
         }
     }
 
@@ -180,11 +181,8 @@ impl<R: Role> Node<R> {
             }
             Some(Link::Exchange) => {
                 if let Some(id) = parts.exchanges.get().finished(conn) {
-                    parts
-                        .queues
-                        .get()
-                        .events
-                        .push_back(NodeEvent::Exchanged { id, response: Err(reason) });
+                    let response = Err(ExchangeFailure::Response(reason));
+                    parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
                 }
             }
             None => {}
@@ -284,9 +282,10 @@ impl<R: Role> Node<R> {
     fn advance_parts(&mut self) {
         let (parts, now) = (&mut self.parts, self.now);
         let Queues { acks_due, out, .. } = parts.queues.get();
-        for conn in acks_due.drain(..) {
-            if let Some(Link::Inbound(inbound)) = parts.links.get_mut(&conn) {
-                out.extend(inbound.take_acks().map(|frame| Output::Send { conn, frame }));
+        for acks in acks_due.drain(..) {
+            let conn = acks.conn();
+            if parts.links.contains_key(&conn) {
+                out.extend(acks.frames().map(|frame| Output::Send { conn, frame }));
             }
         }
         if let Some(uplink) = &mut parts.uplink {

@@ -6,8 +6,9 @@ use super::io::{CloseReason, Output, Request};
 use super::role::{NodeEvent, Outgoing};
 use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
-use crate::delivery::{ExchangeId, Exchanges, Inbound};
+use crate::delivery::{AcksDue, ExchangeId, Exchanges, Inbound};
 use crate::ids::{ConnId, DialId, HostName, IdMap, Origin};
+use crate::limits::Limits;
 use crate::metrics::Counter;
 use crate::queue::inbox::Inbox;
 use crate::queue::outbox::OutboxFull;
@@ -88,8 +89,8 @@ impl NodeCounters {
 
 /// What a node has to do before it has done with an input; empty between two inputs.
 pub struct Queues<E> {
-    /// Connections on which something was taken that is not acked yet.
-    pub(super) acks_due: Vec<ConnId>,
+    /// What connections are owed for what was taken on them.
+    pub(super) acks_due: Vec<AcksDue>,
     pub(super) out: VecDeque<Output<E>>,
     pub(super) events: VecDeque<NodeEvent>,
 }
@@ -176,6 +177,11 @@ impl<E> Parts<E> {
             rng,
             next_dial: 1,
         }
+    }
+
+    /// Makes room for as many connections as these bounds say.
+    pub fn reserve(&mut self, limits: &Limits) {
+        self.links.reserve(limits.room());
     }
 
     /// Works with these queues, if it has none.

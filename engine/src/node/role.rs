@@ -67,6 +67,15 @@ impl std::fmt::Display for DeliveryFailure {
     }
 }
 
+/// Why a request has no response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeFailure {
+    /// The connection did not come about.
+    Dial(CloseReason),
+    /// It did, and ended before the response.
+    Response(CloseReason),
+}
+
 /// What the node tells its role, beside messages.
 #[derive(Debug)]
 pub enum NodeEvent {
@@ -116,7 +125,7 @@ pub enum NodeEvent {
         /// Which.
         id: ExchangeId,
         /// The response frame's bytes, or why there is none.
-        response: Result<Vec<u8>, CloseReason>,
+        response: Result<Vec<u8>, ExchangeFailure>,
     },
     /// The blob thread's answers that are no part of fetching or serving.
     Blob(BlobEvent),

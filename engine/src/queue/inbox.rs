@@ -592,7 +592,7 @@ impl Inbox {
     }
 
     fn replay(&mut self, record: &Record) {
-        match consumer::check(record) {
+        match record.check() {
             Ok(frame) => {
                 let header = frame.header;
                 if let Ok(route) = frame.route() {

@@ -5,6 +5,7 @@
 //! LMDB on the store thread, or memory that can be slow, fail and crash.
 
 use crate::time::WallMs;
+use crate::wire::{Frame, Lane};
 
 /// Records on their way to the disk: the frames as they came, one after another.
 ///
@@ -66,6 +67,23 @@ pub struct Record {
     pub arrived: WallMs,
     /// The frame as it came.
     pub frame: Vec<u8>,
+}
+
+impl Record {
+    /// Whether it is a whole frame of the durable lane, with a sound header, route and body.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn check(&self) -> Result<Frame<'_>, String> {
+        let frame = Frame::parse(&self.frame).map_err(|error| error.to_string())?;
+        frame.route().map_err(|error| error.to_string())?;
+        frame.header.check_body(frame.body()).map_err(|error| error.to_string())?;
+        if frame.header.lane == Lane::Durable {
+            Ok(frame)
+        } else {
+            Err("the frame is not of the durable lane".into())
+        }
+    }
 }
 
 /// What the node asks of its store. Commands are carried out in order, except that batches

@@ -139,8 +139,9 @@ pub(super) struct Table<S> {
 }
 
 impl<S> Table<S> {
-    pub(super) fn new() -> Self {
-        Self { slab: Slab::new(), generation: 0 }
+    /// An empty table with room for so many. Room that was never used is no memory.
+    pub(super) fn with_capacity(connections: usize) -> Self {
+        Self { slab: Slab::with_capacity(connections), generation: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn e2_stale_close_leaves_the_next_tenant_of_the_slot_alone() {
         let conn = |n: u32| Conn::new(n, Phase::Open, Instant(0), CloseReason::IdleTimeout);
-        let mut table = Table::new();
+        let mut table = Table::with_capacity(0);
         let first = table.insert(conn(1));
         assert!(table.remove(first).is_some());
         let second = table.insert(conn(2));

@@ -124,6 +124,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         limits: Limits,
     ) -> Self {
         let now = clock.now();
+        let room = limits.room();
         Self {
             poller,
             host,
@@ -131,8 +132,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             clock,
             limits,
             metrics: Arc::default(),
-            conns: Table::new(),
-            wheel: Wheel::new(now.at),
+            conns: Table::with_capacity(room),
+            wheel: Wheel::with_capacity(now.at, room),
             dials: IdMap::default(),
             ready: VecDeque::new(),
             dirty: Vec::new(),

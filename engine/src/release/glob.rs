@@ -16,6 +16,9 @@ pub enum PatternError {
     /// It has a character that host names do not have.
     #[error("a host pattern has letters, digits, '-', '_', '.', '*', '?' and '[...]', not {0:?}")]
     Character(char),
+    /// It is a name that begins or ends with a dot, or has two in a row.
+    #[error("a host name has no empty label: no dot at its ends, nor two in a row")]
+    EmptyLabel,
     /// A `[` without `]`, an empty `[]`, or a range that runs backwards.
     #[error("a '[' in a host pattern needs characters or ascending ranges and a ']'")]
     Class,
@@ -43,8 +46,15 @@ impl Pattern {
                 }
                 rest = tail;
             } else if !(c.is_ascii_alphanumeric() || b"-_.*?".contains(&c)) {
-                return Err(PatternError::Character(char::from(c)));
+                let at = text.len() - rest.len() - 1;
+                let found = text[at..].chars().next().unwrap_or(char::REPLACEMENT_CHARACTER);
+                return Err(PatternError::Character(found));
             }
+        }
+        // What is no glob has to be a name.
+        let is_plain = !text.contains(['*', '?', '[']);
+        if is_plain && HostName::parse(text.as_bytes()).is_err() {
+            return Err(PatternError::EmptyLabel);
         }
         Ok(Self(text))
     }
@@ -165,6 +175,10 @@ mod tests {
     fn bad_patterns_are_refused() {
         assert_eq!(Pattern::parse(""), Err(PatternError::Length));
         assert_eq!(Pattern::parse("a b"), Err(PatternError::Character(' ')));
+        assert_eq!(Pattern::parse("müller"), Err(PatternError::Character('ü')));
+        for bad in [".", "a..b", "a.", ".a"] {
+            assert_eq!(Pattern::parse(bad), Err(PatternError::EmptyLabel), "{bad}");
+        }
         for bad in ["web-[", "web-[]", "web-[9-0]", "[a/b]"] {
             assert_eq!(Pattern::parse(bad), Err(PatternError::Class), "{bad}");
         }

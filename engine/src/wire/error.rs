@@ -52,8 +52,8 @@ pub enum WireError {
     /// A name in the route block is no host name.
     #[error("the route block names no host in its {field}")]
     RouteName {
-        /// `origin`, `target` or `via`.
-        field: &'static str,
+        /// Where.
+        field: RouteField,
     },
     /// More relays than [`crate::limits::HOPS_MAX`].
     #[error("the frame has passed {found} relays: it is in a loop")]
@@ -102,7 +102,35 @@ pub enum WireError {
     /// The bytes end within a frame.
     #[error("the frame is cut short after {found} bytes")]
     Truncated {
-        /// How many there are.
-        found: usize,
+        /// How many there are; of more than 4 GiB, so many.
+        found: u32,
     },
+}
+
+/// A name in a route block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteField {
+    /// Who sent the message first.
+    Origin,
+    /// Whom it is for.
+    Target,
+}
+
+impl std::fmt::Display for RouteField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Origin => "origin",
+            Self::Target => "target",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_takes_little_since_every_connection_has_room_for_one() {
+        assert!(size_of::<WireError>() <= 12, "{}", size_of::<WireError>());
+    }
 }

@@ -23,7 +23,8 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// Anything that ends a connection at once, or [`WireError::Truncated`].
     pub fn parse(bytes: &'a [u8]) -> Result<Self, WireError> {
-        let truncated = WireError::Truncated { found: bytes.len() };
+        let truncated =
+            WireError::Truncated { found: u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
         let head: &[u8; HEADER_SIZE] = bytes.first_chunk().ok_or(truncated)?;
         let header = Header::parse(head)?;
         if bytes.len() != header.frame_size() {

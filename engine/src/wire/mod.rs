@@ -13,7 +13,7 @@ mod route;
 
 pub use body::{Body, Nack, NackReason, access, encode};
 pub use decoder::{Decoder, Flow};
-pub use error::WireError;
+pub use error::{RouteField, WireError};
 pub use frame::{Frame, FrameBuf, Verdict};
 pub use header::{FLAG_BEHIND, FLAG_NO_CRC, Header, Lane, MAGIC, VERSION};
 pub use kind::{Class, Kind};

@@ -5,7 +5,7 @@
 //! otherwise too), u64 origin epoch, u64 origin seq, u8 length and bytes of the target's name
 //! (0: none), u8 number of relays, each a u8 length and bytes.
 
-use super::error::WireError;
+use super::error::{RouteField, WireError};
 use crate::ids::{Epoch, HostName, Origin};
 use crate::limits::{HOPS_MAX, ROUTE_SIZE_MAX};
 
@@ -78,8 +78,8 @@ impl<'a> Route<'a> {
     /// # Errors
     /// [`WireError::RouteName`] if that is no host name.
     pub fn origin(&self) -> Result<Origin, WireError> {
-        let name =
-            HostName::parse(self.origin).map_err(|_| WireError::RouteName { field: "origin" })?;
+        let name = HostName::parse(self.origin)
+            .map_err(|_| WireError::RouteName { field: RouteField::Origin })?;
         Ok(Origin { name, epoch: self.origin_epoch, seq: self.origin_seq })
     }
 
@@ -91,7 +91,9 @@ impl<'a> Route<'a> {
         if self.target.is_empty() {
             return Ok(None);
         }
-        HostName::parse(self.target).map(Some).map_err(|_| WireError::RouteName { field: "target" })
+        HostName::parse(self.target)
+            .map(Some)
+            .map_err(|_| WireError::RouteName { field: RouteField::Target })
     }
 
     /// The relays' names as they came, first to last.

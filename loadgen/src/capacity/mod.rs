@@ -225,7 +225,7 @@ impl CapacityConfig {
         let carried =
             if storm { latency.count as f64 } else { latency.count as f64 / seconds.max(1) as f64 };
         let punctuality = judge::punctuality(config.bound, config.until.patience(), phase);
-        let constraint = judge::constraint(phase, &punctuality, Some(before), Some(after));
+        let constraint = judge::constraint(phase, &punctuality, &[before.clone(), after.clone()]);
         let at_quantile = measured.histogram(timed).value_at_quantile(self.bound.quantile);
         let waits = |sample: &Sample| sample.said.map(|said| said.inbox_records);
         let memory = |sample: &Sample| sample.process.as_ref().map(|p| p.anonymous_bytes);

@@ -369,7 +369,13 @@ impl Common {
         } else {
             io::stdout().write_all(report.render(Paint::for_stdout()).as_bytes())?;
         }
-        Ok(report.outcome.exit())
+        if let Some(error) = &report.unwritten {
+            writeln!(io::stderr(), "loadgen: {error}")?;
+        }
+        Ok(match report.outcome.exit() {
+            Exit::Reached if report.unwritten.is_some() => Exit::Internal,
+            exit => exit,
+        })
     }
 }
 

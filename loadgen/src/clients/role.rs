@@ -240,20 +240,32 @@ impl LoadRole {
         self.polls = Awaited::default();
         self.asked = None;
         self.incoming = None;
+        self.leave_out(at);
+        // What waits on its disk cannot be sent before: the time away is not the master's.
+        for sent in &mut self.reports.sent {
+            (sent.due, sent.begun) = (sent.due.max(at), sent.begun.max(at));
+        }
+    }
+
+    /// It is not there before this time: what was due until then is not.
+    pub fn leave_out(&mut self, before: Instant) {
         let work = &self.plan.work;
         let slots = [
             (&mut self.poll_slots, work.polls),
             (&mut self.report_slots, work.reports.map(|reports| reports.pace)),
         ];
         for (slots, pace) in slots {
-            pace.iter().for_each(|pace| slots.skip(at, pace));
+            pace.iter().for_each(|pace| slots.skip(before, pace));
         }
-        // One that comes back after its last slot polls no more.
+        // One that comes back after its last slot has none to wait for.
         self.poll_acked |= self.poll_slots.peek(self.plan.until).is_none();
-        // What waits on its disk cannot be sent before: the time away is not the master's.
-        for sent in &mut self.reports.sent {
-            (sent.due, sent.begun) = (sent.due.max(at), sent.begun.max(at));
-        }
+    }
+
+    /// It was away until this time, and polls as any client does that starts. What was published
+    /// meanwhile is an answer to that, however long ago it was.
+    pub fn come_back(&mut self, at: Instant, cx: &mut Context<'_, Observation>) {
+        self.asked = Some(Box::new((at, cx.now)));
+        self.on_poll_due(at, cx);
     }
 
     /// How far it has come.

@@ -4,6 +4,7 @@
 use super::work::Pace;
 use engine::time::Instant;
 use engine::wheel::TICK;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// The place of every client in a window: in an order that the seed shuffles, so neighbours in
@@ -98,11 +99,29 @@ impl Slots {
     }
 }
 
+const TICK_NS: u64 = TICK.as_nanos() as u64;
+
 /// Slots lie on the ticks of the timer wheel: a timer fires at its tick, and what it would
 /// otherwise be late by its own rounding would be counted as the master's latency.
 fn on_tick(at: Instant) -> Instant {
-    let tick = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
-    Instant(at.0.div_ceil(tick).saturating_mul(tick))
+    Instant(at.0.div_ceil(TICK_NS).saturating_mul(TICK_NS))
+}
+
+/// A tick of the timer wheel, but its first, in four bytes, which hold two years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tick(NonZeroU32);
+
+impl Tick {
+    /// The first at or after this time.
+    pub(super) fn from(at: Instant) -> Self {
+        let number = u32::try_from(at.0.div_ceil(TICK_NS)).unwrap_or(u32::MAX);
+        Self(NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// Its time.
+    pub(super) fn at(self) -> Instant {
+        Instant(u64::from(self.0.get()) * TICK_NS)
+    }
 }
 
 #[cfg(test)]

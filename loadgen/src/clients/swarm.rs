@@ -4,14 +4,16 @@
 //! all others, its connections are found by their index, its dials bear its number. Its store
 //! is memory, and is answered here.
 
+mod churn;
 mod conns;
 
 use super::address::{Identities, address, index_of};
 use super::cache::Cache;
 use super::role::{LoadRole, Observation, Plan, Share, Standing, VERSION};
-use super::schedule::{Slots, Spread};
-use super::work::{Churn, Work};
+use super::schedule::{Slots, Spread, Tick};
+use super::work::Work;
 use crate::measure::{Standings, Tally};
+use churn::leave_interval;
 use conns::{Conns, Opened};
 use engine::blob::{FetchSettings, Fetcher};
 use engine::ids::{ConnId, DialId, Epoch, HostName};
@@ -87,6 +89,8 @@ struct Client {
     standing: Standing,
     /// How often it was started.
     life: u16,
+    /// It has left, and comes back then.
+    away_until: Option<Tick>,
 }
 
 /// Thousands of clients.
@@ -156,7 +160,14 @@ impl Swarm {
             let role = LoadRole::new(Arc::clone(&idle));
             let node = swarm.node(index, &store, role, Some(now.at + NEVER), now);
             let standing = Standing::default();
-            swarm.clients.push(Client { node, store, timer: None, standing, life: 0 });
+            swarm.clients.push(Client {
+                node,
+                store,
+                timer: None,
+                standing,
+                life: 0,
+                away_until: None,
+            });
         }
         swarm
     }
@@ -191,17 +202,24 @@ impl Swarm {
             };
             let client = &mut self.clients[place];
             let unbound = takes_part && !client.standing.bound;
-            let restart = share.restart.or(share.first(until).filter(|_| unbound));
+            let away = client.away_until.map(Tick::at);
+            let restart = match away {
+                // It starts anew when it comes back.
+                Some(back) => share.restart.map(|at| Tick::from(at.max(back)).at()),
+                None => share.restart.or(share.first(until).filter(|_| unbound)),
+            };
             // One that starts anew gets its own then.
             let fetching = (work.fetch && restart.is_none())
                 .then(|| fetching(&self.config, index, &mut self.rng));
             client.node.with_role(now, |role, cx| {
                 role.begin(Arc::clone(&self.plan), &share);
+                away.iter().for_each(|back| role.leave_out(*back));
                 cx.node.fetching = fetching;
             });
             if let Some(at) = restart {
                 *ended = true;
                 self.restart(place, at, now);
+                self.clients[place].away_until = away.and(restart).map(Tick::from);
             }
         }
         self.end_connections(|place| ended[place]);
@@ -222,26 +240,6 @@ impl Swarm {
         let client = &mut self.clients[place];
         client.life = (client.life + 1) % LIVES;
         (client.store, client.node) = (store, node);
-    }
-
-    /// A client leaves if it is time to: without a word, and comes back later.
-    fn churn(&mut self, now: Now) {
-        while let (Some((at, interval)), Some(churn)) = (self.next_leave, self.plan.work.churn)
-            && at <= now.at
-        {
-            self.next_leave =
-                Some((at + interval, interval)).filter(|(at, _)| *at < self.plan.until);
-            let place = self.rng.usize(..self.clients.len());
-            let client = &self.clients[place];
-            if !client.standing.bound {
-                // It is away already.
-                continue;
-            }
-            self.restart(place, now.at + churn.away, now);
-            self.tally.leaves += 1;
-            self.end_connections(|other| other == place);
-            self.advance(self.config.clients.start + u32::try_from(place).unwrap_or(u32::MAX), now);
-        }
     }
 
     /// Ends all that is under way of some clients, as the end of their processes does.
@@ -395,7 +393,8 @@ impl Swarm {
     fn arm(&mut self, index: u32, now: Now) {
         let place = self.place(index);
         let client = &mut self.clients[place];
-        let Some(wanted) = client.node.next_timeout() else { return };
+        let back = client.away_until.map(Tick::at);
+        let Some(wanted) = back.or_else(|| client.node.next_timeout()) else { return };
         let wanted = wanted.max(now.at);
         match client.timer {
             Some(timer) if self.wheel.deadline(timer) <= wanted => {}
@@ -420,6 +419,9 @@ impl Swarm {
     fn on_accepted(&mut self, conn: ConnId, input: Input<()>, local: Option<SocketAddr>, now: Now) {
         let index = local.and_then(|local| index_of(local.ip()));
         match index.filter(|index| self.config.clients.contains(index)) {
+            Some(index) if self.is_away(index) => {
+                self.out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            }
             Some(index) => {
                 self.conns.opened(conn, index, Opened::ByMaster);
                 self.tell(index, input, now);
@@ -502,13 +504,6 @@ fn source(config: &SwarmConfig, index: u32) -> Option<IpAddr> {
     config.own_addresses.then(|| IpAddr::V4(address(index)))
 }
 
-/// How far apart clients leave; `None` if none does.
-fn leave_interval(churn: Churn, clients: usize) -> Option<Duration> {
-    let a_minute = u64::from(churn.permille) * clients as u64;
-    let ns = 60_000_000_000_000_u64.checked_div(a_minute)?;
-    Some(Duration::from_nanos(ns.max(1)))
-}
-
 fn nack_word(reason: NackReason) -> &'static str {
     match reason {
         NackReason::Busy => "busy",
@@ -559,6 +554,10 @@ impl Host for Swarm {
 
     fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
         let Some(index) = self.conns.client(conn) else { return Verdict::Taken };
+        if self.is_away(index) {
+            // It came while what the client had open was being closed.
+            return Verdict::Taken;
+        }
         if frame.header.kind == Kind::NACK {
             let why = Nack::decode(&frame).map_or("unreadable", |nack| nack_word(nack.reason));
             self.tally.failed("nack", why);
@@ -590,11 +589,7 @@ impl Host for Swarm {
             expired.push(index);
         }
         for index in expired.drain(..) {
-            let place = self.place(index);
-            let node = &mut self.clients[place].node;
-            node.lend(&mut self.queues);
-            node.handle_timeout(now);
-            self.advance(index, now);
+            self.wake(index, now);
         }
         self.expired = expired;
     }

@@ -27,6 +27,8 @@ pub struct Tally {
     pub repeated_manifests: u64,
     /// Clients that left.
     pub leaves: u64,
+    /// Clients that came back.
+    pub returns: u64,
     /// Bytes of files that were fetched.
     pub fetched_bytes: u64,
     /// Messages that were acked although they had never been sent.
@@ -86,6 +88,7 @@ impl Tally {
         self.unasked_manifests += other.unasked_manifests;
         self.repeated_manifests += other.repeated_manifests;
         self.leaves += other.leaves;
+        self.returns += other.returns;
         self.fetched_bytes += other.fetched_bytes;
         self.false_acks += other.false_acks;
         self.misdirected += other.misdirected;
@@ -116,6 +119,7 @@ impl Tally {
             self.unasked_manifests,
             self.repeated_manifests,
             self.leaves,
+            self.returns,
             self.fetched_bytes,
             self.false_acks,
         ];

@@ -1,13 +1,16 @@
 //! What got better or worse between two runs, beyond what each run's own seconds vary.
 
-use super::{PhaseReport, Report};
-use crate::measure::{Part, Row, Timed};
+use super::{Outcome, PhaseReport, Report};
+use crate::kernel::Process;
+use crate::measure::{Part, Quantiles, Row, Timed};
 use master::table::words::duration_us;
 use master::table::{Cell, Paint, Table};
 use serde::Serialize;
 
 /// A change below this part is never told from noise.
 const NOISE_MIN: f64 = 0.05;
+/// Nor is so much CPU time, seconds: starting and ending alone vary by as much.
+const CPU_NOISE_S: f64 = 0.5;
 
 /// How one figure changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -52,6 +55,11 @@ pub fn cautions(before: &Report, after: &Report) -> Vec<String> {
     differ("the kernel", &before.environment.kernel, &after.environment.kernel);
     differ("the machine", &before.environment.processors, &after.environment.processors);
     for (name, report) in [("the first", before), ("the second", after)] {
+        if report.outcome == Outcome::Violated {
+            found.push(format!("{name} run has no figures, it has a defect: {}", report.summary));
+        } else if report.outcome != Outcome::Reached {
+            found.push(format!("{name} run did not do what was asked: {}", report.summary));
+        }
         if let Some(phase) = report.judged().find(|phase| !phase.punctuality.valid) {
             let phase = &phase.name;
             found.push(format!(
@@ -60,6 +68,17 @@ pub fn cautions(before: &Report, after: &Report) -> Vec<String> {
         }
     }
     found
+}
+
+/// Whether the second run is worse in what a run is for, whatever its figures are.
+#[must_use]
+pub fn fell(before: &Report, after: &Report) -> bool {
+    let rank = |report: &Report| match report.outcome {
+        Outcome::Reached => 0,
+        Outcome::Violated => 2,
+        _ => 1,
+    };
+    rank(after) > rank(before)
 }
 
 /// Compares two runs of one scenario, phase by phase.
@@ -76,9 +95,26 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Change> {
         }
     }
     let cpu = |report: &Report| report.generator.cpu_s;
-    changes.push(change("generator CPU (s)".into(), cpu(before), cpu(after), NOISE_MIN, false));
+    for (what, cpu) in
+        [("generator CPU (s)", cpu as fn(&Report) -> f64), ("master's CPU (s)", master_cpu)]
+    {
+        let (a, b) = (cpu(before), cpu(after));
+        changes.push(change(what.into(), a, b, CPU_NOISE_S / a.max(CPU_NOISE_S), false));
+    }
     changes
 }
+
+/// CPU time of the master's processes over the whole run; 0 if it was not seen.
+#[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
+fn master_cpu(report: &Report) -> f64 {
+    let seen = report.samples.iter().filter_map(|sample| sample.process.as_ref());
+    let seen: Vec<_> = seen.collect();
+    let took = |pair: &[&Process]| pair[1].took_since(pair[0], Process::cpu_all_us);
+    seen.windows(2).map(took).sum::<u64>() as f64 / 1e6
+}
+
+/// One of the figures of what was timed.
+type Figure = fn(&Quantiles) -> u64;
 
 #[expect(clippy::cast_precision_loss, reason = "figures have three digits")]
 fn compare_phase(before: (&Report, &PhaseReport), after: (&Report, &PhaseReport)) -> Vec<Change> {
@@ -86,15 +122,20 @@ fn compare_phase(before: (&Report, &PhaseReport), after: (&Report, &PhaseReport)
     for what in Timed::ALL.into_iter().filter(|what| *what != Timed::Slip) {
         let found = |(_, phase): (&Report, &PhaseReport)| phase.latencies.get(&what).copied();
         let (Some(a), Some(b)) = (found(before), found(after)) else { continue };
-        let p99 = |row: &Row| Some(row.latencies.get(&what)?.p99_us as f64);
-        let noise = spread(before, p99).max(spread(after, p99));
-        for (name, a, b) in [("p50", a.p50_us, b.p50_us), ("p99", a.p99_us, b.p99_us)] {
-            changes.push(change(format!("{what}, {name} (us)"), a as f64, b as f64, noise, false));
+        // Each figure varies in a way of its own.
+        let noise = |of: Figure| {
+            let of = |row: &Row| Some(of(row.latencies.get(&what)?) as f64);
+            spread(before, of).max(spread(after, of))
+        };
+        for (name, of) in [("p50", (|q| q.p50_us) as Figure), ("p99", |q| q.p99_us)] {
+            let (a, b) = (of(&a) as f64, of(&b) as f64);
+            changes.push(change(format!("{what}, {name} (us)"), a, b, noise(of), false));
         }
         let rate = |(_, phase): (&Report, &PhaseReport), count: u64| {
             count as f64 / phase.measured_s.max(0.001)
         };
         let (a, b) = (rate(before, a.count), rate(after, b.count));
+        let noise = noise(|found| found.count);
         changes.push(change(format!("{what}, a second"), a, b, noise, true));
     }
     changes

@@ -176,6 +176,9 @@ pub struct Messages {
     pub fetched_bytes: u64,
     /// Clients that left, to come back later.
     pub leaves: u64,
+    /// Clients that came back: of those that left, and of those that an earlier phase left away.
+    #[serde(default)]
+    pub returns: u64,
     /// Messages for one client that came to another, which did not take them.
     #[serde(default)]
     pub misdirected: u64,
@@ -231,9 +234,18 @@ impl fmt::Display for Punctuality {
             duration_us(self.p99_allowed_us),
             duration_us(self.slip_max_us),
             duration_us(self.max_allowed_us),
-        )
+        )?;
+        if !self.valid && self.p99_allowed_us < TIMER_US && self.slip_p99_us <= TIMER_US {
+            f.write_str(
+                "; a bound below 200ms asks for more than its timer gives: take a longer one",
+            )?;
+        }
+        Ok(())
     }
 }
+
+/// The loops' timers are as fine as a millisecond, and so nobody is punctual to less than two.
+const TIMER_US: u64 = 2_000;
 
 /// A phase of a run, as it ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -287,6 +299,9 @@ pub struct Report {
     pub summary: String,
     /// All that was asked of it.
     pub checks: Vec<Check>,
+    /// Why its files could not be left behind, if they could not.
+    #[serde(skip)]
+    pub unwritten: Option<String>,
     /// The master's address.
     pub master: String,
     /// The master's version.
@@ -334,10 +349,11 @@ impl Report {
     /// One cannot be written.
     pub fn write_files(&self, dir: &Path) -> io::Result<()> {
         let json = serde_json::to_string_pretty(self)?;
-        fs::write(dir.join("report.json"), json + "\n")?;
-        fs::write(dir.join("seconds.csv"), csv::table(&self.rows, &self.samples, self.start_ns))?;
-        fs::write(dir.join("junit.xml"), junit::document(self))?;
-        fs::write(dir.join("report.html"), html::page(self))
+        write_whole(&dir.join("report.json"), &(json + "\n"))?;
+        let seconds = csv::table(&self.rows, &self.samples, self.start_ns);
+        write_whole(&dir.join("seconds.csv"), &seconds)?;
+        write_whole(&dir.join("junit.xml"), &junit::document(self))?;
+        write_whole(&dir.join("report.html"), &html::page(self))
     }
 
     /// Reads the JSON of an earlier run.
@@ -470,8 +486,8 @@ impl PhaseReport {
                 size(rate)
             );
         }
-        if m.leaves > 0 {
-            let _ = writeln!(out, "churn     {} clients left and came back", m.leaves);
+        if m.leaves + m.returns > 0 {
+            let _ = writeln!(out, "churn     {} clients left, {} came back", m.leaves, m.returns);
         }
         if m.misdirected > 0 {
             let what = "messages came to another client than they were meant for, and were refused";
@@ -531,6 +547,13 @@ impl PhaseReport {
         }
         table.render(paint)
     }
+}
+
+/// Writes a file, or leaves none.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text).inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 #[cfg(test)]

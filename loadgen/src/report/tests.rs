@@ -1,5 +1,5 @@
 use super::*;
-use crate::measure::{Parts, Standings, Tally};
+use crate::measure::{Part, Parts, Row, Standings, Tally};
 use crate::subject::observer::Said;
 
 fn report() -> Report {
@@ -31,6 +31,7 @@ fn report() -> Report {
             reports_acked: 5,
             fetched_bytes: 0,
             leaves: 0,
+            returns: 0,
             misdirected: 0,
         },
         latencies: BTreeMap::from([(Timed::Poll, quantiles)]),
@@ -55,6 +56,7 @@ fn report() -> Report {
         scenario: "storm".into(),
         outcome: Outcome::Reached,
         summary: "all 10000 clients reported".into(),
+        unwritten: None,
         checks: vec![check("every client reaches the goal", Outcome::Reached)],
         master: "127.0.0.1:7400".into(),
         master_version: "0.1.0".into(),
@@ -195,6 +197,27 @@ fn one_screen_says_it_all() {
     assert!(text.lines().count() <= 24 && text.lines().all(|line| line.chars().count() <= 100));
 }
 
+/// Who left and who came back are two numbers: not all are back when a phase ends.
+#[test]
+fn who_left_and_who_came_back_are_told_apart() {
+    let mut report = report();
+    let text = |report: &Report| report.render(Paint { colour: false });
+    assert!(!text(&report).contains("churn  "), "nobody has left");
+    (report.phases[0].messages.leaves, report.phases[0].messages.returns) = (45, 24);
+    assert!(text(&report).contains("churn     45 clients left, 24 came back\n"), "{report:#?}");
+    let json = serde_json::to_value(&report).unwrap();
+    let messages = &json["phases"][0]["messages"];
+    assert_eq!((&messages["leaves"], &messages["returns"]), (&45.into(), &24.into()));
+    // The last of those who were away come back in the next phase.
+    (report.phases[0].messages.leaves, report.phases[0].messages.returns) = (0, 21);
+    assert!(text(&report).contains("churn     0 clients left, 21 came back\n"), "{report:#?}");
+    // A report of an earlier version has no such number.
+    let mut earlier = json;
+    earlier["phases"][0]["messages"].as_object_mut().unwrap().remove("returns");
+    let read: Report = serde_json::from_value(earlier).unwrap();
+    assert_eq!((read.phases[0].messages.leaves, read.phases[0].messages.returns), (45, 0));
+}
+
 #[test]
 fn what_a_name_service_answered_and_where_messages_went_is_told() {
     let mut report = report();
@@ -280,4 +303,49 @@ fn two_equal_runs_are_the_same() {
     assert!(compare::cautions(&report(), &slower)[0].contains("scenario"));
     let text = compare::render(&changes, Paint { colour: false });
     assert!(text.contains("WORSE") && text.contains("24.0ms"), "{text}");
+}
+
+/// Figures may be the better for what was lost.
+#[test]
+fn a_run_that_lost_reports_is_worse_whatever_its_figures_are() {
+    let summary = "VIOLATED: 10 reports are missing".to_owned();
+    let lost = Report { outcome: Outcome::Violated, summary, ..report() };
+    assert!(compare::fell(&report(), &lost) && !compare::fell(&lost, &report()));
+    let cautions = compare::cautions(&report(), &lost);
+    assert!(cautions[0].contains("the second run has no figures, it has a defect"), "{cautions:?}");
+}
+
+/// A rate varies less than a 99th percentile does.
+#[test]
+fn each_figure_is_judged_by_its_own_noise() {
+    let with = |count: u64| {
+        let mut report = report();
+        report.phases[0].latencies.get_mut(&Timed::Poll).unwrap().count = count;
+        let row = Row {
+            second: 0,
+            phase: report.phases[0].name.clone(),
+            part: Part::Measured,
+            polls: 0,
+            reports: 0,
+            failures: 0,
+            latencies: BTreeMap::new(),
+            standings: Standings::default(),
+            connections: 0,
+            cpu_us: 0,
+            cpu_busiest_us: 0,
+        };
+        report.rows = [1_000, 50_000, 200_000, 900_000]
+            .map(|p99_us| {
+                let mut row = row.clone();
+                let latency = row.latencies.entry(Timed::Poll).or_default();
+                (latency.count, latency.p99_us, latency.p50_us) = (count / 4, p99_us, 1_000);
+                row
+            })
+            .to_vec();
+        report
+    };
+    let changes = compare::compare(&with(4_000), &with(400));
+    let of = |what: &str| changes.iter().find(|c| c.what.ends_with(what)).unwrap();
+    assert!(of("p99 (us)").noise > 1.0, "{changes:?}");
+    assert_eq!(of("a second").meaning, compare::Meaning::Worse, "{changes:?}");
 }

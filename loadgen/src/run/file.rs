@@ -1,9 +1,11 @@
 //! A scenario as a file: phases on a timeline, in TOML.
 
 mod keys;
+mod sense;
 
 use super::config::Bound;
 use super::scenario::{Act, Against, PhaseConfig, Scenario, Until, pace_of};
+use crate::clients::address::CLIENTS_MAX;
 use crate::clients::work::{Churn, Goal, Pace, REPORT_BYTES_MAX, Reports, Work};
 use crate::peers::BadPeers;
 use engine::config::{DurationValue, Mistake, SizeValue};
@@ -136,6 +138,9 @@ impl Script {
     fn parse(text: &str, clients: Option<u32>, clients_default: u32) -> Result<Self, String> {
         let file: ScenarioFile = toml::from_str(text)
             .map_err(|error| format!("line {}", Mistake::of(&error, text, &keys::KEYS)))?;
+        if file.clients.is_some_and(|clients| !(1..=CLIENTS_MAX).contains(&clients)) {
+            return Err(format!("clients: write a number from 1 to {CLIENTS_MAX}"));
+        }
         let clients = clients.or(file.clients).unwrap_or(clients_default);
         if file.phase.is_empty() {
             return Err("a scenario needs at least one [[phase]]".to_owned());
@@ -157,6 +162,7 @@ impl Script {
             }
             phases.push(phase.config(clients).map_err(wrong)?);
         }
+        sense::check(&phases)?;
         if !phases.iter().any(|phase| phase.judged) {
             return Err("no phase is judged: leave `judged = false` out of one".to_owned());
         }
@@ -170,8 +176,9 @@ impl PhaseFile {
         if self.name.is_empty() || !self.name.chars().all(named) {
             return Err("a name has letters, digits, `-` and `_`".to_owned());
         }
-        let timeout = self.timeout.map_or(TIMEOUT, |timeout| timeout.0);
-        let length = self.length.map(|length| length.0);
+        let timeout = positive("timeout", self.timeout)?.unwrap_or(TIMEOUT);
+        let length = positive("for", self.length)?;
+        let kill_every = positive("kill_master", self.kill_master)?;
         let polls = self.polls.map(|polls| Pace {
             window: polls.within.or(polls.every).map_or(Duration::ZERO, |window| window.0),
             interval: polls.every.map(|every| every.0),
@@ -214,7 +221,7 @@ impl PhaseFile {
                 None => Until::Done(timeout),
             },
             acts,
-            kill_every: self.kill_master.map(|every| every.0),
+            kill_every,
             bad_peers: bad_peers.collect::<Result<_, _>>()?,
             bound: self.bound,
             against: self
@@ -256,6 +263,16 @@ impl ActFile {
             (None, true) => Ok((self.at.0, Act::Restart)),
             _ => Err("master: write either `publish = \"4MiB\"` or `restart = true`".to_owned()),
         }
+    }
+}
+
+/// A duration that cannot be zero, as on the command line.
+fn positive(key: &str, value: Option<DurationValue>) -> Result<Option<Duration>, String> {
+    match value {
+        Some(DurationValue(Duration::ZERO)) => {
+            Err(format!("{key}: this cannot be zero; write 1ms or more"))
+        }
+        other => Ok(other.map(|value| value.0)),
     }
 }
 
@@ -341,7 +358,9 @@ mod tests {
         assert_eq!(flood.bad_peers, [never]);
         assert_eq!((flood.parts().warm_up, flood.parts().cool_down_at), (5, Some(29)));
         assert_eq!(
-            Script::parse("name = 'x'\n[[phase]]\nname = 'a'", Some(5), 9).unwrap().clients,
+            Script::parse("name = 'x'\n[[phase]]\nname = 'a'\npolls = {}", Some(5), 9)
+                .unwrap()
+                .clients,
             5
         );
     }
@@ -359,14 +378,24 @@ mod tests {
             ("name = 'x'\n[[phase]]\nname = 'a'\nfor = '1'", "line 4: phase.for: "),
             (
                 "clients = -1",
-                "line 1: clients = -1: expected a whole number, 0 or more, such as 2000",
+                "line 1: clients = -1: expected a whole number, 1 to 1000000, such as 2000",
             ),
+            ("name = 'x'\nclients = 0", "clients: write a number from 1 to 1000000"),
+            ("name = 'x'\nclients = 1000001", "clients: write a number from 1 to 1000000"),
+            ("name = 'x'\nclients = 99999999", "clients: write a number from 1 to 1000000"),
+            (
+                "name = 'x'\n[[phase]]\nname = 'a'\nkill_master = '0s'",
+                "phase \"a\": kill_master: this cannot be zero; write 1ms or more",
+            ),
+            ("name = 'x'\n[[phase]]\nname = 'a'\nfor = '0s'", "for: this cannot be zero"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\ntimeout = '0s'", "timeout: this cannot be zero"),
             (
                 "name = 'x'\n[[phase]]\nname = 'a'\nreports = { rate = 'x' }",
                 "line 4: phase.reports.rate = 'x': expected a whole number",
             ),
-            ("name = 'x'\n[[phase]]\nname = 'a'\njudged = false", "no phase is judged"),
+            ("name = 'x'\n[[phase]]\nname = 'a'\npolls = {}\njudged = false", "no phase is judged"),
             ("name = 'x'\n[[phase]]\nname = 'a'\n[[phase]]\nname = 'a'", "one of this name"),
+            ("name = 'x'\n[[phase]]\nname = 'a'", "phase \"a\": nothing happens in it: "),
             ("name = 'x'\n[[phase]]\nname = 'a'\nbound = 'fast'", "p99=1s"),
             ("name = 'x'\n[[phase]]\nname = 'a'\nbad_peers = ['x']", "KIND=NUMBER"),
             ("name = 'x'\n[[phase]]\nname = 'a'\nreports = { rate = 0 }", "at least 1"),

@@ -17,6 +17,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
+/// What is asked of the generator itself.
+pub(super) const PUNCTUAL: &str = "the generator is punctual";
+
 /// Of the latency bound, a generator may be late by this part at the 99th percentile.
 const SLIP_SHARE: u32 = 100;
 
@@ -51,6 +54,7 @@ pub(super) fn report(
         scenario: scenario.name.clone(),
         outcome,
         summary,
+        unwritten: None,
         checks,
         master: load.target.addr.to_string(),
         master_version: load.target.version.clone(),
@@ -97,7 +101,6 @@ fn phase_report(
     let count = |what| tally.latencies.count(what);
     let timed = Timed::ALL.into_iter().filter(|what| measured.count(*what) > 0);
     let punctuality = punctuality(config.bound, config.until.patience(), phase);
-    let (first, last) = (phase.samples.first(), phase.samples.last());
     // Without parts all of it is judged, and not only whole seconds.
     let is_whole = config.warm_up.is_zero() && config.cool_down.is_none();
     let measured_time = match is_whole {
@@ -126,6 +129,7 @@ fn phase_report(
             reports_acked: count(Timed::Report),
             fetched_bytes: tally.fetched_bytes,
             leaves: tally.leaves,
+            returns: tally.returns,
             misdirected: tally.misdirected,
         },
         latencies: timed.clone().map(|what| (what, measured.quantiles(what))).collect(),
@@ -137,7 +141,7 @@ fn phase_report(
             .collect(),
         peers: phase.peers.clone(),
         remarks: remarks(config, phase, checked),
-        constraint: constraint(phase, &punctuality, first, last),
+        constraint: constraint(phase, &punctuality, &phase.samples),
         punctuality,
     }
 }
@@ -191,10 +195,8 @@ fn remarks(config: &PhaseConfig, phase: &Phase, checked: &Checked) -> Vec<String
 pub(crate) fn constraint(
     phase: &Phase,
     punctuality: &Punctuality,
-    first: Option<&Sample>,
-    last: Option<&Sample>,
+    looks: &[Sample],
 ) -> Option<Constraint> {
-    let (first, last) = (first?, last?);
     let rows = phase.record.rows();
     let seconds = Duration::from_secs(rows.len().max(1) as u64).as_secs_f64();
     let cpu = |of: fn(&Row) -> u64| {
@@ -206,7 +208,7 @@ pub(crate) fn constraint(
         punctual: punctuality.valid,
     };
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    Some(constraint::judge(first, last, own, processors))
+    constraint::judge(looks, own, processors)
 }
 
 /// What is asked of one phase.
@@ -252,7 +254,7 @@ fn phase_checks(
     if !config.judged {
         return checks;
     }
-    let what = "the generator is punctual";
+    let what = PUNCTUAL;
     checks.push(match report.punctuality.valid {
         true => held(what),
         false => failed(what, Outcome::Invalid, report.punctuality.to_string()),

@@ -212,6 +212,9 @@ impl<'a> Load<'a> {
             own.serve(&identities, ports)?;
         }
         let target = Target::ask(addr)?;
+        if let Some(path) = control.clone().filter(|path| !path.exists()) {
+            return Err(LoadError::NoControl { path });
+        }
         progress.say(&format!("{clients} clients of {workers} worker(s) for {target}"));
         let pid = match (&config.master, &own) {
             (_, Some(own)) => own.pid(),

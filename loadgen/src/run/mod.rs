@@ -56,8 +56,9 @@ pub fn run(
     let checked = load.check(has_grown)?;
     load.end()?;
     load.progress.close();
-    let report = judge::report(config, scenario, &load, &phases, checked);
-    load.leave(&report)?;
+    let mut report = judge::report(config, scenario, &load, &phases, checked);
+    // What was measured is told, whether it can be left behind or not.
+    report.unwritten = load.leave(&report).err().map(|error| error.to_string());
     Ok(report)
 }
 

@@ -1,3 +1,4 @@
+use super::judge::PUNCTUAL;
 use super::scenario::Return;
 use super::*;
 use crate::clients::address::{DEFAULT_SUFFIX, Identities};
@@ -5,7 +6,7 @@ use crate::clients::work::Pace;
 use crate::error::Exit;
 use crate::measure::Timed;
 use crate::names::NamesConfig;
-use crate::report::Outcome;
+use crate::report::{Check, Outcome};
 use crate::subject::Target;
 use master::commands::init::{InitArgs, init};
 use master::commands::publish::{PublishArgs, publish};
@@ -17,6 +18,18 @@ use std::sync::mpsc;
 use tempfile::TempDir;
 
 const S: Duration = Duration::from_secs(1);
+
+/// How a run ended, but for the generator's own lateness: on a busy machine it is late, which makes
+/// the run invalid, and beside the tests of that nothing hangs on it.
+fn ended(report: &Report) -> Outcome {
+    let sum_up =
+        |checks: &[Check]| Check::sum_up(checks).map_or(Outcome::Reached, |(outcome, _)| outcome);
+    assert_eq!(report.outcome, sum_up(&report.checks), "{report:#?}");
+    let (own, others): (Vec<_>, Vec<_>) =
+        report.checks.iter().cloned().partition(|check| check.what == PUNCTUAL);
+    assert!(own.iter().all(|check| check.holds() || check.outcome == Outcome::Invalid));
+    sum_up(&others)
+}
 
 fn config(clients: u32, master: SocketAddr) -> LoadConfig {
     LoadConfig {
@@ -258,7 +271,7 @@ fn a_storm_reaches_everybody_and_loses_nothing() {
     world.publish();
     world.start_master();
     let report = start(&world.config(200), &storm()).unwrap();
-    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
+    assert_eq!(ended(&report), Outcome::Reached, "{report:#?}");
     assert_eq!(report.phases[0].latencies[&Timed::Assignment].count, 200);
     let truth = report.truth.unwrap();
     assert!(truth.holds());
@@ -281,7 +294,7 @@ fn steady_clients_poll_and_report_at_their_slots() {
     world.publish();
     world.start_master();
     let report = start(&world.config(100), &steady(Some(1))).unwrap();
-    assert_eq!(report.outcome, Outcome::Reached, "{report:#?}");
+    assert_eq!(ended(&report), Outcome::Reached, "{report:#?}");
     // Two intervals, a poll and a report in each, and one more report for the manifest.
     assert_eq!(
         (report.phases[0].messages.polls, report.phases[0].messages.polls_acked),
@@ -311,12 +324,39 @@ fn hosts_outside_the_inventory_miss_the_goal_and_it_says_why() {
     world.start_master();
     let hurried = Scenario::storm(Return { within: Duration::ZERO, backoff: true, timeout: S });
     let report = start(&world.config(3), &hurried).unwrap();
-    assert_eq!(report.outcome, Outcome::Missed, "{report:#?}");
+    assert_eq!(ended(&report), Outcome::Missed, "{report:#?}");
     assert!(report.phases[0].failures["nack: not in the inventory"] > 0, "{report:#?}");
     assert_eq!(report.unfinished_first[0], "lg-00001.load.test");
 }
 
 /// With a crowd that comes back within a minute, and a minute for each, the last ones were late.
+/// What was found out is told, whether the disk takes it or not.
+#[test]
+fn a_report_that_cannot_be_left_behind_is_told_all_the_same() {
+    let mut world = World::new(20);
+    world.publish();
+    world.start_master();
+    let out = world.dir.path().join("out");
+    std::fs::create_dir_all(out.join("report.json")).unwrap();
+    let report = start(&LoadConfig { out: Some(out), ..world.config(20) }, &storm()).unwrap();
+    assert_eq!(ended(&report), Outcome::Reached, "{report:#?}");
+    let told = report.unwritten.unwrap();
+    assert!(told.starts_with("cannot leave the report in "), "{told}");
+}
+
+#[test]
+fn a_control_socket_that_is_not_there_is_told_before_the_load() {
+    let mut world = World::new(1);
+    world.publish();
+    world.start_master();
+    let mut config = world.config(1);
+    let MasterChoice::Running { control, .. } = &mut config.master else { panic!("{config:?}") };
+    *control = Some("/nonexistent/control.sock".into());
+    let error = start(&config, &storm()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().starts_with("there is no socket /nonexistent"), "{error}");
+}
+
 #[test]
 fn whoever_comes_back_last_has_as_long_as_the_first() {
     let mut world = World::new(20);
@@ -325,11 +365,7 @@ fn whoever_comes_back_last_has_as_long_as_the_first() {
     let slow = Scenario::storm(Return { within: 2 * S, backoff: true, timeout: S });
     let report = start(&world.config(20), &slow).unwrap();
     assert_eq!(report.phases[0].clients.done, 20, "{report:#?}");
-    // On a busy machine it may have been late itself, and says so; nothing else is amiss.
-    let amiss = report.checks.iter().filter(|check| !check.holds());
-    assert!(amiss.map(|check| &check.what).all(|what| what == "the generator is punctual"));
-    let is_punctual = report.checks.iter().all(|check| check.holds());
-    assert_eq!(report.outcome == Outcome::Reached, is_punctual, "{report:#?}");
+    assert_eq!(ended(&report), Outcome::Reached, "{report:#?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Which resource gave out first, or would: the one that was used to the largest share of what
 //! there is of it.
 
-use super::observer::Sample;
+use super::observer::{Said, Sample};
 use crate::kernel::{Process, Tcp};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -92,10 +92,26 @@ pub struct Own {
     pub punctual: bool,
 }
 
-/// Judges what happened between two looks.
+/// By how much a counter of the master's grew over all these looks: one that was started anew counts
+/// from nothing.
+fn grown(looks: &[Sample], of: impl Fn(&Said) -> u64) -> u64 {
+    let said: Vec<(Option<u32>, &Said)> = looks
+        .iter()
+        .filter_map(|look| Some((look.process.as_ref().map(|p| p.pid), look.said.as_ref()?)))
+        .collect();
+    let between = |pair: &[(Option<u32>, &Said)]| {
+        let [(pid, before), (later_pid, after)] = pair else { return 0 };
+        let is_same = pid == later_pid && after.uptime_ms >= before.uptime_ms;
+        of(after).saturating_sub(if is_same { of(before) } else { 0 })
+    };
+    said.windows(2).map(between).sum()
+}
+
+/// Judges what happened between the first and the last of these looks; `None` without two.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "shares are shown with two digits")]
-pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Constraint {
+pub fn judge(looks: &[Sample], own: Own, processors: usize) -> Option<Constraint> {
+    let (first, last) = (looks.first()?, looks.last()?);
     let passed = last.at().since(first.at()).max(Duration::from_millis(1));
     let passed_us = passed.as_micros() as f64;
     let mut found = Vec::new();
@@ -123,8 +139,8 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
         all += share(after.took_since(before, Process::cpu_all_us));
     }
     if let (Some(before), Some(after)) = (&first.said, &last.said) {
-        let busy = share(after.commit_busy_us.saturating_sub(before.commit_busy_us));
-        let commits = after.commits.saturating_sub(before.commits);
+        let busy = share(grown(looks, |said| said.commit_busy_us));
+        let commits = grown(looks, |said| said.commits);
         let why = format!("{commits} commits took {:.0} % of the time", busy * 100.0);
         add(Resource::CommitWait, busy, why);
         let grew = after.inbox_records.saturating_sub(before.inbox_records);
@@ -133,7 +149,7 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
             let why = format!("the inbox grew by {slope:.0} records a second");
             add(Resource::Sink, 1.0, why);
         }
-        let pauses = after.accept_pauses.saturating_sub(before.accept_pauses);
+        let pauses = grown(looks, |said| said.accept_pauses);
         if pauses > 0 {
             add(Resource::Descriptors, 1.0, format!("accepting paused {pauses} times"));
         }
@@ -143,11 +159,8 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
         let full = tcp.listen_overflows;
         let mut used = OVERFLOWED;
         let mut why = format!("{full} connections to programs of this machine found it full");
-        if let (Some(before), Some(after)) = (first.said, last.said) {
-            // A master that was started anew counts from its start.
-            let is_same = after.uptime_ms >= before.uptime_ms;
-            let earlier = if is_same { before.accepted } else { 0 };
-            let accepted = after.accepted.saturating_sub(earlier);
+        if first.said.is_some() && last.said.is_some() {
+            let accepted = grown(looks, |said| said.accepted);
             used = used.min(full as f64 / (OVERFLOWS_BEARABLE * accepted.max(1) as f64));
             why += &format!(", the master accepted {accepted}");
         }
@@ -164,8 +177,7 @@ pub fn judge(first: &Sample, last: &Sample, own: Own, processors: usize) -> Cons
     let late = if own.punctual { own.busiest } else { own.busiest.max(1.0) };
     let why = format!("its busiest thread took {:.0} % of one processor", own.busiest * 100.0);
     add(Resource::Generator, late, why);
-    let most = found.into_iter().max_by(|a, b| a.used.total_cmp(&b.used));
-    most.unwrap_or(Constraint { resource: Resource::Generator, used: 0.0, why: "unknown".into() })
+    found.into_iter().max_by(|a, b| a.used.total_cmp(&b.used))
 }
 
 /// An accept queue that was full goes before anything that was only used up.
@@ -181,8 +193,11 @@ const INBOX_PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use super::super::observer::Said;
     use super::*;
+
+    fn between(first: &Sample, last: &Sample, own: Own, processors: usize) -> Constraint {
+        judge(&[first.clone(), last.clone()], own, processors).unwrap()
+    }
 
     fn sample(seconds: u64) -> Sample {
         let process = Process { descriptors_max: 20_000, ..Process::default() };
@@ -201,7 +216,26 @@ mod tests {
     fn with(change: impl FnOnce(&mut Sample)) -> Constraint {
         let mut last = sample(10);
         change(&mut last);
-        judge(&sample(0), &last, own(), 4)
+        between(&sample(0), &last, own(), 4)
+    }
+
+    /// What a master that was killed has done counts too.
+    #[test]
+    fn counters_of_a_master_that_is_started_anew_are_added_up() {
+        let look = |second: u64, pid: u32, commit_busy_us: u64| {
+            let mut look = sample(second);
+            look.process.as_mut().unwrap().pid = pid;
+            // The second one has been there for longer than the first at its last look.
+            let uptime_ms = if pid == 1 { second * 1_000 } else { second * 2_000 };
+            let commits = commit_busy_us / 30_000;
+            look.said = Some(Said { uptime_ms, commits, commit_busy_us, ..Said::default() });
+            look
+        };
+        let looks =
+            [look(0, 1, 0), look(4, 1, 3_900_000), look(6, 2, 1_500_000), look(10, 2, 4_800_000)];
+        let found = judge(&looks, own(), 4).unwrap();
+        assert_eq!(found.resource, Resource::CommitWait, "{found}");
+        assert!(found.why.starts_with("290 commits took 87 %"), "{found}");
     }
 
     #[test]
@@ -245,22 +279,22 @@ mod tests {
         let (mut first, mut last) = (sample(0), sample(10));
         (first.said, last.said) = (said(60_000, 9_000), said(3_000, 3_000));
         last.tcp.listen_overflows = 3;
-        assert!(!judge(&first, &last, own(), 4).binds());
+        assert!(!between(&first, &last, own(), 4).binds());
         // Where the master says nothing, any is too many.
         last.said = None;
-        let found = judge(&first, &last, own(), 4);
+        let found = between(&first, &last, own(), 4);
         assert!(found.binds() && found.why.ends_with("found it full"), "{found}");
     }
 
     #[test]
     fn a_generator_at_its_end_says_so() {
         let own = Own { busiest: 0.97, processors: 1.0, punctual: true };
-        let found = judge(&sample(0), &sample(10), own, 4);
+        let found = between(&sample(0), &sample(10), own, 4);
         assert_eq!(found.resource, Resource::Generator);
         let late = Own { busiest: 0.3, processors: 0.3, punctual: false };
-        assert!(judge(&sample(0), &sample(10), late, 4).binds());
+        assert!(between(&sample(0), &sample(10), late, 4).binds());
         let own = Own { busiest: 0.8, processors: 1.9, punctual: true };
-        assert_eq!(judge(&sample(0), &sample(10), own, 2).resource, Resource::Processors);
+        assert_eq!(between(&sample(0), &sample(10), own, 2).resource, Resource::Processors);
     }
 
     #[test]

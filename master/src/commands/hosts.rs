@@ -1,4 +1,4 @@
-//! `drover hosts [--silent]`.
+//! `drover hosts [--silent] [--failed]`.
 
 use super::{Context, Exit, Failure, print_json};
 use crate::control::{HostRow, HostsArgs, HostsPage, verb};
@@ -8,13 +8,14 @@ use crate::table::{Cell, Paint, Table, Tone};
 use engine::time::WallMs;
 use std::io::Write;
 
-/// Prints the hosts, all or only the silent ones.
+/// Prints the hosts: all, only the silent ones, or only those with an error.
 ///
 /// # Errors
 /// No answer from the daemon.
 pub fn run(
     context: &Context,
     silent: bool,
+    failed: bool,
     now: WallMs,
     out: &mut dyn Write,
 ) -> Result<Exit, Failure> {
@@ -22,7 +23,7 @@ pub fn run(
     let mut args = HostsArgs { silent, after: None };
     loop {
         let page: HostsPage = context.ask(verb::HOSTS, &args)?;
-        all.hosts.extend(page.hosts);
+        all.hosts.extend(page.hosts.into_iter().filter(|h| !failed || !h.last_error.is_empty()));
         args.after = page.next;
         if args.after.is_none() {
             break;
@@ -79,5 +80,6 @@ pub fn render(hosts: &[HostRow], now: WallMs, paint: Paint) -> String {
     }
     let silent = hosts.iter().filter(|h| h.silent).count();
     let count = plural(hosts.len() as u64, "host", "hosts");
-    format!("{}{count}, {silent} silent\n", table.render(paint))
+    let failed = hosts.iter().filter(|h| !h.last_error.is_empty()).count();
+    format!("{}{count}, {silent} silent, {failed} with an error\n", table.render(paint))
 }

@@ -5,12 +5,15 @@ pub mod hosts;
 pub mod init;
 pub mod master;
 pub mod probe;
+mod progress;
 pub mod publish;
 pub mod push;
 pub mod queue;
 pub mod reports;
 pub mod site;
 pub mod status;
+
+pub use progress::ProgressLine;
 
 use crate::config::{ConfigError, MasterConfig};
 use crate::control::{self, CallError};

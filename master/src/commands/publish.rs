@@ -20,6 +20,9 @@ use std::path::PathBuf;
 
 /// Releases kept unless said otherwise: the one in force and two that clients may still fetch.
 pub const KEEP_RELEASES_DEFAULT: usize = 3;
+/// Nobody publishes so often: a number that is as much higher is a typing mistake, and one that
+/// hosts have accepted can never be taken back.
+const REVISION_JUMP_MAX: u64 = 1_000_000_000;
 /// What a `Manifest` message needs beside the assignment.
 const MANIFEST_SIZE_MARGIN: usize = 1024;
 
@@ -158,6 +161,16 @@ pub enum PublishError {
         /// When.
         revision: u64,
     },
+    /// The revision asked for is far beyond any that there is.
+    #[error(
+        "--revision-min {wanted} is far above {revision}, the last revision, and hosts that hold it refuse all that is below, for good: `drover hosts` shows what they hold"
+    )]
+    RevisionJump {
+        /// What was asked for.
+        wanted: u64,
+        /// The last.
+        revision: u64,
+    },
     /// The counter is at its end.
     #[error("there is no revision after {0}")]
     Revision(u64),
@@ -201,8 +214,9 @@ pub fn publish(
         let lines = unsigned(&compiled);
         compare_with(&before, &store, &lines, &compiled, args, &mut result);
         match read_key(args) {
+            Ok(key) => result.warnings.extend(before.other_key(&key)),
             // A dry run may be made where the key is not.
-            Ok(_) | Err(PublishError::KeyFile { .. }) => {}
+            Err(PublishError::KeyFile { .. }) => {}
             Err(error) => result.warnings.push(format!("a publish would be refused: {error}")),
         }
         return Ok(result);
@@ -228,6 +242,7 @@ pub fn publish(
         return Ok(result);
     }
     result.outcome = Outcome::Published;
+    result.warnings.extend(before.other_key(&key));
     let release = sign(&compiled, &key, &result, now)?;
     compare_with(&before, &store, &release.lines, &compiled, args, &mut result);
     (result.blobs_new, result.bytes_new) = writer.staged();
@@ -282,6 +297,15 @@ impl Before {
         Ok(Self { release, revision_max, warning })
     }
 
+    /// What to say if another key signed the release in force.
+    fn other_key(&self, key: &SigningKey) -> Option<String> {
+        let release = self.release.as_ref().filter(|old| old.key_id != key.public().id())?;
+        Some(format!(
+            "the signing key is another than that of revision {}: hosts refuse this unless their trusted_keys have it",
+            release.revision
+        ))
+    }
+
     /// The release in force, if a new one would differ in nothing but its number and its dates.
     fn says_the_same(
         &self,
@@ -325,7 +349,11 @@ fn prepare(
         let lines = plural(old.lines.len() as u64, "line", "lines");
         return Err(PublishError::Emptied { lines, revision: old.revision });
     }
-    let next = before.revision_max.checked_add(1).ok_or(PublishError::Revision(u64::MAX))?;
+    let revision = before.revision_max;
+    if args.revision_min.saturating_sub(revision) > REVISION_JUMP_MAX {
+        return Err(PublishError::RevisionJump { wanted: args.revision_min, revision });
+    }
+    let next = revision.checked_add(1).ok_or(PublishError::Revision(u64::MAX))?;
     let lifetime_ms = u64::try_from(compiled.assignment_lifetime.as_millis()).unwrap_or(u64::MAX);
     let result = PublishResult {
         outcome: Outcome::DryRun,

@@ -1,10 +1,9 @@
 //! `drover push [SELECTOR]`, and the signal that cancels it.
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, ProgressLine};
 use crate::control::{self, CallError, PushArgs, PushPiece, PushProgress, PushResult, verb};
-use crate::table::words::printable;
 use crate::table::{Cell, Paint, Table, Tone};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -20,7 +19,8 @@ pub fn run(context: &Context, selector: &str, out: &mut dyn Write) -> Result<Exi
         })?;
     }
     let config = context.config()?;
-    let mut progress = ProgressLine::new(!context.json && io::stderr().is_terminal());
+    let mut line = ProgressLine::new(context);
+    let mut tenth = None;
     let mut result = None;
     let args = PushArgs { selector: selector.to_owned() };
     let called = control::call(&config.control_socket, verb::PUSH, &args, &interrupted, |piece| {
@@ -30,13 +30,20 @@ pub fn run(context: &Context, selector: &str, out: &mut dyn Write) -> Result<Exi
             writeln!(out).map_err(serde_json::Error::io)?;
         }
         match piece {
-            PushPiece::Progress(state) if !context.json => progress.show(state),
+            PushPiece::Progress(state) if line.is_terminal() => line.show(&progress_text(state)),
+            PushPiece::Progress(state) if !context.json => {
+                // In a log, a line whenever another tenth is done.
+                let now = (state.done + state.failed) * 10 / state.targets.max(1);
+                if tenth.replace(now) != Some(now) {
+                    let _ = writeln!(io::stderr(), "{}", progress_text(state));
+                }
+            }
             PushPiece::Progress(_) => {}
             PushPiece::Result(end) => result = Some(end),
         }
         Ok(())
     });
-    progress.clear();
+    line.clear();
     called.map_err(|e| match e {
         CallError::Interrupted => Failure::new(
             "interrupted: the push was cancelled; hosts not reached yet catch up at their next poll",
@@ -80,39 +87,6 @@ pub fn render(result: &PushResult, paint: Paint) -> String {
         "revision {}: {} of {} hosts reached, {} failed\n",
         result.revision, result.done, result.targets, result.failed
     )
-}
-
-/// Progress on standard error: one line that is written over on a terminal, else a line
-/// whenever another tenth is done.
-#[derive(Debug)]
-struct ProgressLine {
-    terminal: bool,
-    tenth: Option<u64>,
-}
-
-impl ProgressLine {
-    fn new(terminal: bool) -> Self {
-        Self { terminal, tenth: None }
-    }
-
-    fn show(&mut self, state: PushProgress) {
-        let line = progress_text(state);
-        let tenth = (state.done + state.failed) * 10 / state.targets.max(1);
-        // Progress that cannot be shown must not end the push.
-        let mut err = io::stderr().lock();
-        if self.terminal {
-            let _ = write!(err, "\r\x1b[K{}", printable(&line)).and_then(|()| err.flush());
-        } else if self.tenth != Some(tenth) {
-            let _ = writeln!(err, "{line}");
-        }
-        self.tenth = Some(tenth);
-    }
-
-    fn clear(&mut self) {
-        if self.terminal && self.tenth.is_some() {
-            let _ = write!(io::stderr(), "\r\x1b[K");
-        }
-    }
 }
 
 /// `[#####---------------] 25/100 hosts, 2 failed, 64 in flight`

@@ -1,7 +1,7 @@
-//! `drover queue stat` and `drover queue dump`.
+//! `drover queue stat`, `drover queue dump` and `drover queue verify`.
 
-use super::{Context, Exit, Failure, print_json};
-use crate::control::{QueuePage, QueueRecord, QueueStat};
+use super::{Context, Exit, Failure, ProgressLine, print_json};
+use crate::control::{DamagedRecord, QueuePage, QueueRecord, QueueStat, QueueVerified};
 use crate::daemon;
 use crate::table::words::{ago, printable, size, utc};
 use crate::table::{Cell, Paint, Table};
@@ -90,6 +90,69 @@ pub fn dump(
         out.write_all(render_dump(&page.records, context.paint).as_bytes())?;
     }
     Ok(Exit::Done)
+}
+
+/// Reads all of the inbox, and says whether it is sound. Its owner may be running.
+///
+/// # Errors
+/// There is no inbox, or the pages of its file are damaged.
+pub fn verify(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let dir = daemon::inbox_dir(&context.config()?.state_dir);
+    let mut line = ProgressLine::new(context);
+    let found = lmdb::verify(&dir, |records| {
+        if records.is_multiple_of(1 << 14) {
+            line.show(&format!("{records} records read"));
+        }
+    });
+    line.clear();
+    let found = found.map_err(|error| match error {
+        StoreError::Corrupt { .. } => Failure::new(error, Exit::Failed),
+        other => no_inbox(other),
+    })?;
+    let damaged = |(seq, reason)| DamagedRecord { seq, reason };
+    let found = QueueVerified {
+        path: dir.display().to_string(),
+        pages_checked: found.pages_checked,
+        records: found.records,
+        bytes: found.bytes,
+        damaged: found.damaged,
+        damaged_first: found.damaged_first.into_iter().map(damaged).collect(),
+        quarantined: found.quarantined,
+    };
+    if context.json {
+        print_json(out, &found)?;
+    } else {
+        out.write_all(render_verified(&found, context.paint).as_bytes())?;
+    }
+    Ok(if found.damaged == 0 { Exit::Done } else { Exit::Failed })
+}
+
+fn render_verified(found: &QueueVerified, paint: Paint) -> String {
+    let mut table = Table::new(&["INBOX", ""]);
+    let mut line = |key: &str, value: String| table.row([key.into(), value.into()]);
+    line("path", found.path.clone());
+    line(
+        "pages",
+        match found.pages_checked {
+            true => "sound",
+            false => "not looked over, since the master runs: it did so at its start",
+        }
+        .to_owned(),
+    );
+    let whole = match found.damaged {
+        0 => "all whole".to_owned(),
+        n => format!("{n} damaged: the master sets each aside when it comes to it"),
+    };
+    line("records", format!("{} of {}, {whole}", found.records, size(found.bytes)));
+    line("quarantined", found.quarantined.to_string());
+    let damaged = found
+        .damaged_first
+        .iter()
+        .map(|record| format!("{}: {}\n", record.seq, printable(&record.reason)));
+    let damaged: String = damaged.collect();
+    let more = found.damaged - found.damaged_first.len() as u64;
+    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
+    format!("{}{damaged}{more}", table.render(paint))
 }
 
 fn render_stat(stat: &QueueStat, now: WallMs, paint: Paint) -> String {

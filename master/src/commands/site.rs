@@ -3,14 +3,13 @@
 
 use super::init::{InitArgs, init as make};
 use super::publish::{Outcome, PublishArgs, PublishResult, publish as write_release};
-use super::{Context, Exit, Failure, print_json};
+use super::{Context, Exit, Failure, ProgressLine, print_json};
 use crate::control::{self, CallError, HostsArgs, HostsPage, Published, PublishedArgs, verb};
-use crate::site::Progress;
 use crate::table::words::{plural, size};
 use engine::ids::HostName;
 use engine::time::WallMs;
 use serde::Serialize;
-use std::io::{self, IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Makes keys, configuration and an empty site.
@@ -73,11 +72,13 @@ pub fn publish(
             &config.signing_key,
         )
     };
-    let shown = !context.json && io::stderr().is_terminal();
-    let done = write_release(&args, now, &mut |read| show(shown, read));
-    if shown {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
+    let mut line = ProgressLine::new(context);
+    let done = write_release(&args, now, &mut |read| {
+        if read.files.is_multiple_of(64) {
+            line.show(&format!("{} files, {} read", read.files, size(read.bytes)));
+        }
+    });
+    line.clear();
     let mut release = done.map_err(|e| Failure::new(e, Exit::Failed))?;
     let is_refused = match release.outcome {
         Outcome::Unchanged => release.revision < held_max,
@@ -149,11 +150,4 @@ fn known_hosts(socket: &Path) -> (Vec<HostName>, u64) {
         }
     }
     (names, held_max)
-}
-
-fn show(shown: bool, read: Progress) {
-    if shown && read.files.is_multiple_of(64) {
-        // Progress that cannot be shown must not end the publish.
-        let _ = write!(io::stderr(), "\r\x1b[K{} files, {} read", read.files, size(read.bytes));
-    }
 }

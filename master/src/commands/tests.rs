@@ -149,17 +149,22 @@ fn both<T: DeserializeOwned>(
 fn s2_25_hosts_silent_shows_who_was_not_heard() {
     let dir = tempfile::tempdir().unwrap();
     let context = daemon(dir.path());
-    let (_, text, page): (_, _, HostsPage) = both(&context, |c, out| hosts::run(c, true, NOW, out));
+    let (_, text, page): (_, _, HostsPage) =
+        both(&context, |c, out| hosts::run(c, true, false, NOW, out));
     assert_eq!(page.hosts.len(), 1);
     let mut lines = text
         .lines()
         .map(|l| l.split("  ").filter(|w| !w.is_empty()).map(str::trim).collect::<Vec<_>>());
     assert_eq!(lines.nth(1).unwrap(), ["web2", "never", "-", "-", "-", "-", "-"]);
-    assert!(text.ends_with("1 host, 1 silent\n"), "{text}");
+    assert!(text.ends_with("1 host, 1 silent, 0 with an error\n"), "{text}");
     let (_, text, page): (_, _, HostsPage) =
-        both(&context, |c, out| hosts::run(c, false, NOW, out));
+        both(&context, |c, out| hosts::run(c, false, false, NOW, out));
     assert_eq!(page.hosts.len(), 2);
     assert!(text.contains("5s ago") && text.contains("exec check: exit status 3"), "{text}");
+    let (_, text, page): (_, _, HostsPage) =
+        both(&context, |c, out| hosts::run(c, false, true, NOW, out));
+    assert_eq!(page.hosts.len(), 1);
+    assert!(text.ends_with("1 host, 0 silent, 1 with an error\n"), "{text}");
 }
 
 #[test]

@@ -314,6 +314,34 @@ pub struct QueueStat {
     pub quarantined: u64,
 }
 
+/// What a look at all of the inbox has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct QueueVerified {
+    /// Its directory.
+    pub path: String,
+    /// Whether the pages of its file were looked over; not while the master runs.
+    pub pages_checked: bool,
+    /// Records in it.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these, records that are no whole messages.
+    pub damaged: u64,
+    /// The first of them, at most 100.
+    pub damaged_first: Vec<DamagedRecord>,
+    /// Records that were set aside before.
+    pub quarantined: u64,
+}
+
+/// A record that is no whole message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedRecord {
+    /// Its log number.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
 /// One record of the inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct QueueRecord {

@@ -38,6 +38,8 @@ struct HostState {
     /// Something came from elsewhere, and its name is being resolved anew.
     unchecked: Option<IpAddr>,
     skewed: bool,
+    /// Its last poll told of an error.
+    failing: bool,
     /// What it lacks is on its way to it because it has polled: it runs.
     answering: bool,
     /// An operator has asked for it by name: it is offered the assignment whatever it is
@@ -102,6 +104,8 @@ pub struct HostCounts {
     pub silent: u64,
     /// Their clock is off.
     pub skewed: u64,
+    /// Their last poll told of an error.
+    pub failing: u64,
     /// They hold a later revision than the one in force.
     pub ahead: u64,
     /// The latest that any of them holds.
@@ -216,6 +220,7 @@ impl Hosts {
             counts.current += u64::from(host.has() == revision);
             counts.silent += u64::from(host.seen < silent_since);
             counts.skewed += u64::from(host.skewed);
+            counts.failing += u64::from(host.failing);
             counts.ahead += u64::from(host.held > revision);
             counts.held_max = counts.held_max.max(host.held);
         }
@@ -306,6 +311,7 @@ impl Hosts {
         state.sent = Revision(0);
         state.answering = state.line.is_some() && state.has() < self.published.revision;
         state.skewed = polled.wall.0.abs_diff(now.wall.0) > CLOCK_SKEW_MAX_MS;
+        state.failing = !polled.last_error.is_empty();
         let ahead = i128::from(polled.wall.0) - i128::from(now.wall.0);
         self.updates.host(
             name.clone(),

@@ -101,6 +101,9 @@ fn start_with(
         identity: machine_identity(Path::new(MACHINE_ID)),
         ..LmdbConfig::new(inbox_dir(&config.state_dir))
     };
+    if !store_config.dir.exists() {
+        log::info!("there is no inbox {}: an empty one is made", store_config.dir.display());
+    }
     let (store, state) =
         LmdbStore::open(store_config).map_err(|error| Failure::new(error, Exit::Failed))?;
     let post = mailbox.clone();
@@ -170,6 +173,7 @@ fn start_with(
         ..DownstreamLimits::default()
     };
     let mut parts = Parts::new(config.name.clone(), rng.fork());
+    parts.reserve(&config.limits.limits());
     parts.inbox = Some(Box::new(inbox));
     parts.downstream =
         Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), limits)));
@@ -215,7 +219,7 @@ fn start_with(
         .map_err(|error| listen_failure(&config, &error))?;
     reactor
         .listen_unix(&config.control_socket)
-        .map_err(failed(format_args!("the control socket {}", config.control_socket.display())))?;
+        .map_err(|error| control_failure(&config, &error))?;
     listening(addr);
     reactor.run().map_err(failed("the event queue"))?;
     log::info!("stopped");
@@ -226,6 +230,22 @@ fn listen_failure(config: &MasterConfig, error: &std::io::Error) -> Failure {
     Failure {
         error: format!("cannot listen on {}: {error}", config.listen),
         hint: listen_hint(error, "a master"),
+        exit: Exit::Failed,
+    }
+}
+
+fn control_failure(config: &MasterConfig, error: &std::io::Error) -> Failure {
+    let path = config.control_socket.display();
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => "make its directory, or set control_socket",
+        std::io::ErrorKind::PermissionDenied => {
+            "give its directory to the user that runs the master, or set control_socket"
+        }
+        _ => "",
+    };
+    Failure {
+        error: format!("the control socket {path}: {error}"),
+        hint: hint.to_owned(),
         exit: Exit::Failed,
     }
 }

@@ -4,6 +4,7 @@ use super::hosts::ahead;
 use crate::control::{ProbeStep, Probed};
 use engine::delivery::ExchangeId;
 use engine::ids::{ConnId, HostName, Revision};
+use engine::node::ExchangeFailure;
 use engine::node::io::{CloseReason, ResolveError};
 use engine::wire::message::StatusResp;
 use engine::wire::{Frame, access};
@@ -60,14 +61,10 @@ impl Probe {
     }
 
     /// The host has answered, or has not.
-    pub fn answered(&mut self, response: Result<&[u8], CloseReason>, published: Revision) {
+    pub fn answered(&mut self, response: Result<&[u8], ExchangeFailure>, published: Revision) {
         let bytes = match response {
             Ok(bytes) => bytes,
-            Err(reason) => {
-                let hint = "is drover-client running there, and does a firewall let us through?";
-                self.step("dial", false, format!("{reason}; {hint}"));
-                return;
-            }
+            Err(failure) => return self.unanswered(failure),
         };
         self.step("dial", true, "connected".to_owned());
         let frame = Frame::parse(bytes);
@@ -102,6 +99,28 @@ impl Probe {
             format!("it holds revision {held}, as published")
         };
         self.step("revision", held == published, detail);
+    }
+
+    fn unanswered(&mut self, failure: ExchangeFailure) {
+        let reason = match failure {
+            ExchangeFailure::Response(reason) => reason,
+            ExchangeFailure::Dial(reason) => {
+                let hint = "is drover-client running there, and does a firewall let us through?";
+                return self.step("dial", false, format!("{}; {hint}", reason.describe()));
+            }
+        };
+        self.step("dial", true, "connected".to_owned());
+        let detail = match reason {
+            CloseReason::AnswerTimeout => format!(
+                "no answer within {} s: drover-client hangs there, or another program has that port",
+                TIMEOUT.as_secs()
+            ),
+            _ => {
+                let why = reason.describe();
+                format!("no answer: {why}; is it another program that has that port?")
+            }
+        };
+        self.step("version", false, detail);
     }
 
     /// All steps so far: the answer.

@@ -80,7 +80,8 @@ impl Push {
         let (targets, done) = (self.targets, self.done);
         Some(PushPiece::Progress(PushProgress {
             targets,
-            in_flight: in_flight as u64,
+            // Those of other pushes and of polls are dialled too.
+            in_flight: (in_flight as u64).min(self.remaining.len() as u64),
             done,
             failed,
         }))

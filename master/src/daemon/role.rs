@@ -268,6 +268,8 @@ impl MasterRole {
                 self.sink_error = error.to_string();
                 self.refused = Some((records, cx.now.at + retry_after.max(SINK_RETRY)));
             }
+            SinkEvent::HostsFailed(error) => self.sink_error = error.to_string(),
+            SinkEvent::Recovered => self.sink_error.clear(),
             SinkEvent::Answered { id, mut answer } => {
                 self.mark_ahead(&mut answer);
                 if let Some(conn) = self.queries.remove(&id) {
@@ -479,7 +481,7 @@ impl Role for MasterRole {
                 if let Some(at) = self.probes.iter().position(|p| p.exchange == Some(id)) {
                     let published = self.hosts.published().revision;
                     self.probes[at]
-                        .answered(response.as_deref().map_err(|reason| *reason), published);
+                        .answered(response.as_deref().map_err(|failure| *failure), published);
                     self.finish_probe(at, cx);
                 }
             }

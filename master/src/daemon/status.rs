@@ -38,7 +38,7 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
 }
 
 fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> Vec<String> {
-    let HostCounts { silent, skewed, ahead, held_max, .. } = *hosts;
+    let HostCounts { silent, skewed, failing, ahead, held_max, .. } = *hosts;
     let published = role.hosts().published();
     let now = cx.now.wall.0;
     let mut warnings = Vec::new();
@@ -91,6 +91,10 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
         let silent = plural(silent, "host is", "hosts are");
         warnings.push(format!("{silent} silent: `drover hosts --silent` lists them"));
     }
+    if failing > 0 {
+        let tell = plural(failing, "host tells", "hosts tell");
+        warnings.push(format!("{tell} of an error: `drover hosts --failed` shows which"));
+    }
     warnings.extend(role.strangers.warning(cx.now.at));
     if let Some(Claim { name, key }) = role.hosts().claims().last() {
         let times = plural(role.hosts().claims().count, "time", "times");
@@ -121,7 +125,12 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
         }
     }
     if !role.sink_error.is_empty() {
-        warnings.push(format!("reports wait in the inbox: {}", role.sink_error));
+        let waiting = cx.node.inbox.as_ref().map_or(0, |inbox| inbox.depth().waiting);
+        let what = match waiting {
+            0 => "the result store cannot be written",
+            _ => "reports wait in the inbox",
+        };
+        warnings.push(format!("{what}: {}", role.sink_error));
     }
     warnings
 }

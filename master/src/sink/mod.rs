@@ -21,6 +21,7 @@ pub use thread::{SinkBusy, SinkEvent, SinkHandle, SinkThread};
 
 pub use engine::queue::store::Record;
 
+use crate::control::{HostRow, HostsPage};
 use engine::ids::{HostName, Revision};
 use engine::time::WallMs;
 use std::net::IpAddr;
@@ -106,6 +107,23 @@ impl HostUpdate {
         newer(&mut self.address, later.address);
         newer(&mut self.gone, later.gone);
     }
+
+    /// Puts what it says into what is stored of the host.
+    fn show(&self, host: &mut HostRow, silent_before: WallMs) {
+        if let Some(seen) = self.seen {
+            host.first_seen_ms = host.first_seen_ms.or(Some(seen.0));
+            host.last_seen_ms = Some(seen.0);
+            host.silent = seen < silent_before;
+        }
+        host.held = self.held.map(|held| held.0).or(host.held);
+        host.applied = self.applied.map(|applied| applied.0).or(host.applied);
+        host.version = self.version.clone().or(host.version.take());
+        if let Some(error) = self.last_error.as_ref().filter(|error| !error.is_empty()) {
+            host.last_error.clone_from(error);
+        }
+        host.clock_skew_ms = self.clock_skew_ms.or(host.clock_skew_ms);
+        host.address = self.address.map(|address| address.to_string()).or(host.address.take());
+    }
 }
 
 /// A message that claimed a name from an address that is not its own.
@@ -145,6 +163,21 @@ impl HostUpdates {
         *last = at;
     }
 
+    /// Puts what is not stored yet into what the store says of hosts.
+    fn show(&self, page: &mut HostsPage, silent_before: WallMs, silent_only: bool) {
+        if self.hosts.is_empty() {
+            return;
+        }
+        for host in &mut page.hosts {
+            if let Some(update) =
+                host.name.parse().ok().and_then(|name| self.hosts.get::<HostName>(&name))
+            {
+                update.show(host, silent_before);
+            }
+        }
+        page.hosts.retain(|host| host.silent || !silent_only);
+    }
+
     /// Takes over later updates.
     pub fn merge(&mut self, later: HostUpdates) {
         for (name, update) in later.hosts {
@@ -162,14 +195,16 @@ impl HostUpdates {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// The file system is full.
-    #[error("the disk under {path} is full; free some space, reports wait in the inbox until then")]
+    #[error(
+        "the disk under {path} is full; free some space; reports that come wait in the inbox until then"
+    )]
     DiskFull {
         /// The store.
         path: String,
     },
     /// Another process holds it.
     #[error(
-        "the result store {path} is locked by another process; reports wait in the inbox until it is free"
+        "the result store {path} is locked by another process; reports that come wait in the inbox until it is free"
     )]
     Locked {
         /// The store.

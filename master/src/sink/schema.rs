@@ -5,7 +5,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// SQLite's `application_id`: `DRVR`.
@@ -91,15 +91,18 @@ CREATE TABLE quarantine (
 ) WITHOUT ROWID;
 ";
 
-/// Opens a result store, or makes one where there is no file or an empty one.
+/// Without SQLITE_OPEN_CREATE: the file is there, and has the mode that we gave it.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
+/// Opens a result store, or makes one where there is no file.
 pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, SinkError> {
     let shown = || path.display().to_string();
     let wrap = |error: &rusqlite::Error| sink_error(path, error);
-    create_file(path).map_err(|e| SinkError::Io { path: shown(), detail: e.to_string() })?;
+    if !path.try_exists().map_err(|e| io_error(path, &e))? {
+        make(path)?;
+    }
     check_length(path)?;
-    // Without SQLITE_OPEN_CREATE: the file is there, and has the mode that we gave it.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut db = Connection::open_with_flags(path, flags).map_err(|e| wrap(&e))?;
+    let db = Connection::open_with_flags(path, FLAGS).map_err(|e| wrap(&e))?;
     db.busy_timeout(busy_timeout).map_err(|e| wrap(&e))?;
     let number = |db: &Connection, sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0));
     // The questions before the first change: they find out whose file this is.
@@ -111,7 +114,6 @@ pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Si
         (APPLICATION_ID, found, _) if found > SCHEMA => {
             return Err(SinkError::Newer { path: shown(), found, known: SCHEMA });
         }
-        (0, 0, 0) => {}
         _ => return Err(SinkError::Foreign { path: shown() }),
     }
     // Full: once a batch is appended the inbox is trimmed, so the commit must be on the disk.
@@ -119,16 +121,6 @@ pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Si
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 67108864;",
     )
     .map_err(|e| wrap(&e))?;
-    if application == 0 {
-        let make = |db: &mut Connection| -> rusqlite::Result<()> {
-            let tx = db.transaction()?;
-            tx.execute_batch(TABLES)?;
-            tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-            tx.pragma_update(None, "user_version", SCHEMA)?;
-            tx.commit()
-        };
-        make(&mut db).map_err(|e| wrap(&e))?;
-    }
     db.set_prepared_statement_cache_capacity(64);
     // Every table must be readable now, rather than in the middle of the night.
     for table in ["cursors", "hosts", "streams", "reports", "results", "conflicts", "quarantine"] {
@@ -140,17 +132,58 @@ pub(super) fn open(path: &Path, busy_timeout: Duration) -> Result<Connection, Si
     Ok(db)
 }
 
-fn create_file(path: &Path) -> std::io::Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
-    }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(file) => {
-            file.sync_all()?;
-            // SQLite makes its journals' names durable, but not that of a file it found.
-            path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+fn io_error(path: &Path, error: &std::io::Error) -> SinkError {
+    SinkError::Io { path: path.display().to_string(), detail: error.to_string() }
+}
+
+/// Makes an empty result store. It gets its name when it is whole: one that is empty was cut short.
+fn make(path: &Path) -> Result<(), SinkError> {
+    let io = |e: std::io::Error| io_error(path, &e);
+    let wrap = |e: rusqlite::Error| sink_error(path, &e);
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let unfinished = Path::new(&name);
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir).map_err(io)?;
+    set_journal_aside(path).map_err(io)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(unfinished).map_err(io)?;
+    let mut db = Connection::open_with_flags(unfinished, FLAGS).map_err(wrap)?;
+    let tx = db.transaction().map_err(wrap)?;
+    tx.execute_batch(TABLES).map_err(wrap)?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(wrap)?;
+    tx.pragma_update(None, "user_version", SCHEMA).map_err(wrap)?;
+    tx.commit().map_err(wrap)?;
+    db.close().map_err(|(_, e)| wrap(e))?;
+    file.sync_all().map_err(io)?;
+    std::fs::rename(unfinished, path).map_err(io)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+/// The file that SQLite keeps beside a database while it is open.
+fn journal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// A journal whose database is gone would be played into the new one. What it holds belongs to the
+/// old one, wherever that is: it is kept under another name.
+fn set_journal_aside(path: &Path) -> std::io::Result<()> {
+    let journal = journal(path);
+    let mut aside = journal.clone().into_os_string();
+    aside.push(".left");
+    match std::fs::rename(&journal, &aside) {
+        Ok(()) => {
+            log::warn!(
+                "{} was left by a result store that is gone: it is {} now",
+                journal.display(),
+                Path::new(&aside).display()
+            );
+            Ok(())
         }
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
 }
@@ -158,23 +191,19 @@ fn create_file(path: &Path) -> std::io::Result<()> {
 /// A database that was cut short: SQLite finds out only when it comes to the missing pages.
 fn check_length(path: &Path) -> Result<(), SinkError> {
     use std::os::unix::fs::FileExt;
-    let io = |e: std::io::Error| SinkError::Io {
-        path: path.display().to_string(),
-        detail: e.to_string(),
-    };
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
-    // While there is a journal, the file may rightly be shorter than it will be.
-    if std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0) {
-        return Ok(());
-    }
+    let io = |e: std::io::Error| io_error(path, &e);
     let file = File::open(path).map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
-    if len == 0 {
-        return Ok(());
-    }
     let mut head = [0; 32];
     let cut = |detail: String| SinkError::Damaged { path: path.display().to_string(), detail };
+    // Whatever a journal holds: SQLite would throw it away.
+    if len == 0 {
+        return Err(cut("it is empty".to_owned()));
+    }
+    // While there is a journal, the file may rightly be shorter than it will be.
+    if std::fs::metadata(journal(path)).is_ok_and(|journal| journal.len() > 0) {
+        return Ok(());
+    }
     if len < 100 {
         return Err(cut(format!("it ends after {len} bytes, within its header")));
     }

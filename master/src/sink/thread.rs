@@ -37,6 +37,10 @@ pub enum SinkEvent {
         /// How long to wait; longer each time.
         retry_after: Duration,
     },
+    /// What was learned of hosts could not be stored: it is kept, and tried again.
+    HostsFailed(SinkError),
+    /// After that, or after a batch that failed: it could be stored.
+    Recovered,
     /// The answer to a question.
     Answered {
         /// The asker's number.
@@ -221,7 +225,13 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
                 self.store_hosts();
             }
             for (id, query) in work.queries {
-                let answer = self.sink.query(&query);
+                let mut answer = self.sink.query(&query);
+                // What could not be stored is known all the same.
+                if let (Query::Hosts { silent_before, silent_only, .. }, Ok(Answer::Hosts(page))) =
+                    (&query, &mut answer)
+                {
+                    self.hosts.show(page, *silent_before, *silent_only);
+                }
                 self.tell(SinkEvent::Answered { id, answer });
             }
             work.jobs.into_iter().for_each(|job| job());
@@ -292,12 +302,17 @@ impl<'a, S: Sink, F: Fn(SinkEvent)> Worker<'a, S, F> {
         }
         match self.sink.update_hosts(&self.hosts) {
             Ok(()) => {
+                let failed_before = self.retry > RETRY_FIRST;
                 self.on_success();
                 self.hosts = HostUpdates::default();
+                if failed_before {
+                    self.tell(SinkEvent::Recovered);
+                }
             }
             Err(error) => {
                 let retry_after = self.on_failure(&error);
                 self.hosts_at = Some(self.clock.now().at + retry_after);
+                self.tell(SinkEvent::HostsFailed(error));
             }
         }
     }

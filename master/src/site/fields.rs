@@ -74,6 +74,13 @@ impl Fields<'_> {
             self.mistakes.add(&place, message);
             return None;
         }
+        // The highest of 32 bits means "as it is" to the system.
+        let is_number = text.bytes().all(|b| b.is_ascii_digit());
+        if is_number && !text.parse().is_ok_and(|id: u32| id < u32::MAX) {
+            let message = format!("`{key}` as a number is at most {}, not {text}", u32::MAX - 1);
+            self.mistakes.add(&place, message);
+            return None;
+        }
         Some(text)
     }
 

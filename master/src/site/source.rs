@@ -72,12 +72,13 @@ impl Site {
         let root = dir.canonicalize().map_err(|e| {
             format!("cannot open the site {shown}: {e}; name its directory, or set site_dir")
         })?;
-        if !root.join("site.toml").is_file() {
-            return Err(format!(
+        match fs::metadata(root.join("site.toml")) {
+            Ok(found) if found.is_file() => Ok(Self { root }),
+            Ok(_) => Err(format!("{shown}/site.toml is no file: write one in its place")),
+            Err(_) => Err(format!(
                 "{shown} is no site: it has no site.toml; `drover init DIR` makes an empty one in DIR/site"
-            ));
+            )),
         }
-        Ok(Self { root })
     }
 
     /// Reads a text file of the site; `None` if it does not exist, or after a mistake.
@@ -92,6 +93,11 @@ impl Site {
             }
         };
         let mut bytes = Vec::new();
+        // A pipe would be waited for.
+        if fs::metadata(&path).is_ok_and(|found| !found.is_file()) {
+            wrong(1, "is no file".into());
+            return None;
+        }
         let read = fs::File::open(&path)
             .and_then(|file| file.take(TEXT_SIZE_MAX + 1).read_to_end(&mut bytes));
         if let Err(e) = read {

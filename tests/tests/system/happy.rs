@@ -103,8 +103,15 @@ fn s2_12_s2_25_publish_converge_heal_report() {
 fn probe_names_the_step_that_fails() {
     let cluster = Cluster::new();
     // .2 runs an older revision, .3 runs under another name, at .4 nobody listens, at .5
-    // somebody does who knows nothing of Drover, and one name has no address.
-    cluster.write_hosts(&[("ok.test", 2), ("other.test", 3), ("gone.test", 4), ("odd.test", 5)]);
+    // somebody does who knows nothing of Drover, at .6 one that hangs, and one name has no address.
+    cluster.write_hosts(&[
+        ("ok.test", 2),
+        ("other.test", 3),
+        ("gone.test", 4),
+        ("odd.test", 5),
+        ("hung.test", 6),
+    ]);
+    let _hung = TcpListener::bind(cluster.client_addr(6)).unwrap();
     cluster.write("m/site/hosts.yaml", "hosts:\n  - host: nameless.invalid\n    groups: [everyone]\n  - host: \"*\"\n    groups: [everyone]\n");
     cluster.publish();
     let _master = cluster.master();
@@ -138,7 +145,10 @@ fn probe_names_the_step_that_fails() {
     assert_eq!(failed_step("nameless.invalid"), "resolve");
     assert_eq!(failed_step("gone.test"), "dial");
     assert_eq!(failed_step("other.test"), "version");
-    assert!(["dial", "version"].contains(&failed_step("odd.test").as_str()));
+    assert_eq!(failed_step("odd.test"), "version");
+    assert_eq!(failed_step("hung.test"), "version");
+    let told = String::from_utf8(cluster.drover(&["probe", "hung.test"]).stdout).unwrap();
+    assert!(told.contains("no answer within 5 s: drover-client hangs there, or another"), "{told}");
     ended.store(true, Ordering::SeqCst);
     drop(TcpStream::connect(odd_addr).unwrap());
     answers.join().unwrap();
@@ -163,6 +173,11 @@ fn probe_names_the_step_that_fails() {
         client
     };
     assert_eq!(failed_step("ok.test"), "revision");
+    let told = "1 host tells of an error: `drover hosts --failed` shows which";
+    let _ = cluster.until(&["status"], |status| status["warnings"].to_string().contains(told));
+    let failed = cluster.json(&["hosts", "--failed"]);
+    let [host] = &rows(&failed, "hosts")[..] else { panic!("{failed}") };
+    assert_eq!(host["name"], "ok.test", "{failed}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod killed;
 mod limits;
 mod load;
 mod mistakes;
+mod mounts;
 mod newer;
 mod owner;
 mod peers;

@@ -461,8 +461,18 @@ fn mistakes_with_a_client() {
 fn mistakes_with_the_load_generator() {
     let cluster = Cluster::new();
     cluster.write("journal", "no journal\n");
-    cluster.write("scenario.toml", "name = \"x\"\n[[phase]]\nname = \"a\"\npols = {}\n");
-    let scenario = cluster.path("scenario.toml").display().to_string();
+    // Scenarios, each with one mistake.
+    let scenario = |file: &str, top: &str, phase: &str| {
+        let text = format!("name = \"x\"\n{top}\n[[phase]]\nname = \"a\"\n{phase}\n");
+        cluster.write(file, &text);
+        cluster.path(file).display().to_string()
+    };
+    let misspelt = scenario("misspelt.toml", "", "pols = {}");
+    let endless = scenario("endless.toml", "", "reports = { rate = 100 }");
+    let empty = scenario("empty.toml", "", "");
+    let unbound = scenario("unbound.toml", "", "for = \"1s\"");
+    let crowd = scenario("crowd.toml", "clients = 99999999", "polls = {}");
+    let hurried = scenario("hurried.toml", "", "polls = {}\nkill_master = \"0s\"");
     let [nowhere, journal, socket] =
         ["none/hosts", "journal", "none.sock"].map(|file| cluster.path(file).display().to_string());
     let master = cluster.master_addr.to_string();
@@ -505,9 +515,39 @@ fn mistakes_with_the_load_generator() {
         ),
         (
             "a scenario with an unknown key",
-            &["run", &scenario, "--own-master"],
+            &["run", &misspelt, "--own-master"],
             2,
             "unknown key `pols`: did you mean `polls`?",
+        ),
+        (
+            "a scenario that never ends",
+            &["run", &endless, "--own-master"],
+            2,
+            "has no end: write how long it goes on, such as `for = \"30s\"`, or what all clients are to reach (`revision`, `newer`)",
+        ),
+        (
+            "a scenario in which nothing happens",
+            &["run", &empty, "--own-master"],
+            2,
+            "nothing happens in it: write what does, such as `polls = {}`, or `for = \"30s\"` for a pause",
+        ),
+        (
+            "a scenario that binds nobody",
+            &["run", &unbound, "--own-master"],
+            2,
+            "no client is started in it, or before it, so none gets bound: write `restart = \"5s\"` or `polls = {}` there",
+        ),
+        (
+            "a scenario with more clients than there can be",
+            &["run", &crowd, "--own-master"],
+            2,
+            "clients: write a number from 1 to 1000000",
+        ),
+        (
+            "a scenario that kills the master without a pause",
+            &["run", &hurried, "--own-master"],
+            2,
+            "kill_master: this cannot be zero; write 1ms or more",
         ),
     ] {
         check(name, &output(Command::new(binary("loadgen")).args(arguments)), exit, &[says]);

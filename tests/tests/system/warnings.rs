@@ -63,6 +63,16 @@ fn s1_53_a_damaged_record_of_a_stopped_masters_inbox_blocks_nothing() {
     assert_eq!(cluster.json(&["queue", "stat"])["records"], REPORTS);
     let note = format!("{DAMAGED} {}", sender.filler);
     assert!(damage(&cluster.path("m/state/inbox/data.mdb"), note.as_bytes()) > 0);
+    let verify = |arguments: &[&str]| {
+        let done = cluster.drover(&[&["queue", "verify"], arguments].concat());
+        (done.status.code(), String::from_utf8(done.stdout).unwrap())
+    };
+    let (status, text) = verify(&[]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("1 damaged") && text.contains(&format!("\n{DAMAGED}: body checksum")));
+    let found: Value = serde_json::from_str(&verify(&["--json"]).1).unwrap();
+    assert_eq!((&found["pages_checked"], &found["records"]), (&true.into(), &REPORTS.into()));
+    assert_eq!(found["damaged_first"][0]["seq"], DAMAGED, "{found}");
 
     let mut master = cluster.master();
     master.wait_line(&format!("record {DAMAGED} goes to the quarantine"));
@@ -78,6 +88,9 @@ fn s1_53_a_damaged_record_of_a_stopped_masters_inbox_blocks_nothing() {
     // What is stored is trimmed a moment later.
     let stat = cluster.until(&["queue", "stat"], |stat| stat["records"] == 0);
     assert_eq!(stat["quarantined"], 1, "{stat}");
+    let (status, text) = verify(&[]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("all whole") && text.contains("since the master runs"), "{text}");
     let shown = cluster.json(&["queue", "dump", "--quarantined"]);
     let record = &shown["records"][0];
     assert_eq!((&record["origin"], &record["origin_seq"]), (&"load.test".into(), &DAMAGED.into()));

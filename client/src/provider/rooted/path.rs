@@ -41,6 +41,12 @@ pub enum PathError {
         /// What to do.
         hint: &'static str,
     },
+    /// Something is mounted there, which is not the client's to empty.
+    #[error("a file system is mounted at {path}: nothing in it is removed; unmount it first")]
+    Mounted {
+        /// The path.
+        path: String,
+    },
     /// The root cannot be opened.
     #[error("cannot open the root directory {path}: {source}; make it, or correct `root`")]
     NoRoot {

@@ -4,7 +4,6 @@
 use super::InboxConfig;
 use crate::queue::store::{Record, StoreCommand};
 use crate::time::Instant;
-use crate::wire::{Frame, Lane};
 use std::collections::VecDeque;
 
 /// The metadata page that holds the number from which a restart must replay the log.
@@ -27,18 +26,6 @@ pub(super) fn split_pages(pages: &[(u32, Vec<u8>)]) -> (u64, impl Iterator<Item 
         .filter(|(number, _)| *number != COVERED_PAGE)
         .map(|(number, page)| (*number, page.as_slice()));
     (covered, marks)
-}
-
-/// Whether a record is a whole frame of the durable lane, with a sound header, route and body.
-pub(super) fn check(record: &Record) -> Result<Frame<'_>, String> {
-    let frame = Frame::parse(&record.frame).map_err(|error| error.to_string())?;
-    frame.route().map_err(|error| error.to_string())?;
-    frame.header.check_body(frame.body()).map_err(|error| error.to_string())?;
-    if frame.header.lane == Lane::Durable {
-        Ok(frame)
-    } else {
-        Err("the frame is not of the durable lane".into())
-    }
 }
 
 #[derive(Debug)]
@@ -225,7 +212,7 @@ impl Consumer {
             return;
         }
         self.cursor = records.last().map_or(next, |record| record.seq + 1);
-        records.retain(|record| match check(record) {
+        records.retain(|record| match record.check() {
             Ok(_) => true,
             Err(reason) => {
                 self.quarantine(record.seq, reason);

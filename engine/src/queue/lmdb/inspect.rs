@@ -1,12 +1,12 @@
-//! What the commands `queue stat` and `queue dump` show: a look at a store, also while its
-//! owner runs. Debian's own LMDB tools cannot open a running one.
+//! What the commands `queue stat`, `queue dump` and `queue verify` show: a look at a store, also
+//! while its owner runs. Debian's own LMDB tools cannot open a running one.
 
 use super::{Databases, LmdbConfig, check_file, files, io_error, store_error};
 use crate::queue::store::{Record, StoreError};
 use crate::time::WallMs;
 use heed::byteorder::BigEndian;
 use heed::types::{Bytes, U64};
-use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, WithoutTls};
+use heed::{CommitOrAbort, EnvFlags, EnvOpenOptions};
 use std::path::Path;
 
 /// What a store holds.
@@ -43,13 +43,34 @@ fn decode_quarantined(bytes: &[u8]) -> Option<(String, &[u8])> {
     Some((String::from_utf8_lossy(reason).into_owned(), value))
 }
 
+/// What a look at all of a store has found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verified {
+    /// Whether the pages of its file were looked over, and are sound: not while its owner runs,
+    /// which changes them, and has looked at its start.
+    pub pages_checked: bool,
+    /// Records in the log.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of these, records that are no whole messages.
+    pub damaged: u64,
+    /// The first of them, at most [`DAMAGED_SHOWN`]: number, and what is wrong.
+    pub damaged_first: Vec<(u64, String)>,
+    /// Records in the quarantine.
+    pub quarantined: u64,
+}
+
+/// Damaged records that are named.
+pub const DAMAGED_SHOWN: usize = 100;
+
 /// Looks at a store.
 ///
 /// # Errors
 /// There is none, or it cannot be read.
 pub fn stat(dir: &Path) -> Result<QueueStat, StoreError> {
-    look(dir, |open, env| {
-        let txn = env.read_txn()?;
+    look(dir, |open, _| {
+        let txn = open.env.read_txn()?;
         let state = open.state(&txn)?;
         let oldest = open
             .log
@@ -63,7 +84,7 @@ pub fn stat(dir: &Path) -> Result<QueueStat, StoreError> {
             oldest,
             quarantined: open.quarantine.len(&txn)?,
             epoch: state.epoch,
-            file_bytes: env.real_disk_size()?,
+            file_bytes: open.env.real_disk_size()?,
         })
     })
 }
@@ -77,55 +98,88 @@ pub fn dump(
     dir: &Path,
     quarantined: bool,
     from: u64,
-    mut show: impl FnMut(Record, Option<String>) -> bool,
+    show: impl FnMut(Record, Option<String>) -> bool,
 ) -> Result<(), StoreError> {
-    look(dir, |open, env| {
-        let mut from = from;
-        loop {
-            let mut lot = Vec::new();
-            let txn = env.read_txn()?;
-            let database = if quarantined { open.quarantine } else { open.log };
-            for record in database.range(&txn, &(from..))?.take(100) {
-                let (seq, value) = record?;
-                let (reason, value) = match quarantined.then(|| decode_quarantined(value)).flatten()
-                {
-                    Some((reason, value)) => (Some(reason), value),
-                    None => (None, value),
-                };
-                let (arrived, frame) = value.split_at(value.len().min(super::VALUE_HEAD));
-                let arrived = WallMs(arrived.try_into().map_or(0, u64::from_le_bytes));
-                lot.push((Record { seq, arrived, frame: frame.to_vec() }, reason));
-            }
-            // The owner's trims must not wait for a terminal.
-            drop(txn);
-            let Some((last, _)) = lot.last() else { return Ok(()) };
-            from = last.seq.saturating_add(1);
-            for (record, reason) in lot {
-                if !show(record, reason) {
-                    return Ok(());
+    look(dir, |open, _| each(open, quarantined, from, show))
+}
+
+/// Reads all of a store: the pages of its file, unless its owner runs, and every record.
+/// `progress` is told how many records were read.
+///
+/// # Errors
+/// There is no store, or its pages are damaged.
+pub fn verify(dir: &Path, mut progress: impl FnMut(u64)) -> Result<Verified, StoreError> {
+    look(dir, |open, pages_checked| {
+        let mut found = Verified { pages_checked, ..Verified::default() };
+        each(open, false, 0, |record, _| {
+            found.records += 1;
+            found.bytes += record.frame.len() as u64;
+            if let Err(wrong) = record.check() {
+                found.damaged += 1;
+                if found.damaged_first.len() < DAMAGED_SHOWN {
+                    found.damaged_first.push((record.seq, wrong));
                 }
             }
-        }
+            progress(found.records);
+            true
+        })?;
+        let txn = open.env.read_txn()?;
+        found.quarantined = open.quarantine.len(&txn)?;
+        Ok(found)
     })
+}
+
+/// Reads records in lots, from a number on, until `show` says false.
+fn each(
+    open: &Databases,
+    quarantined: bool,
+    mut from: u64,
+    mut show: impl FnMut(Record, Option<String>) -> bool,
+) -> Result<(), heed::Error> {
+    loop {
+        let mut lot = Vec::new();
+        let txn = open.env.read_txn()?;
+        let database = if quarantined { open.quarantine } else { open.log };
+        for record in database.range(&txn, &(from..))?.take(100) {
+            let (seq, value) = record?;
+            let (reason, value) = match quarantined.then(|| decode_quarantined(value)).flatten() {
+                Some((reason, value)) => (Some(reason), value),
+                None => (None, value),
+            };
+            let (arrived, frame) = value.split_at(value.len().min(super::VALUE_HEAD));
+            let arrived = WallMs(arrived.try_into().map_or(0, u64::from_le_bytes));
+            lot.push((Record { seq, arrived, frame: frame.to_vec() }, reason));
+        }
+        // The owner's trims must not wait for a terminal.
+        drop(txn);
+        let Some((last, _)) = lot.last() else { return Ok(()) };
+        from = last.seq.saturating_add(1);
+        for (record, reason) in lot {
+            if !show(record, reason) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 fn look<T>(
     dir: &Path,
-    work: impl FnOnce(&Databases, &Env<WithoutTls>) -> Result<T, heed::Error>,
+    work: impl FnOnce(&Databases, bool) -> Result<T, heed::Error>,
 ) -> Result<T, StoreError> {
     let path = dir.display().to_string();
     std::fs::metadata(dir.join("data.mdb")).map_err(|error| io_error(&path, &error))?;
     // Pages change under a check while the owner runs; and whoever runs has checked them.
-    if let Ok(_lock) = files::lock(dir) {
-        check_file(dir)?;
-    }
+    let checked = match files::lock(dir) {
+        Ok(_lock) => check_file(dir).map(|()| true)?,
+        Err(_) => false,
+    };
     let wrap = |error| store_error(&path, 0, error);
     let open = open_readonly(dir).map_err(wrap)?;
     let Some(open) = open else {
         let detail = "it has none of a queue's tables".into();
         return Err(StoreError::Corrupt { path, detail });
     };
-    work(&open, &open.env).map_err(wrap)
+    work(&open, checked).map_err(wrap)
 }
 
 fn open_readonly(dir: &Path) -> Result<Option<Databases>, heed::Error> {

@@ -3,6 +3,7 @@
 use super::SimConfig;
 use super::socket::{Name, Socket, State};
 use super::tap::Tap;
+use crate::ids::IdMap;
 use crate::node::io::PeerAddr;
 use crate::reactor::poller::{Readiness, Token};
 use crate::time::{Instant, Now, WallMs};
@@ -67,7 +68,7 @@ pub(super) struct Net {
     config: SimConfig,
     rng: fastrand::Rng,
     owners: BTreeMap<u32, Owner>,
-    sockets: BTreeMap<u32, Socket>,
+    sockets: IdMap<u32, Socket>,
     names: Vec<(Name, u32)>,
     events: BTreeMap<(Instant, u64), Event>,
     next_id: u32,
@@ -90,7 +91,7 @@ impl Net {
             config,
             rng: fastrand::Rng::with_seed(seed),
             owners: BTreeMap::new(),
-            sockets: BTreeMap::new(),
+            sockets: IdMap::default(),
             names: Vec::new(),
             events: BTreeMap::new(),
             next_id: 0,
@@ -117,8 +118,10 @@ impl Net {
 
     pub(super) fn remove_owner(&mut self, owner: u32) {
         let its = self.sockets.iter().filter(|(_, s)| s.owner == Some(owner));
-        let its: Vec<(u32, bool)> =
+        let mut its: Vec<(u32, bool)> =
             its.map(|(id, s)| (*id, matches!(s.state, State::Listening { .. }))).collect();
+        // The same run again has the same order.
+        its.sort_unstable();
         for (id, listens) in its {
             if listens {
                 self.close_listener(owner, id);
@@ -540,9 +543,9 @@ impl Net {
                 _ => Err(io::ErrorKind::WouldBlock.into()),
             };
         }
-        let n = buf.len().min(socket.inbox.len());
-        for (to, from) in buf.iter_mut().zip(socket.inbox.drain(..n)) {
-            *to = from;
+        let mut n = 0;
+        while n < buf.len() && !socket.inbox.is_empty() {
+            n += io::Read::read(&mut socket.inbox, &mut buf[n..])?;
         }
         let peer = socket.peer;
         self.transmit(id, Event::Space { to: peer, bytes: n });
@@ -568,7 +571,10 @@ impl Net {
     pub(super) fn write(&mut self, id: u32, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let room = self.room(id)?;
         let most = self.rng.usize(1..=self.config.piece_max.max(1)).min(room);
-        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).take(most).collect();
+        let mut bytes = Vec::with_capacity(most.min(bufs.iter().map(|buf| buf.len()).sum()));
+        for buf in bufs {
+            bytes.extend_from_slice(&buf[..buf.len().min(most - bytes.len())]);
+        }
         let n = bytes.len();
         if n > 0 {
             let socket = self.sockets.get_mut(&id).ok_or(os(libc::EBADF))?;

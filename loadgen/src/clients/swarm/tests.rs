@@ -1,8 +1,9 @@
 mod bench;
+mod churn;
 
 use super::*;
 use crate::clients::address::DEFAULT_SUFFIX;
-use crate::clients::work::{Churn, Goal, Pace, Reports};
+use crate::clients::work::{Goal, Pace, Reports};
 use crate::measure::Timed;
 use bench::{Bench, config};
 use std::time::Duration;
@@ -323,26 +324,6 @@ fn a_dial_back_before_the_beginning_ends_with_it() {
     bench.begin(&config.work);
     bench.run_for(S / 10);
     assert_eq!((bench.open_conns(), bench.swarm.standings().bound), (0, 10));
-}
-
-#[test]
-fn clients_leave_and_come_back_and_lose_nothing() {
-    let interval = 10 * S;
-    let mut config = config(100, interval, Some(interval), Goal::Settled);
-    config.work.length = 60 * S;
-    // Each of them once a minute, on average.
-    config.work.churn = Some(Churn { permille: 1000, away: 3 * S });
-    config.work.reports = Some(Reports::at(Pace::every(interval)));
-    let mut bench = Bench::new(&config);
-    bench.run_for(120 * S);
-    let tally = bench.swarm.tally();
-    assert!((80..=100).contains(&tally.leaves), "{}", tally.leaves);
-    // The slots of those who are away are nobody's.
-    assert!(tally.polls < 600 && tally.polls > 500, "{}", tally.polls);
-    assert_eq!(tally.latencies.count(Timed::Bind), 100 + tally.leaves);
-    assert_eq!(tally.latencies.count(Timed::Report), tally.reports);
-    assert_eq!((bench.swarm.standings().done, bench.swarm.standings().awaited), (100, 0));
-    assert_eq!(bench.reports.len() as u64, tally.reports);
 }
 
 #[test]

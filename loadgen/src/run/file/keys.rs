@@ -5,13 +5,15 @@ use engine::config::{Key, key};
 const DURATION: &str = "a duration";
 const SIZE: &str = "a size";
 const NUMBER: &str = "a whole number, 0 or more";
+/// As many as have addresses.
+const CLIENTS: &str = "a whole number, 1 to 1000000";
 const PERCENT: &str = "a number, 0 to 100";
 const FLAG: &str = "true or false";
 
 /// All of them; a test compares them with those that are read.
 pub(super) const KEYS: [Key; 39] = [
     key("name", "a text", "\"evening\""),
-    key("clients", NUMBER, "2000"),
+    key("clients", CLIENTS, "2000"),
     key("seed", NUMBER, "7"),
     key("phase", "tables", "[[phase]]"),
     key("phase.name", "a text", "\"flood\""),

@@ -159,7 +159,12 @@ fn what_has_not_changed_is_not_published_again() {
     assert_eq!(snapshot(&fixture.dir.path().join("state/blobs")), before);
     // A new key, a new lifetime and a new order of lines are changes, though no blob is new.
     fixture.write("key", &SigningKey::generate().unwrap().to_text());
-    assert_eq!(fixture.publish().revision, 3);
+    let dry = PublishArgs { dry_run: true, ..fixture.args() };
+    for done in [publish(&dry, NOW, &mut |_| {}).unwrap(), fixture.publish()] {
+        let told = "the signing key is another than that of revision 2: hosts refuse this unless";
+        assert!(done.to_text().contains(told), "{}", done.to_text());
+        assert_eq!(done.revision, 3);
+    }
     fixture.write("site/site.toml", "site = \"test\"\n");
     assert_eq!(fixture.publish().revision, 4);
     fixture.write(
@@ -174,6 +179,9 @@ fn what_has_not_changed_is_not_published_again() {
     assert_eq!(fixture.publish().revision, 6);
     let high = publish(&PublishArgs { revision_min: 100, ..fixture.args() }, NOW, &mut |_| {});
     assert_eq!(high.unwrap().revision, 100);
+    let typo = publish(&PublishArgs { revision_min: u64::MAX, ..fixture.args() }, NOW, &mut |_| {});
+    let told = typo.unwrap_err().to_string();
+    assert!(told.contains("is far above 100, the last revision"), "{told}");
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn a_damaged_store_is_refused_and_not_touched() {
         ("cut in a page", &whole[..len - 1]),
         ("one page left", &whole[..4096]),
         ("cut in the header", &whole[..60]),
+        ("nothing left", b""),
         ("a text", b"reports: none\n"),
     ] {
         std::fs::write(&path, bytes).unwrap();
@@ -115,12 +116,41 @@ fn a_foreign_or_newer_database_is_refused_and_not_touched() {
     assert!(matches!(error, SinkError::Newer { found: 2, known: 1, .. }), "{error}");
 }
 
+/// Whoever made it was killed: it has its name only when it is whole.
 #[test]
-fn an_empty_file_becomes_a_store() {
+fn what_was_begun_and_not_finished_is_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("results.sqlite");
-    std::fs::write(&path, b"").unwrap();
+    std::fs::write(dir.path().join("results.sqlite.new"), b"SQLite format 3\0 and then").unwrap();
     assert_eq!(open(&path).append(&records(0, 1)).unwrap().stored, 1);
+    let named: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(named, ["results.sqlite"]);
+}
+
+/// As after a kill and the advice to move a damaged store away: its journal is not the new one's.
+#[test]
+fn a_journal_that_was_left_behind_gets_into_no_new_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("results.sqlite");
+    let journal = dir.path().join("results.sqlite-wal");
+    let mut sink = open(&path);
+    sink.append(&records(0, 500)).unwrap();
+    let left = std::fs::read(&journal).unwrap();
+    assert!(!left.is_empty());
+    drop(sink);
+    std::fs::write(&journal, &left).unwrap();
+
+    // Emptied, while the journal is there: refused, and neither is touched.
+    std::fs::write(&path, b"").unwrap();
+    assert!(matches!(refused(&path), SinkError::Damaged { .. }));
+    assert_eq!(std::fs::read(&journal).unwrap(), left);
+
+    std::fs::remove_file(&path).unwrap();
+    let mut sink = open(&path);
+    assert_eq!(all_ids(&mut sink).len(), 0);
+    assert_eq!(sink.append(&records(0, 1)).unwrap().stored, 1);
+    assert_eq!(std::fs::read(dir.path().join("results.sqlite-wal.left")).unwrap(), left);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The sink's thread: what it tells, and whom it keeps waiting.
 
 use super::*;
+use crate::control::{HostRow, HostsPage};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -47,8 +48,19 @@ impl Sink for GatedSink {
         self.pass()
     }
 
-    fn query(&mut self, _: &Query) -> Result<Answer, SinkError> {
-        Ok(Answer::Report(None))
+    fn query(&mut self, query: &Query) -> Result<Answer, SinkError> {
+        Ok(match query {
+            Query::Hosts { .. } => Answer::Hosts(HostsPage {
+                hosts: vec![HostRow {
+                    name: "web1".to_owned(),
+                    last_seen_ms: Some(1_000),
+                    silent: true,
+                    ..HostRow::default()
+                }],
+                next: None,
+            }),
+            _ => Answer::Report(None),
+        })
     }
 
     fn prune(&mut self, _: WallMs, _: usize) -> Result<usize, SinkError> {
@@ -94,6 +106,41 @@ fn s1_67_nobody_waits_for_a_sink_that_is_stuck() {
     thread.stop();
     assert_eq!(told.recv().unwrap(), SinkEvent::Ended);
     assert_eq!(began.iter().count(), 1);
+}
+
+/// A full disk makes no host silent.
+#[test]
+fn what_could_not_be_stored_of_a_host_is_told_all_the_same() {
+    let (sink, open, _began) = gated();
+    let (thread, told) = start(sink);
+    let mut updates = HostUpdates::default();
+    let update = HostUpdate {
+        seen: Some(WallMs(5_000)),
+        version: Some("1.0.0".to_owned()),
+        ..HostUpdate::default()
+    };
+    updates.host(host("web1"), update);
+    thread.handle().update_hosts(updates);
+    let ask = |silent_only| {
+        open.send(false).unwrap();
+        let query = Query::Hosts { silent_before: WallMs(2_000), silent_only, after: None };
+        thread.handle().query(7, query).unwrap();
+        loop {
+            match told.recv().unwrap() {
+                SinkEvent::HostsFailed(error) => assert!(error.to_string().contains("is full")),
+                SinkEvent::Answered { answer: Ok(Answer::Hosts(page)), .. } => break page.hosts,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let hosts = ask(false);
+    assert_eq!((hosts[0].last_seen_ms, hosts[0].silent), (Some(5_000), false));
+    assert_eq!(hosts[0].version.as_deref(), Some("1.0.0"));
+    assert_eq!(ask(true), []);
+    open.send(true).unwrap();
+    thread.stop();
+    let mut rest = told.iter().filter(|event| !matches!(event, SinkEvent::HostsFailed(_)));
+    assert_eq!(rest.next(), Some(SinkEvent::Recovered));
 }
 
 #[test]

@@ -144,6 +144,11 @@ fn mistakes_in_a_resource() {
             4,
             "`owner` is a name or a number, not \"a b\"",
         ),
+        (
+            "- file: /a\n  content: x\n  group: 4294967295\n",
+            4,
+            "`group` as a number is at most 4294967294, not 4294967295",
+        ),
         ("- directory: /a\n  purge: yes\n", 3, "`purge` is true or false, without quotes"),
         ("- symlink: /a\n", 2, "the symlink /a needs a `target`"),
         ("- symlink: /a\n  target: \"\"\n", 3, "`target` is empty or has a NUL byte"),
@@ -589,6 +594,19 @@ fn what_is_no_site_says_so() {
             "policies/empty/policy.yaml:1: does not exist: every directory in policies/ has a policy.yaml",
         ],
     );
+}
+
+/// Whoever opened one of them would wait for a writer.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    for name in ["hosts.yaml", "policies/p/policy.yaml", "site.toml"] {
+        let site = TestSite::of_policy("resources: []\n");
+        fs::remove_file(site.path(name)).unwrap();
+        nix::unistd::mkfifo(&site.path(name), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = compile(&site.path(""), &mut Measure::default(), &mut |_| {}).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains(name) && told.contains("no file"), "{told}");
+    }
 }
 
 /// A store that is full.

@@ -1,0 +1,99 @@
+//! One side of a comparison: a client and a server, each a process on a processor of its own.
+
+use crate::child::Helper;
+use crate::figures::Figures;
+use std::io;
+use std::time::Duration;
+
+/// What was measured of one side.
+#[derive(Debug, Default)]
+pub struct Side {
+    /// Transactions a second.
+    pub rate: Figures,
+    /// CPU time of the client for each, microseconds.
+    pub client_us: Figures,
+    /// CPU time of the server for each, all its threads together, microseconds.
+    pub server_us: Figures,
+}
+
+/// One round of a side.
+#[derive(Debug, Clone, Copy)]
+pub struct Round {
+    /// Transactions a second.
+    pub rate: f64,
+    /// As in [`Side`].
+    pub client_us: f64,
+    /// As in [`Side`].
+    pub server_us: f64,
+}
+
+/// What a client's process says of a round: how long it took, and its CPU time.
+#[must_use]
+pub fn told(elapsed: Duration, cpu_us: u64) -> String {
+    format!("{} {}", elapsed.as_secs_f64(), cpu_us as f64 / 1e6)
+}
+
+fn seconds(text: Option<&str>) -> io::Result<f64> {
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| io::Error::other("no figure came from a process of this bench"))
+}
+
+impl Side {
+    /// One round of so many transactions, by a client that answers with [`told`]. The first of a
+    /// bench may go uncounted. Without a server's process its CPU time is not known.
+    ///
+    /// # Errors
+    /// One of the processes has ended.
+    pub fn round(
+        &mut self,
+        client: &mut Helper,
+        server: Option<&Helper>,
+        transactions: u32,
+        counts: bool,
+    ) -> io::Result<Round> {
+        let cpu = |server: Option<&Helper>| server.map_or(Ok(Duration::ZERO), Helper::cpu);
+        let before = cpu(server)?;
+        let line = client.go()?;
+        let served = cpu(server)?.saturating_sub(before);
+        let mut words = line.split(' ');
+        let (elapsed, taken) = (seconds(words.next())?, seconds(words.next())?);
+        let each = 1e6 / f64::from(transactions);
+        let round = Round {
+            rate: f64::from(transactions) / elapsed,
+            client_us: taken * each,
+            server_us: served.as_secs_f64() * each,
+        };
+        if counts {
+            self.rate.push(round.rate);
+            self.client_us.push(round.client_us);
+            self.server_us.push(round.server_us);
+        }
+        Ok(round)
+    }
+
+    /// Prints it.
+    pub fn tell(&self, name: &str) {
+        println!("  {name:<15}rate {:.0}/s, CPU {:.1} us a transaction", self.rate, self.client_us);
+        println!("  {:<15}server's CPU {:.1} us", "", self.server_us);
+    }
+}
+
+/// Prints a ratio beside its goal, and says whether it is met.
+pub fn judge(what: &str, ratios: &Figures, goal: Goal) -> bool {
+    let median = ratios.median();
+    let (met, words) = match goal {
+        Goal::AtLeast(least) => (median >= least, format!("at least {least}")),
+        Goal::AtMost(most) => (median <= most, format!("at most {most}")),
+    };
+    println!("  {what}: {ratios:.2}; {words}: {}", if met { "met" } else { "MISSED" });
+    met
+}
+
+/// What is asked of the median of a figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// It, or more.
+    AtLeast(f64),
+    /// It, or less.
+    AtMost(f64),
+}
