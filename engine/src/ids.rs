@@ -47,7 +47,12 @@ impl HostName {
         if text.split(|b| *b == b'.').any(<[u8]>::is_empty) {
             return Err(HostNameError::EmptyLabel(shown()));
         }
-        Ok(Self(shown().to_ascii_lowercase().into()))
+        // Every message has one: names that are in lower case already, as most are, are copied once.
+        let text = str::from_utf8(text).map_err(|_| HostNameError::Character(shown()))?;
+        Ok(Self(match text.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => text.to_ascii_lowercase().into(),
+            false => text.into(),
+        }))
     }
 
     /// The name as text.

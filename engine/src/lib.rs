@@ -54,6 +54,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod appointments;
 pub mod blob;
 pub mod blocking;
 pub mod clock;

@@ -37,8 +37,20 @@ pub struct Limits {
     /// Requests answered in one turn, of all connections together, and of each at most one: an
     /// answer costs far more than the bytes that ask for it.
     pub requests_budget: usize,
-    /// Events, and accepts, handled in one turn.
+    /// Connections served in one turn, and as many that bring the operator's commands.
     pub events_max: usize,
+    /// Connections accepted in one turn: many, since to accept one takes a fraction of what it
+    /// brings, and what the kernel's queue has no room for is lost for a second or more.
+    pub accepts_max: usize,
+    /// Connections at once from one address (IPv6: one /64); who dials beyond it is told when to
+    /// come back. As many as `connections_max`, or more: no share of its own.
+    pub connections_per_source: usize,
+    /// Mixed into where a source is counted, so that nobody can choose an address that shares
+    /// another's count.
+    pub source_seed: u64,
+    /// Bytes of frames that are not whole yet, of all connections together; beyond it those give
+    /// way that began first.
+    pub unfinished_bytes_max: usize,
     /// Bytes that may wait to be sent on one connection before its node is told to stop.
     pub send_bytes_high: usize,
 }
@@ -71,6 +83,10 @@ impl Default for Limits {
             read_budget: 64 * 1024,
             requests_budget: 16,
             events_max: 64,
+            accepts_max: 256,
+            connections_per_source: usize::MAX,
+            source_seed: 0,
+            unfinished_bytes_max: 256 * 1024 * 1024,
             send_bytes_high: 512 * 1024,
         }
     }

@@ -33,6 +33,14 @@ impl Sub<Instant> for Instant {
     }
 }
 
+/// So long before; the clock's zero if that would lie before it.
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+    fn sub(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_sub(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
 /// Milliseconds since 1970-01-01 UTC, as the machine's own clock has them: for people and
 /// for expiry, never for deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -86,6 +86,9 @@ pub struct MasterConfig {
 pub struct LimitsConfig {
     /// Connections at once; each takes a file descriptor. Default: 16000.
     pub connections_max: usize,
+    /// Connections at once from one address, or from one /64 of IPv6, so that none takes the last
+    /// places. Default: all but a 64th of connections_max.
+    pub connections_per_source: Option<usize>,
     /// Connections that may wait to be accepted. Default: 4096.
     pub listen_backlog: u32,
     /// A connect must be done after this. Default: `10s`.
@@ -136,6 +139,7 @@ impl Default for LimitsConfig {
         let limits = Limits::default();
         Self {
             connections_max: limits.connections_max,
+            connections_per_source: None,
             listen_backlog: limits.listen_backlog,
             connect_timeout: limits.connect_timeout,
             frame_timeout: limits.frame_timeout,
@@ -151,6 +155,9 @@ impl LimitsConfig {
     pub fn limits(&self) -> Limits {
         Limits {
             connections_max: self.connections_max,
+            connections_per_source: self
+                .connections_per_source
+                .unwrap_or(self.connections_max - (self.connections_max / 64).max(1)),
             listen_backlog: self.listen_backlog,
             connect_timeout: self.connect_timeout,
             frame_timeout: self.frame_timeout,
@@ -240,6 +247,11 @@ impl MasterConfig {
         least("dial_rate_per_host", self.dial_rate_per_host.into(), 1)?;
         least("inbox_bytes_high", self.inbox_bytes_high, MIB)?;
         least("limits.connections_max", self.limits.connections_max as u64, 8)?;
+        least(
+            "limits.connections_per_source",
+            self.limits.connections_per_source.map_or(1, |n| n as u64),
+            1,
+        )?;
         least("limits.listen_backlog", self.limits.listen_backlog.into(), 1)?;
         for (key, timeout) in [
             ("poll_interval", self.poll_interval),

@@ -185,6 +185,8 @@ pub struct Fetcher {
     unprobed: Vec<(BlobHash, u64)>,
     probing: Option<Vec<BlobHash>>,
     link: Link,
+    /// The server has asked not to be dialled before.
+    not_before: Instant,
     failures: u32,
     commands: VecDeque<BlobCommand>,
     events: VecDeque<FetchEvent>,
@@ -208,6 +210,7 @@ impl Fetcher {
             unprobed: Vec::new(),
             probing: None,
             link: Link::Idle,
+            not_before: Instant::default(),
             failures: 0,
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -279,7 +282,13 @@ impl Fetcher {
         let wait = self.settings.retry_min.saturating_mul(1 << self.failures.min(20));
         let wait = wait.min(self.settings.retry_max).mul_f64(0.5 + self.rng.f64() / 2.0);
         self.failures += 1;
-        self.link = Link::Waiting(now.at + wait);
+        self.link = Link::Waiting((now.at + wait).max(self.not_before));
+    }
+
+    /// The server has no room for this connection, and has said when it will: the next one is
+    /// asked for no earlier.
+    pub fn turned_away(&mut self, wait: Duration, now: Now) {
+        self.not_before = now.at + wait;
     }
 
     /// When to call [`Fetcher::handle_timeout`].

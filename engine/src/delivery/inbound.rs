@@ -113,6 +113,13 @@ pub fn nack(refused: &Header, reason: NackReason, retry_after: Duration) -> Fram
     FrameBuf::seal(header, None, bytes::Bytes::copy_from_slice(&body))
 }
 
+/// The refusal of a connection, whatever its peer is about to say on it: it may come back after
+/// `retry_after`. [`Nack::turns_away`] knows it.
+#[must_use]
+pub fn turned_away(retry_after: Duration) -> FrameBuf {
+    nack(&Header::new(Kind::POLL), NackReason::Busy, retry_after)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,5 +6,5 @@ mod inbound;
 mod outbound;
 
 pub use exchange::{Exchange, ExchangeId, Exchanges};
-pub use inbound::{AcksDue, Inbound, ack, nack};
+pub use inbound::{AcksDue, Inbound, ack, nack, turned_away};
 pub use outbound::{ANSWER_TIMEOUT, DURATION_MAX, FRAMES_MAX, Outbound, Stage};

@@ -38,7 +38,7 @@ impl<R: Role> Node<R> {
                 match parts
                     .fetching
                     .as_mut()
-                    .map_or(Ok(()), |fetching| fetching.handle_frame(&frame))
+                    .map_or(Ok(()), |fetching| fetching.handle_frame(&frame, now))
                 {
                     Ok(()) => Verdict::Taken,
                     Err(error) => self.broken(conn, error),

@@ -5,7 +5,7 @@ use super::uplink::source_for;
 use crate::blob::{FetchEvent, Fetcher};
 use crate::ids::{ConnId, DialId};
 use crate::time::{Instant, Now};
-use crate::wire::{Frame, WireError};
+use crate::wire::{Frame, Kind, Nack, WireError};
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -66,11 +66,18 @@ impl Fetching {
         }
     }
 
-    /// A frame from the server.
+    /// A frame from the server: an answer, or when to come back.
     ///
     /// # Errors
     /// It answers nothing that was asked for: close the connection.
-    pub fn handle_frame(&mut self, frame: &Frame<'_>) -> Result<(), WireError> {
+    pub fn handle_frame(&mut self, frame: &Frame<'_>, now: Now) -> Result<(), WireError> {
+        if frame.header.kind == Kind::NACK {
+            let nack = Nack::decode(frame)?;
+            if nack.turns_away(&frame.header) {
+                self.fetcher.turned_away(nack.retry_after, now);
+                return Ok(());
+            }
+        }
         self.fetcher.handle_frame(frame)
     }
 

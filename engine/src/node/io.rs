@@ -47,6 +47,8 @@ pub enum CloseReason {
     Handler,
     /// This node is shutting down.
     Stopping,
+    /// It gave way to others, or its source has its share of connections.
+    Crowded,
     /// Anything else the operating system said.
     Os(i32),
 }
@@ -71,6 +73,7 @@ impl CloseReason {
             Self::Exhausted => "no descriptor, port or memory left for it here",
             Self::Handler => "a handler failed here; its log says why",
             Self::Stopping => "the daemon is stopping",
+            Self::Crowded => "it gave way to others: there are too many connections",
             Self::Os(errno) => return std::io::Error::from_raw_os_error(errno).to_string(),
         };
         words.to_owned()

@@ -345,6 +345,10 @@ impl Uplink {
             }
             Kind::NACK => {
                 let Ok(nack) = Nack::decode(frame) else { return [const { None }; 3] };
+                if nack.turns_away(header) {
+                    self.on_turned_away(nack.retry_after, now);
+                    return [const { None }; 3];
+                }
                 self.outbox.handle_nack(header.lane, header.epoch, header.seq, &nack, now);
                 if let Some(delivery) = &mut self.delivery {
                     // What is under way before the refused frame may still be acked.
@@ -362,6 +366,16 @@ impl Uplink {
             }
             _ => [const { None }; 3],
         }
+    }
+
+    /// The parent has no room for this connection, and has said when it will: nothing that was
+    /// sent on it was looked at, and nothing is wrong with the parent.
+    fn on_turned_away(&mut self, wait: Duration, now: Now) {
+        self.outbox.end();
+        if let Some(delivery) = &mut self.delivery {
+            delivery.drain();
+        }
+        self.not_before = self.not_before.max(Some(now.at + wait));
     }
 
     /// Goes on with whatever can go on: called after everything that happened.

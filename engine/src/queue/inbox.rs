@@ -4,16 +4,15 @@
 //! It opens by replaying the log that the last checkpoint of the marks does not cover; until
 //! that is done every durable frame is parked.
 
-mod busy;
 mod consumer;
 mod gathering;
 
+use crate::appointments::Appointments;
 use crate::ids::{ConnId, Epoch, IdMap};
-use crate::queue::marks::{Arrival, Marks, SenderKey};
+use crate::queue::marks::{Arrival, LastSender, Marks, SenderKey};
 use crate::queue::store::{Record, StoreCommand, StoreError, StoreEvent, StoreState};
 use crate::time::{Instant, Now, WallMs};
 use crate::wire::Frame;
-use busy::Busy;
 use consumer::Consumer;
 use gathering::{Gathering, Touch};
 use std::collections::VecDeque;
@@ -143,6 +142,7 @@ pub struct Inbox {
     epoch: Epoch,
     phase: Phase,
     marks: Marks,
+    last_sender: LastSender,
     conns: IdMap<ConnId, ConnState>,
     run: u64,
     /// The number after the last that is on the disk.
@@ -160,7 +160,9 @@ pub struct Inbox {
     refused: VecDeque<(ConnId, Epoch, u64)>,
     parked: VecDeque<ConnId>,
     resumed: usize,
-    busy: Busy,
+    /// The log is full: above its high mark, and not yet below its low one.
+    busy: bool,
+    appointments: Appointments,
     failing: Option<(Instant, StoreError)>,
     consumer: Consumer,
 }
@@ -176,6 +178,7 @@ impl Inbox {
             epoch: Epoch(state.epoch),
             phase: Phase::recovering(from, state.next),
             marks: Marks::restore(pages),
+            last_sender: LastSender::default(),
             conns: IdMap::default(),
             run: 0,
             committed_next: state.next,
@@ -191,7 +194,8 @@ impl Inbox {
             refused: VecDeque::new(),
             parked: VecDeque::new(),
             resumed: 0,
-            busy: Busy::new(seed),
+            busy: false,
+            appointments: Appointments::new(seed),
             failing: None,
             consumer: Consumer::new(state.first),
         }
@@ -211,7 +215,7 @@ impl Inbox {
             return self.park(conn);
         }
         let (epoch, seq) = (frame.header.epoch, frame.header.seq);
-        let sender = SenderKey::of(hop_sender);
+        let sender = self.last_sender.key_of(hop_sender);
         match self.marks.classify(sender, epoch, seq) {
             Arrival::Committed => Offer::AckNow { epoch, seq },
             Arrival::Gathered => {
@@ -373,7 +377,7 @@ impl Inbox {
         if self.phase != Phase::Open {
             return None;
         }
-        let upto = self.consumer.poll_trim(&self.config, self.busy.is_busy(), now.at);
+        let upto = self.consumer.poll_trim(&self.config, self.busy, now.at);
         if let Some(upto) = upto {
             let mut pages = self.marks.changed_pages();
             pages.push(consumer::covered_page(self.committed_next));
@@ -437,7 +441,7 @@ impl Inbox {
     /// Whether new frames are refused because the log is full.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        self.busy.is_busy()
+        self.busy
     }
 
     /// Why nothing is accepted, if the store has failed since the last commit.
@@ -499,10 +503,10 @@ impl Inbox {
         let failing = self.failing.as_ref().filter(|(until, _)| now.at < *until);
         let earliest = match failing {
             Some((until, _)) => *until,
-            None if self.busy.is_busy() => now.at,
+            None if self.busy => now.at,
             None => return None,
         };
-        Some(self.busy.appointment(earliest, self.config.return_spacing, now.at))
+        Some(self.appointments.next(earliest, self.config.return_spacing, now.at))
     }
 
     fn gather(&mut self, touch: Touch, frame: &Frame<'_>, now: Now) {
@@ -606,7 +610,7 @@ impl Inbox {
 
     fn update_busy(&mut self) {
         let bytes = self.log_bytes + self.uncommitted_bytes as u64;
-        self.busy.update(bytes, self.config.bytes_high, self.config.bytes_low);
+        self.busy = bytes >= self.config.bytes_high || (self.busy && bytes > self.config.bytes_low);
     }
 }
 

@@ -4,8 +4,7 @@
 //! A sender costs 48 bytes in a page and 4 to 9 in the index. Pages are written with a trim of
 //! the log, and only those that changed: the log is the journal of what came since.
 
-use crate::ids::Epoch;
-use std::collections::HashMap;
+use crate::ids::{Epoch, IdMap};
 
 /// A hop sender, by 128 bits of its name's hash: names cost memory, and whoever could find two
 /// names with one hash would only have his own duplicates mixed up.
@@ -32,6 +31,25 @@ impl SenderKey {
     #[expect(clippy::cast_possible_truncation, reason = "any bits of a hash will do")]
     fn home(self, mask: usize) -> usize {
         u64::from_le_bytes(*self.0.first_chunk().expect("16 bytes hold 8")) as usize & mask
+    }
+}
+
+/// Whose frame came last: frames of a connection come one after another, and a key is not cheap
+/// to compute.
+#[derive(Debug, Default)]
+pub struct LastSender(Option<(Vec<u8>, SenderKey)>);
+
+impl LastSender {
+    /// The key of a host name, as [`SenderKey::of`] has it.
+    pub fn key_of(&mut self, name: &[u8]) -> SenderKey {
+        match &self.0 {
+            Some((last, key)) if last == name => *key,
+            _ => {
+                let key = SenderKey::of(name);
+                self.0 = Some((name.to_vec(), key));
+                key
+            }
+        }
     }
 }
 
@@ -116,8 +134,9 @@ pub struct Marks {
     index: Vec<u32>,
     senders: usize,
     free: Vec<u32>,
-    /// Smallest seq that is not gathered, where that is above what is committed.
-    gathered: HashMap<(SenderKey, Epoch), u64>,
+    /// Smallest seq that is not gathered, where that is above what is committed. Two gatherings
+    /// bound it, so that a sender's choice of epochs cannot make it slow.
+    gathered: IdMap<(SenderKey, Epoch), u64>,
     checkpoint: Vec<u32>,
 }
 
@@ -203,7 +222,7 @@ impl Marks {
 
     /// Forgets all that was gathered and is not committed.
     pub fn roll_back(&mut self) {
-        self.gathered = HashMap::new();
+        self.gathered = IdMap::default();
     }
 
     /// Forgets a sender: its host has left.

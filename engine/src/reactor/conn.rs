@@ -51,6 +51,14 @@ impl Flags {
     pub(super) const WRITTEN: Flags = Flags(1 << 9);
     /// It was dialled, and what is written may wait for the ack of what was written before.
     pub(super) const GATHERS: Flags = Flags(1 << 10);
+    /// It keeps its place: something whole has come on it, it was dialled, or it brings commands.
+    pub(super) const ADMITTED: Flags = Flags(1 << 11);
+    /// It brings the operator's commands.
+    pub(super) const CONTROL: Flags = Flags(1 << 12);
+    /// It counts for its source.
+    pub(super) const COUNTED: Flags = Flags(1 << 13);
+    /// The host knows nothing of it: it is only told when to come back.
+    pub(super) const UNTOLD: Flags = Flags(1 << 14);
 
     pub(super) fn has(self, other: Flags) -> bool {
         self.0 & other.0 != 0
@@ -88,6 +96,8 @@ pub(super) struct Conn<S> {
     pub(super) timer: Option<TimerId>,
     pub(super) generation: u32,
     pub(super) flags: Flags,
+    /// Where its source is counted, if it counts.
+    pub(super) source: u16,
 }
 
 impl<S> Conn<S> {
@@ -102,6 +112,7 @@ impl<S> Conn<S> {
             timer: None,
             generation: 0,
             flags: Flags::NONE,
+            source: 0,
         }
     }
 
@@ -175,10 +186,15 @@ impl<S> Table<S> {
         Some(self.slab.remove(id.index()))
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn<S>)> {
         self.slab.iter().map(|(index, conn)| {
-            ConnId::new(u32::try_from(index).expect("as inserted"), conn.generation)
+            let index = u32::try_from(index).expect("as inserted");
+            (ConnId::new(index, conn.generation), conn)
         })
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ConnId> {
+        self.iter().map(|(id, _)| id)
     }
 }
 

@@ -27,6 +27,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 let mut conn = Conn::new(stream, Phase::Dialing, deadline, reason);
                 conn.flags.set(Flags::WATCHED);
                 conn.flags.set(Flags::GATHERS);
+                conn.flags.set(Flags::ADMITTED);
                 self.conns.insert(conn);
                 self.dials.insert(id, dial);
                 self.metrics.connections.set(self.conns.len() as u64);

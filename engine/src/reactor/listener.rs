@@ -1,9 +1,10 @@
 //! Listening, and accepting within bounds.
 
-use super::conn::{Conn, Phase, token};
+use super::conn::{Conn, Flags, Phase, token};
 use super::poller::{Poller, Token};
 use super::{Reactor, reason};
 use crate::clock::Clock;
+use crate::ids::PeerAddr;
 use crate::node::io::{CloseReason, Host, Input, Listener, Services};
 use crate::time::{Instant, Now};
 use std::io;
@@ -105,12 +106,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.listeners.iter().any(|l| l.ready && self.accepting.admits(l.role))
     }
 
-    /// Accepts what has come, at most `events_max` connections.
+    /// Accepts what has come, at most `accepts_max` connections.
     pub(super) fn accept(&mut self, now: Now) {
         if self.accepting.paused_until.is_some_and(|until| until <= now.at) {
             self.accepting.paused_until = None;
         }
-        for _ in 0..self.limits.events_max {
+        for _ in 0..self.limits.accepts_max {
             if !self.may_accept() {
                 return;
             }
@@ -125,7 +126,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             };
             let role = self.listeners[index].role;
             let beside = if role == Listener::Control { CONTROL_RESERVE } else { 0 };
-            if self.conns.len() >= self.limits.connections_max + beside {
+            let full = self.conns.len() >= self.limits.connections_max + beside;
+            if full && (role == Listener::Control || !self.make_room(now)) {
                 self.pause_accepting(
                     role,
                     now,
@@ -176,8 +178,24 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             return;
         }
         let local = self.poller.local_addr(&stream);
+        let counted = match (&mut self.admission.sources, &peer) {
+            (Some(sources), PeerAddr::Tcp(addr)) => match sources.enter(addr.ip()) {
+                None => return self.turn_away(stream, addr.ip(), now),
+                counted => counted,
+            },
+            _ => None,
+        };
         let deadline = now.at + self.limits.idle_timeout;
-        self.conns.insert(Conn::new(stream, Phase::Open, deadline, CloseReason::IdleTimeout));
+        let mut conn = Conn::new(stream, Phase::Open, deadline, CloseReason::IdleTimeout);
+        if let Some(cell) = counted {
+            conn.flags.set(Flags::COUNTED);
+            conn.source = cell;
+        }
+        if role == Listener::Control {
+            conn.flags.set(Flags::CONTROL);
+            conn.flags.set(Flags::ADMITTED);
+        }
+        self.conns.insert(conn);
         self.arm(id);
         self.metrics.accepted.bump();
         self.metrics.connections.set(self.conns.len() as u64);
@@ -196,7 +214,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
 }
 
 /// Whether another line about the same trouble may be written.
-fn is_log_due(logged: &mut Option<Instant>, interval: Duration, now: Instant) -> bool {
+pub(super) fn is_log_due(logged: &mut Option<Instant>, interval: Duration, now: Instant) -> bool {
     let due = logged.is_none_or(|last| now.since(last) >= interval);
     if due {
         *logged = Some(now);

@@ -34,12 +34,16 @@ pub struct Metrics {
     pub outputs_late: Counter,
     /// Times that accepting paused for want of descriptors, memory or connections.
     pub accept_pauses: Counter,
+    /// Connections that were told to come back, since their source had its share.
+    pub turned_away: Counter,
     /// Accepted connections that ended before they could be used.
     pub accept_errors: Counter,
     /// Frames on which the host panicked.
     pub handler_failures: Counter,
     /// Turns of the loop.
     pub turns: Counter,
+    /// Turns that left something over for the next: a budget of theirs was used up.
+    pub turns_full: Counter,
     /// Turns that took [`STALL`] or longer.
     pub stalls: Counter,
     /// Deadlines that closed a connection.
@@ -71,9 +75,11 @@ impl Default for Metrics {
             bytes_out: Counter::default(),
             outputs_late: Counter::default(),
             accept_pauses: Counter::default(),
+            turned_away: Counter::default(),
             accept_errors: Counter::default(),
             handler_failures: Counter::default(),
             turns: Counter::default(),
+            turns_full: Counter::default(),
             stalls: Counter::default(),
             deadlines_missed: Counter::default(),
             timers_expired: Counter::default(),
@@ -85,8 +91,9 @@ impl Default for Metrics {
 
 impl Metrics {
     /// A turn of the loop has ended, and took so long.
-    pub(super) fn turned(&self, took: Duration) {
+    pub(super) fn turned(&self, took: Duration, full: bool) {
         self.turns.bump();
+        self.turns_full.add(u64::from(full));
         self.lag.record(took);
         self.stalls.add(u64::from(took >= STALL));
     }
@@ -111,9 +118,11 @@ impl Metrics {
             ("bytes_out", self.bytes_out.value()),
             ("outputs_late", self.outputs_late.value()),
             ("accept_pauses", self.accept_pauses.value()),
+            ("turned_away", self.turned_away.value()),
             ("accept_errors", self.accept_errors.value()),
             ("handler_failures", self.handler_failures.value()),
             ("turns", self.turns.value()),
+            ("turns_full", self.turns_full.value()),
             ("stalls", self.stalls.value()),
             ("deadlines_missed", self.deadlines_missed.value()),
             ("timers_expired", self.timers_expired.value()),

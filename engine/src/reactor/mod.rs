@@ -11,6 +11,7 @@
 //! A peer that ends its half of a connection ends the connection: requests are answered on
 //! connections that are kept open until the answer has come.
 
+mod admission;
 mod conn;
 mod deadline;
 mod dial;
@@ -41,6 +42,7 @@ use crate::limits::Limits;
 use crate::node::io::{Host, Input, Mail, Services};
 use crate::time::{Instant, Now};
 use crate::wheel::Wheel;
+use admission::Admission;
 use conn::{Flags, Table};
 use listener::{Accepting, Listening};
 use poller::{Poller, Readiness, Token};
@@ -52,6 +54,9 @@ use std::time::Duration;
 
 /// Mails taken in one turn.
 const MAILS_MAX: usize = 256;
+/// Connections whose readiness is noted in one turn: far more than are served in it, since to note
+/// it costs little, and who is to be served first is not seen before.
+const NOTED_MAX: usize = 1024;
 /// Tokens below this are listeners, those above without a generation foreign descriptors.
 const SOURCES: u64 = 1 << 16;
 /// Bytes of the buffer that all reads share.
@@ -81,6 +86,8 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     dials: IdMap<ConnId, DialId>,
     /// Connections on which reading or a connect may get on.
     ready: VecDeque<ConnId>,
+    /// Those of them that bring commands: they have a share of each turn, whoever else waits.
+    ready_control: VecDeque<ConnId>,
     /// Connections that have something to send and are not blocked.
     dirty: Vec<ConnId>,
     /// Empty send queues, kept for the next connection that has something to send.
@@ -95,6 +102,7 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     /// Requests that may still be answered in this turn.
     requests_left: usize,
     accepting: Accepting,
+    admission: Admission,
     mailbox: Mailbox<H::Mail>,
     sources: Vec<Box<dyn Source<H::Mail>>>,
     mails: Vec<Mail<H::Mail>>,
@@ -136,6 +144,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             wheel: Wheel::with_capacity(now.at, room),
             dials: IdMap::default(),
             ready: VecDeque::new(),
+            ready_control: VecDeque::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
             listeners: Vec::new(),
@@ -143,10 +152,11 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             listener_token_next: 0,
             requests_left: limits.requests_budget,
             accepting: Accepting::default(),
+            admission: Admission::new(&limits),
             mailbox,
             sources: Vec::new(),
             mails: Vec::new(),
-            events: Vec::with_capacity(limits.events_max.max(1)),
+            events: Vec::with_capacity(NOTED_MAX),
             scratch: vec![0; SCRATCH_SIZE].into(),
             outputs_left: 0,
             exits: false,
@@ -254,7 +264,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.flush(now);
         // Writing has told the host what drained and what ended.
         self.drain_outputs(now);
-        self.metrics.turned(self.clock.now().at.since(now.at));
+        let full = !self.ready.is_empty() || self.outputs_left == 0 || self.may_accept();
+        self.metrics.turned(self.clock.now().at.since(now.at), full);
         Ok(if self.exits { Turn::Exits } else { Turn::Goes })
     }
 
@@ -262,6 +273,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let left_over = !self.ready.is_empty()
+            || !self.ready_control.is_empty()
             || !self.dirty.is_empty()
             || self.outputs_left == 0
             || self.exits

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// After our end was sent, the peer's own is awaited this long at most.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// Empty send queues that are kept.
 const SPARE_MAX: usize = 64;
 
@@ -48,7 +48,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         }
     }
 
-    fn send(&mut self, id: ConnId, frame: FrameBuf, file: Option<(Arc<File>, u64, usize)>) {
+    pub(super) fn send(
+        &mut self,
+        id: ConnId,
+        frame: FrameBuf,
+        file: Option<(Arc<File>, u64, usize)>,
+    ) {
         let Some(conn) = self.conns.of(id).filter(|conn| conn.phase == Phase::Open) else {
             self.metrics.outputs_late.bump();
             return;
@@ -96,15 +101,17 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     }
 
     /// The host is done with a connection: what was sent goes out, then it ends.
-    fn close(&mut self, id: ConnId, reason: CloseReason, now: Now) {
+    pub(super) fn close(&mut self, id: ConnId, reason: CloseReason, now: Now) {
         let Some(conn) = self.conns.of(id).filter(|conn| conn.phase == Phase::Open) else {
             self.metrics.outputs_late.bump();
             return;
         };
+        let unfinished = conn.unfinished_bytes();
         conn.phase = Phase::Closing;
         conn.reason = reason;
         conn.deadline = now.at + self.limits.send_timeout;
         conn.decoder = Decoder::new();
+        self.admission.note_unfinished(unfinished, 0);
         conn.flags.clear(Flags::PARKED);
         // What was not read while it was parked would turn the end into a reset.
         if conn.flags.has(Flags::READABLE) {
@@ -251,6 +258,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// Ends a connection now: off the poller and the table first, then the host is told.
     pub(super) fn finish(&mut self, id: ConnId, reason: CloseReason, now: Now) {
         let Some(mut conn) = self.conns.remove(id) else { return };
+        self.admission.left(&conn);
         if let Some(timer) = conn.timer.take() {
             self.wheel.cancel(timer);
         }
@@ -265,6 +273,9 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             return self.tell_dial_failed(dial, reason, now);
         }
         self.metrics.closed[reason.index()].bump();
+        if conn.flags.has(Flags::UNTOLD) {
+            return;
+        }
         self.host.handle_input(Input::Closed { conn: id, reason }, now);
     }
 

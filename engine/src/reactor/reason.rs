@@ -6,7 +6,7 @@ use std::io;
 
 impl CloseReason {
     /// Every label, in the order of [`CloseReason::index`].
-    pub const LABELS: [&'static str; 16] = [
+    pub const LABELS: [&'static str; 17] = [
         "done",
         "peer_closed",
         "truncated",
@@ -23,6 +23,7 @@ impl CloseReason {
         "handler",
         "stopping",
         "os",
+        "crowded",
     ];
 
     /// Its place in [`CloseReason::LABELS`].
@@ -45,6 +46,7 @@ impl CloseReason {
             CloseReason::Handler => 13,
             CloseReason::Stopping => 14,
             CloseReason::Os(_) => 15,
+            CloseReason::Crowded => 16,
         }
     }
 

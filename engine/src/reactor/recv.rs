@@ -65,8 +65,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// have more go to its end.
     pub(super) fn serve_ready(&mut self, now: Now) {
         self.requests_left = self.limits.requests_budget;
-        for _ in 0..self.ready.len().min(self.limits.events_max) {
-            let Some(id) = self.ready.pop_front() else { return };
+        let control = self.ready_control.len().min(self.limits.events_max);
+        let ready = self.ready.len().min(self.limits.events_max);
+        for n in 0..control + ready {
+            let next =
+                if n < control { self.ready_control.pop_front() } else { self.ready.pop_front() };
+            let Some(id) = next else { return };
             let Some(conn) = self.conns.of(id) else { continue };
             conn.flags.clear(Flags::QUEUED);
             if conn.phase == Phase::Dialing {
@@ -87,7 +91,11 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             && !conn.flags.has(Flags::QUEUED)
         {
             conn.flags.set(Flags::QUEUED);
-            self.ready.push_back(id);
+            if conn.flags.has(Flags::CONTROL) {
+                self.ready_control.push_back(id);
+            } else {
+                self.ready.push_back(id);
+            }
         }
     }
 
@@ -106,6 +114,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         // What was parked, or stood behind it, is offered before anything new is read.
         let mut offer_kept = conn.decoder.buffered() > 0;
         let (mut heard, mut parked, mut paused) = (false, false, false);
+        let unfinished = conn.unfinished_bytes();
         let ended = loop {
             // A peer that does not read its answers is not read either.
             if conn.flags.has(Flags::PARKED) || conn.unsent() > high {
@@ -155,9 +164,16 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             }
         };
         match ended {
-            Some(reason) => self.finish(id, reason, now),
+            Some(reason) => {
+                let left = conn.unfinished_bytes();
+                self.admission.note_unfinished(unfinished, left);
+                self.finish(id, reason, now);
+            }
             None => {
                 self.on_input(id, heard, parked || paused, now);
+                let left = self.conns.of(id).map_or(0, |conn| conn.unfinished_bytes());
+                self.admission.note_unfinished(unfinished, left);
+                self.bound_unfinished(now);
                 let more = self.conns.of(id).is_some_and(|conn| {
                     conn.flags.has(Flags::READABLE)
                         && !conn.flags.has(Flags::PARKED)
@@ -179,6 +195,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         if heard || kept {
             // A parked peer is kept as long as an idle one: its host may never come back to it.
             conn.flags.clear(Flags::SIZED);
+            conn.flags.set(Flags::ADMITTED);
             conn.reason = CloseReason::IdleTimeout;
             conn.deadline = now.at + self.limits.idle_timeout;
         }

@@ -1,6 +1,7 @@
 //! The reactor's suite, run on both pollers: each test is generic over a [`Backend`], and a
 //! macro makes it a test of either. Time is virtual on both; bytes are real on one.
 
+mod admission;
 mod closing;
 mod deadlines;
 mod fairness;
@@ -33,12 +34,13 @@ use on_both;
 #[test]
 fn e22_each_part_of_the_suite_runs_on_both_backends_and_they_are_two() {
     let parts = [
+        (admission::mio::backend(), admission::sim::backend()),
         (closing::mio::backend(), closing::sim::backend()),
         (deadlines::mio::backend(), deadlines::sim::backend()),
         (fairness::mio::backend(), fairness::sim::backend()),
     ];
     let both = (TypeId::of::<MioBackend>(), TypeId::of::<SimBackend>());
-    assert_eq!(parts, [both; 3]);
+    assert_eq!(parts, [both; 4]);
     assert_ne!(
         TypeId::of::<<MioBackend as Backend>::P>(),
         TypeId::of::<<SimBackend as Backend>::P>()

@@ -3,7 +3,9 @@
 
 use super::error::WireError;
 use super::frame::Frame;
+use super::header::Header;
 use super::kind::Kind;
+use crate::ids::Epoch;
 use rkyv::Archive;
 use rkyv::api::high::{HighSerializer, HighValidator, to_bytes_in};
 use rkyv::bytecheck::CheckBytes;
@@ -80,7 +82,8 @@ where
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum NackReason {
-    /// Its durable inbox is full: wait, then offer the same again.
+    /// Its durable inbox is full, or so many connections come from one address: wait, then offer
+    /// the same again.
     Busy = 1,
     /// It could not store the frame: offer the same again.
     Store = 2,
@@ -107,7 +110,9 @@ impl NackReason {
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Self::Busy => "its inbox is full",
+            Self::Busy => {
+                "it is busy: its inbox is full, or too many connections come from one address"
+            }
             Self::Store => "it could not store the message",
             Self::Unsupported => "it does not know this kind of message: it runs another version",
             Self::Damaged => "the message arrived damaged",
@@ -166,6 +171,12 @@ impl Nack {
                 false
             }
         }
+    }
+
+    /// Whether it refuses a connection and no message of it: it names none.
+    #[must_use]
+    pub fn turns_away(&self, header: &Header) -> bool {
+        self.reason == NackReason::Busy && header.epoch == Epoch(0) && header.seq == 0
     }
 
     /// Reads the body of a `Nack`.

@@ -8,7 +8,7 @@ const CONNECTIONS: &str = "a number of connections";
 const PATH: &str = "a path";
 
 /// All of them; a test compares them with those that are read.
-pub(super) const KEYS: [Key; 26] = [
+pub(super) const KEYS: [Key; 27] = [
     key("name", "a host name", "\"master.example\""),
     key("listen", "an address and TCP port", "\"0.0.0.0:7400\""),
     key("control_socket", PATH, "\"control.sock\""),
@@ -30,6 +30,7 @@ pub(super) const KEYS: [Key; 26] = [
     key("stop_timeout", DURATION, "\"20s\""),
     key("limits", "a table", "{ connections_max = 16000 }"),
     key("limits.connections_max", CONNECTIONS, "16000"),
+    key("limits.connections_per_source", CONNECTIONS, "1000"),
     key("limits.listen_backlog", CONNECTIONS, "4096"),
     key("limits.connect_timeout", DURATION, "\"10s\""),
     key("limits.frame_timeout", DURATION, "\"30s\""),

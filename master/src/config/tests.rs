@@ -16,7 +16,8 @@ fn an_empty_file_is_the_defaults_beside_it() {
         ..MasterConfig::default()
     };
     assert_eq!(config, wanted);
-    assert_eq!(config.limits.limits(), Limits::default());
+    let limits = Limits { connections_per_source: 15_750, ..Limits::default() };
+    assert_eq!(config.limits.limits(), limits);
 }
 
 #[test]
@@ -44,6 +45,7 @@ fn every_key_is_read() {
         stop_timeout = "1500ms"
         [limits]
         connections_max = 100
+        connections_per_source = 50
         listen_backlog = 10
         connect_timeout = "1s"
         frame_timeout = "2s"
@@ -76,6 +78,7 @@ fn every_key_is_read() {
         stop_timeout: Duration::from_millis(1500),
         limits: LimitsConfig {
             connections_max: 100,
+            connections_per_source: Some(50),
             listen_backlog: 10,
             connect_timeout: Duration::from_secs(1),
             frame_timeout: Duration::from_secs(2),
@@ -150,6 +153,7 @@ fn mistakes_name_line_and_remedy() {
         ("client_port = 0", "client_port = 0 is too small: write at least 1"),
         ("stop_timeout = \"0s\"", "stop_timeout = \"0s\" is too short"),
         ("[limits]\nconnections_max = 0", "limits.connections_max = 0 is too small"),
+        ("[limits]\nconnections_per_source = 0", "limits.connections_per_source = 0 is too small"),
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.starts_with("/etc/drover/master.toml:"), "{text:?}: {error}");

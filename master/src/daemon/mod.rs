@@ -28,6 +28,7 @@ use engine::blob::{BlobThread, Cache, Server};
 use engine::clock::{Clock, SystemClock};
 use engine::config::listen_hint;
 use engine::ids::{Epoch, HostName, Revision};
+use engine::limits::Limits;
 use engine::node::io::{Listener, Mail};
 use engine::node::{Downstream, DownstreamLimits, Node, Parts};
 use engine::queue::inbox::{Inbox, InboxConfig};
@@ -166,17 +167,18 @@ fn start_with(
     };
     let mut inbox = Inbox::restore(&state, inbox_config, rng.u64(..));
     inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)), now);
-    let limits = DownstreamLimits {
+    let limits = Limits { source_seed: rng.u64(..), ..config.limits.limits() };
+    let downstream = DownstreamLimits {
         in_flight_max: config.dial_in_flight_max,
         dial_interval: Duration::from_secs(60) / config.dial_rate_per_host.max(1),
         client_port: config.client_port,
         ..DownstreamLimits::default()
     };
     let mut parts = Parts::new(config.name.clone(), rng.fork());
-    parts.reserve(&config.limits.limits());
+    parts.reserve(&limits);
     parts.inbox = Some(Box::new(inbox));
     parts.downstream =
-        Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), limits)));
+        Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), downstream)));
     parts.server = Some(Box::new(Server::new()));
     let options = MasterOptions {
         silent_after: config.silent_after,
@@ -196,8 +198,7 @@ fn start_with(
     let services =
         MasterServices { store, blobs, resolver, sink, loader, mailbox: mailbox.clone() };
     let host = wiring.host(node);
-    let mut reactor =
-        Reactor::new(poller, mailbox.clone(), host, services, clock, config.limits.limits());
+    let mut reactor = Reactor::new(poller, mailbox.clone(), host, services, clock, limits);
     let metrics = reactor.metrics();
     reactor.host_mut().as_mut().with_role(now, |role, cx| {
         role.start(

@@ -1,5 +1,6 @@
 //! Promises of delivery, binding and distribution, each shown on a whole simulated cluster.
 
+mod admission;
 mod backlog;
 mod binding;
 mod delivery;

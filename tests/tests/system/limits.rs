@@ -20,7 +20,8 @@ use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, output};
 /// minute, does not spin, and goes on when they have left.
 #[test]
 fn e1_a_master_without_descriptors_pauses_and_resumes() {
-    let cluster = Cluster::new();
+    let mut cluster = Cluster::new();
+    cluster.master_extra = "[limits]\nconnections_per_source = 1000\n".to_owned();
     cluster.publish();
     let mut limited = Command::new("sh");
     limited.args(["-c", "ulimit -n 96; exec \"$0\" master --config \"$1\""]);
@@ -42,6 +43,29 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);
     assert!(matches!(done, Ok(None)), "{done:?}");
+}
+
+/// More silent peers than there are places: a host that comes has one within seconds all the same,
+/// and its address is none of theirs.
+#[test]
+fn silent_connections_give_way_to_hosts() {
+    for extra in ["", "connections_per_source = 1000\n"] {
+        let mut cluster = Cluster::new();
+        cluster.master_extra = format!("[limits]\nconnections_max = 64\n{extra}");
+        cluster.write_hosts(&[("web-1.test", 2)]);
+        cluster.publish();
+        let _master = cluster.master();
+        let crowd: Vec<TcpStream> =
+            (0..200).map(|_| TcpStream::connect(cluster.master_addr).unwrap()).collect();
+        let mut client = cluster.client("web-1.test", 2);
+        client.wait_converged(1);
+        let counted = |name: &str| cluster.json(&["status"])["counters"][name].as_u64();
+        let turned_away = counted("turned_away").unwrap();
+        // By default one address has not all places; with a larger share, silence gives way.
+        assert_eq!(turned_away > 0, extra.is_empty(), "{turned_away} turned away");
+        assert!(counted("closed_crowded").unwrap() > 0);
+        drop(crowd);
+    }
 }
 
 /// utime and stime, in ticks of 10 ms.

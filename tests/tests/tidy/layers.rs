@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// From the lowest to the highest; modules of one layer may use each other, but in no circle.
 const LAYERS: [&[&str]; 5] = [
     &["time", "clock", "ids", "limits", "config", "metrics", "sign", "logging"],
-    &["wire", "wheel"],
+    &["wire", "wheel", "appointments"],
     &["release", "queue", "delivery", "blob"],
     &["node"],
     &["reactor", "resolver", "blocking"],

@@ -165,16 +165,6 @@ fn s1_53_a_full_store_is_back_pressure() {
 }
 
 #[test]
-fn the_longest_wait_is_ten_minutes() {
-    let mut busy = busy::Busy::new(3);
-    let waits: Vec<_> =
-        (0..100).map(|_| busy.appointment(at(0).at, Duration::from_secs(60), at(0).at)).collect();
-    assert!(waits.iter().all(|w| *w <= Duration::from_secs(600)));
-    let late: Vec<_> = waits.iter().filter(|w| **w >= Duration::from_secs(300)).collect();
-    assert!(late.len() > 80 && late.iter().collect::<std::collections::HashSet<_>>().len() > 80);
-}
-
-#[test]
 fn s1_53_marks_survive_a_restart_by_the_log_and_by_the_checkpoint() {
     let mut rig = rig();
     for seq in 1..=10 {

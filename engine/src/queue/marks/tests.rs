@@ -1,4 +1,5 @@
 use super::*;
+use std::collections::HashMap;
 
 fn key(n: u32) -> SenderKey {
     SenderKey::of(format!("host{n}.example").as_bytes())
