@@ -326,9 +326,13 @@ fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
     rig.turn(at(0));
     rig.store.record_mut(2).unwrap().frame.truncate(10);
     rig.inbox.start_consuming(None, at(0));
+    let read = rig.inbox.poll_command(at(0)).unwrap();
+    let found = rig.store.apply(read).unwrap();
+    rig.inbox.handle_store(found, at(0));
+    // The disk needs five seconds to set the second aside.
+    rig.store.faults().delay = 1;
     rig.turn(at(0));
     assert_eq!(rig.inbox.poll_records().map(|records| records.len()), Some(2));
-    rig.store.faults().delay = 1;
     rig.inbox.consumed(3, at(0));
     rig.turn(at(0));
     rig.turn(at(5000));
