@@ -205,6 +205,12 @@ impl Server {
         self.counters
     }
 
+    /// Connections that have asked for something and have not ended.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.peers.len()
+    }
+
     /// A request has come; `seq` is its header's, and its answer bears it again.
     pub fn handle_request(
         &mut self,

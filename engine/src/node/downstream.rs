@@ -106,6 +106,16 @@ impl Downstream {
         self.queue.len()
     }
 
+    /// Whether nothing is kept of any delivery: none waits, and none is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.targets.is_empty()
+            && self.dials.is_empty()
+            && self.conns.is_empty()
+            && self.in_flight == 0
+    }
+
     /// There is something for this host.
     pub fn want(&mut self, host: &HostName) {
         match self.targets.get_mut(host) {

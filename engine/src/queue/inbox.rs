@@ -260,6 +260,12 @@ impl Inbox {
         self.parked.len()
     }
 
+    /// Connections that have brought durable frames and have not ended.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.conns.len()
+    }
+
     /// Whether a durable frame of this connection was refused before.
     #[must_use]
     pub fn has_refused(&self, conn: ConnId) -> bool {
@@ -390,7 +396,11 @@ impl Inbox {
     /// When [`Inbox::poll_command`] has something to do although nothing has happened.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.consumer.next_timeout(&self.config)
+        let reads = match self.phase {
+            Phase::Recovering { reading, .. } => !reading,
+            Phase::Open => self.consumer.has_to_read(self.committed_next),
+        };
+        self.consumer.next_timeout(&self.config, self.phase == Phase::Open, reads)
     }
 
     /// The consumer begins behind the record that its cursor names. A cursor of another epoch

@@ -207,6 +207,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.conns.len()
     }
 
+    /// Timers that are armed: every connection has one, whatever it is doing.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// Ends the loop's life and gives back its host; all that is open is closed.
     pub fn into_host(mut self) -> H {
         self.close_listeners();

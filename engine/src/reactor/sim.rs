@@ -70,7 +70,7 @@ pub struct SimPoller {
 }
 
 /// Names a process of the network to whoever drives the simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SimProcess(u32);
 
 /// A connection of [`SimPoller`].
@@ -134,6 +134,11 @@ impl SimNet {
         self.0.borrow().is_ready(process.0)
     }
 
+    /// The processes of which [`SimNet::is_ready`] is true, in a fixed order.
+    pub fn ready(&self, into: &mut Vec<SimProcess>) {
+        into.extend(self.0.borrow().ready().map(SimProcess));
+    }
+
     /// Moves both clocks on; never back.
     pub fn advance_to(&self, at: Instant) {
         self.0.borrow_mut().advance_to(at);
@@ -181,6 +186,52 @@ impl SimNet {
     /// From now on there is no route to this address.
     pub fn set_unreachable(&self, ip: IpAddr, on: bool) {
         self.0.borrow_mut().set_unreachable(ip, on);
+    }
+
+    /// Every address reaches every other again.
+    pub fn heal_all(&self) {
+        self.0.borrow_mut().heal_all();
+    }
+
+    /// How long bytes that are sent from now on are under way.
+    pub fn set_latency(&self, min: Duration, max: Duration) {
+        self.0.borrow_mut().set_latency(min, max);
+    }
+
+    /// Something on the way has forgotten the connections between the two addresses: their ends
+    /// at `at` read a reset, behind what has arrived; what is under way to them is lost. The ends
+    /// at `with` learn of it when they send.
+    pub fn reset(&self, at: IpAddr, with: IpAddr) {
+        self.0.borrow_mut().reset(at, with);
+    }
+
+    /// The machine of this process has lost its power: its connections and listeners are gone,
+    /// and nobody is told. Who sends to one of them reads a reset, once the address answers.
+    pub fn lose(&self, process: SimProcess) {
+        self.0.borrow_mut().lose(process.0);
+    }
+
+    /// A process that is stopped (SIGSTOP) is never ready; its connections take what comes until
+    /// their windows are full.
+    pub fn set_stopped(&self, process: SimProcess, on: bool) {
+        self.0.borrow_mut().set_stopped(process.0, on);
+    }
+
+    /// Descriptors that a process may have open from now on; listeners count too.
+    pub fn set_descriptors_max(&self, process: SimProcess, max: usize) {
+        self.0.borrow_mut().set_descriptors_max(process.0, max);
+    }
+
+    /// Descriptors that a process has open.
+    #[must_use]
+    pub fn descriptors(&self, process: SimProcess) -> usize {
+        self.0.borrow().descriptors(process.0)
+    }
+
+    /// Ends of connections that exist anywhere, those that nobody has accepted yet included.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.0.borrow().streams()
     }
 }
 

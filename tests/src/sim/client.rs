@@ -3,13 +3,14 @@
 use super::disk::{Manners, SharedDisk, StoreLine};
 use super::line::{Delay, Line};
 use super::machine::{Running, Site, Threads};
+use super::mutation::{MutatedPoller, Mutation};
 use super::trace::Traced;
 use ::client::daemon::{ClientOptions, ClientRole, Effect, PollSchedule, RoleMail, VERSION};
 use ::client::enforcer::{EnforcerEvent, EnforcerStatus};
 use engine::blob::{BlobWorker, Cache, FetchSettings, Fetcher};
 use engine::ids::{Epoch, HostName, Revision};
 use engine::limits::Limits;
-use engine::node::io::{Mail, Request, Services};
+use engine::node::io::{Mail, Request, ResolveError, Services};
 use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::reactor::Mailbox;
@@ -32,6 +33,23 @@ pub struct ClientSettings {
     pub splay: Duration,
     /// Whose assignments it takes.
     pub trusted_keys: TrustedKeys,
+    /// Bounds of its outbox.
+    pub outbox: OutboxConfig,
+    /// Bounds of its loop.
+    pub limits: Limits,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self {
+            masters: Vec::new(),
+            poll_interval: Duration::from_secs(60),
+            splay: Duration::from_secs(2),
+            trusted_keys: super::release::trusted(),
+            outbox: OutboxConfig::default(),
+            limits: Limits { connections_max: 64, listen_backlog: 128, ..Limits::default() },
+        }
+    }
 }
 
 enum Work {
@@ -48,7 +66,7 @@ pub struct ClientThreads {
     store: StoreLine,
     blobs: BlobWorker,
     blob_line: Line<engine::blob::BlobCommand>,
-    names: Line<HostName>,
+    names: Line<(HostName, Result<Vec<SocketAddr>, ResolveError>)>,
     work: Line<Work>,
     revision: u64,
     mailbox: Mailbox<RoleMail>,
@@ -106,7 +124,11 @@ impl Services<Effect> for ClientThreads {
             Request::Blob(command) => {
                 self.blob_line.push(command, now, Delay::micros(20, 500), rng);
             }
-            Request::Resolve { name } => self.names.push(name, now, manners.resolver, rng),
+            Request::Resolve { name } => {
+                // What it finds is what is so now, however late it says it.
+                let answer = self.site.resolve(&name, rng);
+                self.names.push((name, answer), now, manners.resolver, rng);
+            }
             Request::Role(Effect::Enforce { signed, manifest }) => {
                 let work = Work::Enforce { signed, revision: manifest.revision.0 };
                 self.work.push(work, now, manners.enforcer, rng);
@@ -138,8 +160,7 @@ impl Threads for ClientThreads {
         while let Some(command) = self.blob_line.pop(now) {
             self.mailbox.post(Mail::Blob(self.blobs.carry_out(command)));
         }
-        while let Some(name) = self.names.pop(now) {
-            let answer = self.site.resolve(&name);
+        while let Some((name, answer)) = self.names.pop(now) {
             self.mailbox.post(Mail::Resolved { name, answer });
         }
         while let Some(work) = self.work.pop(now) {
@@ -193,15 +214,11 @@ pub fn start(
 ) -> RunningClient {
     let mut rng = fastrand::Rng::with_seed(seed);
     let now = site.net.now();
-    let state = disk.borrow().store.state();
+    let state = disk.borrow().state();
     let held = disk.borrow().held.clone();
     let held = held.and_then(|signed| settings.trusted_keys.verify(&signed).ok());
-    let outbox = Outbox::restore(
-        name.clone(),
-        &state,
-        Arc::new(OutboxConfig::default()),
-        Epoch(rng.u64(..)),
-    );
+    let outbox =
+        Outbox::restore(name.clone(), &state, Arc::new(settings.outbox), Epoch(rng.u64(..)));
     let schedule = PollSchedule::new(settings.poll_interval, settings.splay, &mut rng, now);
     let mut uplink = Uplink::new(settings.masters.clone(), Some(addr.ip()), VERSION, outbox);
     uplink.hold_off(schedule.next().since(now.at), now);
@@ -214,6 +231,7 @@ pub fn start(
     let options = ClientOptions { trusted_keys, held, unfetched: None, applied: Revision(0) };
     let node = Node::new(parts, ClientRole::new(name.clone(), options, schedule));
     let poller = site.net.poller(addr.ip());
+    let poller = MutatedPoller::new(poller, site.mutation);
     let mailbox = Mailbox::new(&poller);
     let mut threads = ClientThreads {
         site: site.clone(),
@@ -230,9 +248,13 @@ pub fn start(
     if revision > 0 {
         threads.work.push(Work::Check, now.at, Delay::fixed(Duration::ZERO), &mut threads.rng);
     }
-    let host = Traced::new(node, addr.ip(), Rc::clone(&site.trace));
-    let limits = Limits { connections_max: 64, listen_backlog: 128, ..Limits::default() };
-    let mut running = Running::new(site, poller, mailbox, host, threads, limits);
+    let host = Traced::new(
+        node,
+        addr.ip(),
+        Rc::clone(&site.trace),
+        site.mutation_among(&[Mutation::ForgetDeadline, Mutation::SwapFrames, Mutation::Spin]),
+    );
+    let mut running = Running::new(site, poller, mailbox, host, threads, settings.limits);
     running.listen(addr);
     let metrics = running.reactor.metrics();
     running.reactor.host_mut().host.with_role(now, |role, cx| role.start(metrics, cx));

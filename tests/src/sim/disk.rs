@@ -1,14 +1,17 @@
 //! What survives a crash: logs, results, assignments; and how slow and unreliable disks are.
 
 use super::line::{Delay, Line};
+use super::mutation::{self, Mutation};
 use engine::ids::{Epoch, Origin};
 use engine::queue::memory::MemoryStore;
-use engine::queue::store::{Record, StoreCommand, StoreEvent};
+use engine::queue::store::{Record, StoreCommand, StoreEvent, StoreState};
 use engine::time::Instant;
 use engine::wire::Frame;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +28,14 @@ pub struct Manners {
     pub enforcer: Delay,
     /// Share of commits that fail.
     pub commits_failing: f64,
+    /// Share of trims that fail.
+    pub trims_failing: f64,
+    /// Share of reads that fail.
+    pub reads_failing: f64,
     /// Share of the sink's batches that fail.
     pub batches_failing: f64,
+    /// Share of questions to which the resolver has no answer in time.
+    pub lookups_failing: f64,
 }
 
 impl Default for Manners {
@@ -37,7 +46,10 @@ impl Default for Manners {
             resolver: Delay::micros(50, 2_000),
             enforcer: Delay::fixed(Duration::from_millis(100)),
             commits_failing: 0.0,
+            trims_failing: 0.0,
+            reads_failing: 0.0,
             batches_failing: 0.0,
+            lookups_failing: 0.0,
         }
     }
 }
@@ -52,6 +64,14 @@ pub fn origin_of(record: &[u8]) -> Origin {
     frame.route().and_then(|route| route.origin()).expect("a record has an origin")
 }
 
+/// A number that another body of a record has not.
+fn digest(record: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    let body = Frame::parse(record).map_or(record, |frame| frame.body());
+    body.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A machine's disk.
 #[derive(Debug)]
 pub struct Disk {
@@ -59,12 +79,16 @@ pub struct Disk {
     pub store: MemoryStore,
     /// The assignment that a client keeps.
     pub held: Option<Vec<u8>>,
-    /// Origins of all records that were ever committed to the log.
-    pub written: BTreeSet<Origin>,
+    /// Origins of all records that were ever committed to the log, with a digest of each.
+    pub written: BTreeMap<Origin, u64>,
     /// Commits that succeeded.
     pub commits: u64,
     /// Commits that failed.
     pub commits_failed: u64,
+    /// What is wrong with it.
+    pub mutation: Option<Mutation>,
+    /// Where the last commit began.
+    last_commit: Option<u64>,
 }
 
 /// A disk that its machine and the test share.
@@ -77,19 +101,64 @@ impl Disk {
         Rc::new(RefCell::new(Self {
             store: MemoryStore::new(epoch),
             held: None,
-            written: BTreeSet::new(),
+            written: BTreeMap::new(),
             commits: 0,
             commits_failed: 0,
+            mutation: None,
+            last_commit: None,
         }))
     }
 
-    fn carry_out(&mut self, command: StoreCommand, failing: bool) -> Option<StoreEvent> {
-        let origins = match &command {
+    /// What a node that starts finds.
+    #[must_use]
+    pub fn state(&self) -> StoreState {
+        let mut state = self.store.state();
+        if self.mutation == Some(Mutation::ForgetMarks) {
+            state.pages.clear();
+        }
+        state
+    }
+
+    /// The process that used it is gone.
+    pub fn crash(&mut self) {
+        if self.mutation == Some(Mutation::LoseLastCommit)
+            && let Some(first) = self.last_commit.take()
+        {
+            self.store = mutation::lost_by_power_cut(&self.store, first);
+        }
+        self.store.crash();
+    }
+
+    fn carry_out(&mut self, command: StoreCommand, fails: bool) -> Option<StoreEvent> {
+        let fails = u32::from(fails);
+        let (mut written, mut first) = (Vec::new(), None);
+        let command = match command {
             StoreCommand::Write(batch) => {
-                self.store.faults().failing_commits += u32::from(failing);
-                batch.records().map(|(_, record)| origin_of(record)).collect()
+                if self.mutation == Some(Mutation::AckFailedCommit) && fails > 0 {
+                    return Some(mutation::answered(&batch));
+                }
+                self.store.faults().failing_commits = fails;
+                first = Some(batch.first);
+                written = batch
+                    .records()
+                    .map(|(_, record)| (origin_of(record), digest(record)))
+                    .collect();
+                StoreCommand::Write(match self.mutation {
+                    Some(Mutation::LoseRestOfBatch) => mutation::shorten(batch),
+                    _ => batch,
+                })
             }
-            _ => Vec::new(),
+            StoreCommand::Read { .. } => {
+                self.store.faults().failing_reads = fails;
+                command
+            }
+            StoreCommand::Trim { upto, .. } if self.mutation == Some(Mutation::ForgetTrim) => {
+                return Some(mutation::say_trimmed(&self.store, upto));
+            }
+            StoreCommand::Trim { .. } | StoreCommand::Quarantine { .. } => {
+                self.store.faults().failing_trims = fails;
+                command
+            }
         };
         let event = self.store.apply(command);
         // A batch of a dead run is dropped without a word, and its fault is not for the next.
@@ -97,7 +166,8 @@ impl Disk {
         match &event {
             Some(StoreEvent::Committed { .. }) => {
                 self.commits += 1;
-                self.written.extend(origins);
+                self.last_commit = first;
+                self.written.extend(written);
             }
             Some(StoreEvent::CommitFailed { .. }) => self.commits_failed += 1,
             _ => {}
@@ -111,15 +181,23 @@ impl Disk {
 #[derive(Debug)]
 pub struct StoreLine {
     disk: SharedDisk,
+    mutation: Option<Mutation>,
     commands: Line<StoreCommand>,
     answers: Line<StoreEvent>,
+    /// Answers given so far.
+    answered: u32,
 }
+
+/// Of so many answers of a store one is lost.
+const ANSWERS: u32 = 30;
 
 impl StoreLine {
     /// A thread for this disk.
     #[must_use]
     pub fn new(disk: SharedDisk) -> Self {
-        Self { disk, commands: Line::default(), answers: Line::default() }
+        let mutation = disk.borrow().mutation;
+        let (commands, answers) = (Line::default(), Line::default());
+        Self { disk, mutation, commands, answers, answered: 0 }
     }
 
     /// Takes a command.
@@ -130,6 +208,12 @@ impl StoreLine {
         manners: &Manners,
         rng: &mut fastrand::Rng,
     ) {
+        if let (StoreCommand::Write(batch), Some(Mutation::AckBeforeCommit)) =
+            (&command, self.mutation)
+        {
+            let event = mutation::answered(batch);
+            self.answers.push(event, now, Delay::micros(5, 50), rng);
+        }
         self.commands.push(command, now, manners.store, rng);
     }
 
@@ -141,12 +225,30 @@ impl StoreLine {
         rng: &mut fastrand::Rng,
     ) -> Vec<StoreEvent> {
         while let Some(command) = self.commands.pop(now) {
-            let failing = rng.f64() < manners.commits_failing;
-            if let Some(event) = self.disk.borrow_mut().carry_out(command, failing) {
+            let (failing, is_write) = match command {
+                StoreCommand::Write(_) => (manners.commits_failing, true),
+                StoreCommand::Read { .. } => (manners.reads_failing, false),
+                StoreCommand::Trim { .. } | StoreCommand::Quarantine { .. } => {
+                    (manners.trims_failing, false)
+                }
+            };
+            let fails = rng.f64() < failing;
+            let event = self.disk.borrow_mut().carry_out(command, fails);
+            // It was told before.
+            let told = is_write && self.mutation == Some(Mutation::AckBeforeCommit);
+            if let Some(event) = event.filter(|_| !told) {
                 self.answers.push(event, now, Delay::micros(5, 50), rng);
             }
         }
-        std::iter::from_fn(|| self.answers.pop(now)).collect()
+        let mut answers = Vec::new();
+        while let Some(answer) = self.answers.pop(now) {
+            self.answered += 1;
+            let lost = self.mutation == Some(Mutation::LoseAnswer);
+            if !lost || !self.answered.is_multiple_of(ANSWERS) {
+                answers.push(answer);
+            }
+        }
+        answers
     }
 
     /// When there is something to do.
@@ -156,11 +258,20 @@ impl StoreLine {
     }
 }
 
+/// A report that is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// How many came before it.
+    pub order: u64,
+    /// Of its body.
+    pub digest: u64,
+}
+
 /// The result store: one for all masters, as several share a database.
 #[derive(Debug, Default)]
 pub struct ResultStore {
-    /// Reports by their origin, with the order of their arrival.
-    pub reports: BTreeMap<Origin, u64>,
+    /// Reports by their origin.
+    pub reports: BTreeMap<Origin, Stored>,
     /// Times that a report came that was there.
     pub duplicates: u64,
     cursors: BTreeMap<Epoch, u64>,
@@ -177,7 +288,9 @@ impl ResultStore {
             let origin = origin_of(&record.frame);
             match self.reports.entry(origin) {
                 Entry::Occupied(_) => self.duplicates += 1,
-                Entry::Vacant(free) => drop(free.insert(order)),
+                Entry::Vacant(free) => {
+                    free.insert(Stored { order, digest: digest(&record.frame) });
+                }
             }
         }
         if let Some(last) = records.last() {
@@ -196,9 +309,9 @@ impl ResultStore {
     pub fn in_order(&self) -> bool {
         let mut last: BTreeMap<(&str, Epoch), u64> = BTreeMap::new();
         // By origin, so by sequence number within a host's log.
-        self.reports.iter().all(|(origin, order)| {
-            let before = last.insert((origin.name.as_str(), origin.epoch), *order);
-            before.is_none_or(|before| before < *order)
+        self.reports.iter().all(|(origin, stored)| {
+            let before = last.insert((origin.name.as_str(), origin.epoch), stored.order);
+            before.is_none_or(|before| before < stored.order)
         })
     }
 }

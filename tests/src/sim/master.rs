@@ -3,6 +3,7 @@
 use super::disk::{SharedDisk, SharedResults, StoreLine};
 use super::line::{Delay, Line};
 use super::machine::{Running, Site, Threads};
+use super::mutation::{self, MutatedPoller, Mutation};
 use super::trace::Traced;
 use ::master::daemon::{Effect, MasterOptions, MasterRole, Published, Remembered, RoleMail};
 use ::master::release::Release;
@@ -10,7 +11,7 @@ use ::master::sink::{Appended, SinkError, SinkEvent};
 use engine::blob::{BlobWorker, Cache, Server};
 use engine::ids::{Epoch, HostName};
 use engine::limits::Limits;
-use engine::node::io::{Mail, Request, Services};
+use engine::node::io::{Mail, Request, ResolveError, Services};
 use engine::node::{Downstream, DownstreamLimits, Node, Parts};
 use engine::queue::inbox::{Inbox, InboxConfig};
 use engine::queue::store::Record;
@@ -55,7 +56,7 @@ pub struct MasterThreads {
     store: StoreLine,
     blobs: BlobWorker,
     blob_line: Line<engine::blob::BlobCommand>,
-    names: Line<HostName>,
+    names: Line<(HostName, Result<Vec<SocketAddr>, ResolveError>)>,
     batches: Line<Vec<Record>>,
     told: Line<SinkEvent>,
     results: SharedResults,
@@ -76,7 +77,11 @@ impl Services<Effect> for MasterThreads {
             Request::Blob(command) => {
                 self.blob_line.push(command, now, Delay::micros(20, 500), rng);
             }
-            Request::Resolve { name } => self.names.push(name, now, manners.resolver, rng),
+            Request::Resolve { name } => {
+                // What it finds is what is so now, however late it says it.
+                let answer = self.site.resolve(&name, rng);
+                self.names.push((name, answer), now, manners.resolver, rng);
+            }
             Request::Role(Effect::Append(records)) => {
                 self.batches.push(records, now, manners.sink, rng);
             }
@@ -95,8 +100,7 @@ impl Threads for MasterThreads {
         while let Some(command) = self.blob_line.pop(now) {
             self.mailbox.post(Mail::Blob(self.blobs.carry_out(command)));
         }
-        while let Some(name) = self.names.pop(now) {
-            let answer = self.site.resolve(&name);
+        while let Some((name, answer)) = self.names.pop(now) {
             self.mailbox.post(Mail::Resolved { name, answer });
         }
         while let Some(records) = self.batches.pop(now) {
@@ -105,7 +109,12 @@ impl Threads for MasterThreads {
                 let error = SinkError::Io { path: "results".to_owned(), detail };
                 SinkEvent::AppendFailed { records, error, retry_after: Duration::from_secs(1) }
             } else {
-                self.results.borrow_mut().append(self.inbox_epoch, &records);
+                let mut records = records;
+                mutation::alter(&mut records, self.site.mutation);
+                let times = if self.site.mutation == Some(Mutation::StoreTwice) { 2 } else { 1 };
+                for _ in 0..times {
+                    self.results.borrow_mut().append(self.inbox_epoch, &records);
+                }
                 let upto = records.last().map_or(0, |record| record.seq);
                 SinkEvent::Appended(Appended { upto, ..Appended::default() })
             };
@@ -147,9 +156,15 @@ pub fn start(
 ) -> RunningMaster {
     let mut rng = fastrand::Rng::with_seed(seed);
     let now = site.net.now();
-    let state = disk.borrow().store.state();
+    let state = disk.borrow().state();
     let inbox_epoch = Epoch(state.epoch);
-    let mut inbox = Inbox::restore(&state, settings.inbox, rng.u64(..));
+    let (mut limits, mut inbox_config) = (settings.limits, settings.inbox);
+    match site.mutation {
+        Some(Mutation::IgnoreWatermark) => inbox_config.bytes_high = u64::MAX,
+        Some(Mutation::NeverIdle) => limits.idle_timeout = Duration::from_secs(10 * 365 * 86_400),
+        _ => {}
+    }
+    let mut inbox = Inbox::restore(&state, inbox_config, rng.u64(..));
     let cursor = results.borrow().cursor(inbox_epoch);
     inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)), now);
     let mut parts = Parts::new(name.clone(), rng.fork());
@@ -166,6 +181,7 @@ pub fn start(
     };
     let node = Node::new(parts, MasterRole::new(options));
     let poller = site.net.poller(addr.ip());
+    let poller = MutatedPoller::new(poller, site.mutation);
     let mailbox = Mailbox::new(&poller);
     let threads = MasterThreads {
         site: site.clone(),
@@ -180,8 +196,13 @@ pub fn start(
         mailbox: mailbox.clone(),
         rng,
     };
-    let host = Traced::new(node, addr.ip(), Rc::clone(&site.trace));
-    let mut running = Running::new(site, poller, mailbox, host, threads, settings.limits);
+    let host = Traced::new(
+        node,
+        addr.ip(),
+        Rc::clone(&site.trace),
+        site.mutation_among(&[Mutation::LoseClosed]),
+    );
+    let mut running = Running::new(site, poller, mailbox, host, threads, limits);
     running.listen(addr);
     running.reactor.listen_unix(&control_socket(addr.ip())).expect("the socket is free");
     let metrics = running.reactor.metrics();

@@ -6,16 +6,22 @@
 //! A machine that crashes keeps its disk: what its store had committed, the assignment that it
 //! had kept, its blobs.
 
+pub mod agenda;
+mod checks;
 pub mod client;
 pub mod disk;
+pub mod fault;
 pub mod line;
 pub mod machine;
 pub mod master;
+pub mod mutation;
 pub mod release;
+pub mod soak;
 pub mod tool;
 pub mod trace;
 
 use ::master::release::Release;
+use agenda::{Agenda, Who};
 use client::{ClientSettings, RunningClient};
 use disk::{Disk, Manners, ResultStore, SharedDisk, SharedResults};
 use engine::blob::Cache;
@@ -26,6 +32,7 @@ use engine::reactor::sim::{SimConfig, SimNet};
 use engine::time::Instant;
 use machine::{Machine, Process, Site};
 use master::{MasterSettings, RunningMaster};
+use mutation::Mutation;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -86,7 +93,18 @@ pub struct World {
     pub results: SharedResults,
     /// Programs that talk to them.
     pub tools: Vec<Tool>,
+    /// How the network behaves while nothing is wrong with it.
+    pub network: SimConfig,
+    /// Largest file of a release that a fault publishes, in bytes.
+    pub file_size_max: usize,
+    agenda: Agenda,
     dir: tempfile::TempDir,
+}
+
+/// A directory for blobs, in memory where there is one for that: a soak makes thousands.
+fn directory() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).expect("a directory for blobs")
 }
 
 /// A host name.
@@ -111,13 +129,24 @@ impl World {
     /// There is no directory for temporary files.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with(seed, SimConfig::default(), None)
+    }
+
+    /// An empty cluster on a network that behaves like this, with a deliberate fault or none.
+    ///
+    /// # Panics
+    /// As [`World::new`].
+    #[must_use]
+    pub fn with(seed: u64, network: SimConfig, mutation: Option<Mutation>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let site = Site {
-            net: SimNet::new(rng.u64(..), SimConfig::default()),
+            net: SimNet::new(rng.u64(..), network),
             trace: Rc::default(),
             manners: Rc::new(RefCell::new(Manners::default())),
             names: Rc::default(),
+            first_names: Rc::default(),
             skew_ms: Rc::default(),
+            mutation,
         };
         Self {
             site,
@@ -127,7 +156,10 @@ impl World {
             clients: Vec::new(),
             results: Rc::new(RefCell::new(ResultStore::default())),
             tools: Vec::new(),
-            dir: tempfile::tempdir().expect("a directory for blobs"),
+            network,
+            file_size_max: 200_000,
+            agenda: Agenda::default(),
+            dir: directory(),
         }
     }
 
@@ -153,11 +185,15 @@ impl World {
     pub fn add_master(&mut self, ip: IpAddr, settings: MasterSettings) -> usize {
         let at = self.masters.len();
         let (name, addr) = (host(&format!("m{at}")), SocketAddr::new(ip, PORT));
-        self.site.names.borrow_mut().entry(host("masters")).or_default().push(addr);
+        for names in [&self.site.names, &self.site.first_names] {
+            names.borrow_mut().entry(host("masters")).or_default().push(addr);
+        }
+        let disk = Disk::new(self.rng.u64(..));
+        disk.borrow_mut().mutation = self.site.mutation;
         self.masters.push(MasterSeat {
             name,
             addr,
-            disk: Disk::new(self.rng.u64(..)),
+            disk,
             settings,
             releases: Vec::new(),
             cache: self.cache(ip),
@@ -169,16 +205,18 @@ impl World {
     /// A client that does not run yet; its name leads to its address, if it led nowhere before.
     pub fn add_client(&mut self, name: &str, ip: IpAddr) -> usize {
         let (name, addr) = (host(name), SocketAddr::new(ip, PORT + 1));
-        self.site.names.borrow_mut().entry(name.clone()).or_insert_with(|| vec![addr]);
+        for names in [&self.site.names, &self.site.first_names] {
+            names.borrow_mut().entry(name.clone()).or_insert_with(|| vec![addr]);
+        }
+        let disk = Disk::new(self.rng.u64(..));
+        disk.borrow_mut().mutation = self.site.mutation_among(&[Mutation::LoseAnswer]);
         self.clients.push(ClientSeat {
             name,
             addr,
-            disk: Disk::new(self.rng.u64(..)),
+            disk,
             settings: ClientSettings {
                 masters: vec![MasterAddr::Name(host("masters"), PORT)],
-                poll_interval: Duration::from_secs(60),
-                splay: Duration::from_secs(2),
-                trusted_keys: release::trusted(),
+                ..ClientSettings::default()
             },
             cache: self.cache(ip),
             process: None,
@@ -196,6 +234,7 @@ impl World {
         let (settings, releases) = (seat.settings, &seat.releases);
         if let Some(process) = &mut seat.process {
             master::load(process.poke(), &self.site, releases, settings.push);
+            self.agenda.poke(Who::Master(at));
         }
     }
 
@@ -207,7 +246,7 @@ impl World {
     pub fn start_master(&mut self, at: usize) {
         let (seed, seat) = (self.rng.u64(..), &mut self.masters[at]);
         // A new process: the old one's commands are gone, however it ended.
-        seat.disk.borrow_mut().store.crash();
+        seat.disk.borrow_mut().crash();
         let mut running = master::start(
             &self.site,
             &seat.name,
@@ -219,6 +258,7 @@ impl World {
             seed,
         );
         master::load(&mut running, &self.site, &seat.releases, seat.settings.push);
+        self.agenda.begin(Who::Master(at), running.process);
         seat.process = Some(Process::new(running));
         let ip = seat.addr.ip();
         self.fate(ip, "start");
@@ -227,10 +267,11 @@ impl World {
     /// Starts a client.
     pub fn start_client(&mut self, at: usize) {
         let (seed, seat) = (self.rng.u64(..), &mut self.clients[at]);
-        seat.disk.borrow_mut().store.crash();
+        seat.disk.borrow_mut().crash();
         let (site, cache) = (&self.site, seat.cache.clone());
         let running =
             client::start(site, &seat.name, seat.addr, &seat.disk, cache, &seat.settings, seed);
+        self.agenda.begin(Who::Client(at), running.process);
         seat.process = Some(Process::new(running));
         let ip = seat.addr.ip();
         self.fate(ip, "start");
@@ -238,18 +279,20 @@ impl World {
 
     /// SIGKILL to a master.
     pub fn kill_master(&mut self, at: usize) {
+        self.agenda.end(Who::Master(at));
         let seat = &mut self.masters[at];
         seat.process = None;
-        seat.disk.borrow_mut().store.crash();
+        seat.disk.borrow_mut().crash();
         let ip = seat.addr.ip();
         self.fate(ip, "kill");
     }
 
     /// SIGKILL to a client.
     pub fn kill_client(&mut self, at: usize) {
+        self.agenda.end(Who::Client(at));
         let seat = &mut self.clients[at];
         seat.process = None;
-        seat.disk.borrow_mut().store.crash();
+        seat.disk.borrow_mut().crash();
         let ip = seat.addr.ip();
         self.fate(ip, "kill");
     }
@@ -259,6 +302,7 @@ impl World {
     /// # Panics
     /// It does not.
     pub fn master(&mut self, at: usize) -> &mut RunningMaster {
+        self.agenda.poke(Who::Master(at));
         self.masters[at].process.as_mut().expect("the master runs").poke()
     }
 
@@ -267,6 +311,7 @@ impl World {
     /// # Panics
     /// It does not.
     pub fn client(&mut self, at: usize) -> &mut RunningClient {
+        self.agenda.poke(Who::Client(at));
         self.clients[at].process.as_mut().expect("the client runs").poke()
     }
 
@@ -290,8 +335,12 @@ impl World {
     }
 
     /// A program at `from` dials an address.
+    ///
+    /// # Panics
+    /// There is no route to it.
     pub fn dial(&mut self, from: IpAddr, to: SocketAddr) -> usize {
-        self.tools.push(Tool::dial(&self.site.net, from, to));
+        let tool = Tool::dial(&self.site.net, from, to).expect("there is a route");
+        self.tools.push(tool);
         self.tools.len() - 1
     }
 
@@ -331,11 +380,29 @@ impl World {
         self.client(at).reactor.services_mut().act(n, takes);
     }
 
-    fn machines(&mut self) -> impl Iterator<Item = &mut dyn Machine> {
-        let masters = self.masters.iter_mut().filter_map(|seat| seat.process.as_mut());
-        let clients = self.clients.iter_mut().filter_map(|seat| seat.process.as_mut());
-        let masters = masters.map(|process| process as &mut dyn Machine);
-        masters.chain(clients.map(|process| process as &mut dyn Machine))
+    /// A machine's process, if it runs.
+    fn machine(&mut self, who: Who) -> Option<&mut dyn Machine> {
+        match who {
+            Who::Master(at) => self.masters[at].process.as_mut().map(|p| p as &mut dyn Machine),
+            Who::Client(at) => self.clients[at].process.as_mut().map(|p| p as &mut dyn Machine),
+        }
+    }
+
+    /// One turn of a machine that has something to do.
+    fn work(&mut self, who: Who, net: &SimNet, now: Instant) {
+        let Some(machine) = self.machine(who) else { return };
+        machine.work(net, now);
+        let (next, exited) = (machine.next(now), machine.exited());
+        if exited {
+            self.agenda.end(who);
+            match who {
+                Who::Master(at) => self.masters[at].process = None,
+                Who::Client(at) => self.clients[at].process = None,
+            }
+        } else {
+            self.agenda.set(who, next);
+            self.assert_limits(who);
+        }
     }
 
     /// Does all that can be done at this moment.
@@ -343,20 +410,16 @@ impl World {
         let net = self.site.net.clone();
         let now = net.now().at;
         self.site.trace.borrow_mut().now = now;
+        let mut due = Vec::new();
         for _ in 0..ROUNDS_MAX {
             net.run();
-            let mut busy = false;
-            for machine in self.machines() {
-                busy |= machine.work(&net, now);
+            self.agenda.due(&net, now, &mut due);
+            let mut busy = !due.is_empty();
+            for who in due.drain(..) {
+                self.work(who, &net, now);
             }
             for tool in &mut self.tools {
                 busy |= tool.work();
-            }
-            for seat in &mut self.masters {
-                seat.process.take_if(|process| process.exited());
-            }
-            for seat in &mut self.clients {
-                seat.process.take_if(|process| process.exited());
             }
             if !busy {
                 return;
@@ -369,8 +432,7 @@ impl World {
     fn step(&mut self, until: Instant) {
         self.settle();
         let now = self.site.net.now().at;
-        let machines = self.machines().filter_map(|machine| machine.next(now)).min();
-        let next = machines.into_iter().chain(self.site.net.next_event()).min();
+        let next = self.agenda.next().into_iter().chain(self.site.net.next_event()).min();
         self.site.net.advance_to(next.unwrap_or(until).clamp(now, until));
         self.site.trace.borrow_mut().now = self.site.net.now().at;
     }
@@ -460,56 +522,19 @@ impl World {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         (0..self.clients.len()).all(|at| self.unacked(at) == 0)
-            && self.results.borrow().reports.len() == self.written().len()
+            && self.results.borrow().reports.len() == self.written_count()
+    }
+
+    /// How many reports clients ever had on their disks.
+    #[must_use]
+    pub fn written_count(&self) -> usize {
+        self.clients.iter().map(|seat| seat.disk.borrow().written.len()).sum()
     }
 
     /// Origins of all reports that clients ever had on their disks.
     #[must_use]
     pub fn written(&self) -> BTreeSet<engine::ids::Origin> {
-        self.clients.iter().flat_map(|seat| seat.disk.borrow().written.clone()).collect()
-    }
-
-    /// The heart of it: every report that a client had on its disk is stored, once, and nothing
-    /// else is.
-    ///
-    /// # Panics
-    /// It is not so.
-    pub fn assert_exactly_once(&self) {
-        let results = self.results.borrow();
-        let stored: BTreeSet<_> = results.reports.keys().cloned().collect();
-        let written = self.written();
-        let lost: Vec<_> = written.difference(&stored).collect();
-        let made_up: Vec<_> = stored.difference(&written).collect();
-        assert!(
-            lost.is_empty() && made_up.is_empty(),
-            "seed {:#x}: lost {lost:?}, made up {made_up:?}",
-            self.seed
-        );
-    }
-
-    /// How it stands, for the message of a test that failed.
-    #[must_use]
-    pub fn tell(&mut self) -> String {
-        let clients: Vec<String> = (0..self.clients.len())
-            .map(|at| {
-                let revision = self.revision(at);
-                let unacked = self.unacked(at);
-                let seat = &self.clients[at];
-                let name = &seat.name;
-                let binding = seat.process.as_ref().map(|p| {
-                    let uplink = &p.running.reactor.host().host.parts().uplink;
-                    format!("{:?}", uplink.as_ref().map(|u| u.binding()))
-                });
-                format!("{name}: revision {revision}, unacked {unacked}, {binding:?}")
-            })
-            .collect();
-        let trace = self.site.trace.borrow();
-        let last: Vec<_> = trace.events().iter().rev().take(12).rev().collect();
-        let (stored, written) = (self.results.borrow().reports.len(), self.written().len());
-        format!(
-            "at {:?}, {stored} stored of {written}\n{}\nlast: {last:#?}",
-            self.site.net.now(),
-            clients.join("\n")
-        )
+        let of = |seat: &ClientSeat| seat.disk.borrow().written.keys().cloned().collect::<Vec<_>>();
+        self.clients.iter().flat_map(of).collect()
     }
 }

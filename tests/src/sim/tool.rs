@@ -5,7 +5,7 @@ use engine::reactor::poller::{Poller, Readiness, Token};
 use engine::reactor::sim::{SimNet, SimPoller, SimStream};
 use engine::wire::{Decoder, Flow, Frame, FrameBuf};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -25,13 +25,12 @@ pub struct Tool {
 impl Tool {
     /// Dials an address from another.
     ///
-    /// # Panics
-    /// The network has no port left.
-    #[must_use]
-    pub fn dial(net: &SimNet, from: IpAddr, to: SocketAddr) -> Self {
+    /// # Errors
+    /// There is no route to it.
+    pub fn dial(net: &SimNet, from: IpAddr, to: SocketAddr) -> io::Result<Self> {
         let mut poller = net.poller(from);
-        let stream = poller.connect(to, Some(from), TOKEN).expect("there is a port");
-        Self::new(net, poller, stream)
+        let stream = poller.connect(to, Some(from), TOKEN)?;
+        Ok(Self::new(net, poller, stream))
     }
 
     /// Connects to a control socket, from the daemon's own machine.
@@ -60,6 +59,11 @@ impl Tool {
     /// Sends a frame, as soon as the connection stands.
     pub fn send(&mut self, frame: &FrameBuf) {
         self.unsent.extend(frame.to_vec());
+    }
+
+    /// Sends bytes, whatever they are.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        self.unsent.extend(bytes);
     }
 
     /// Whole frames that have come.

@@ -1,16 +1,18 @@
 //! What happened in a cluster, in order: between every node and its loop.
 
+use super::mutation::{MutatedHost, Mutation};
 use engine::ids::{ConnId, Epoch};
 use engine::node::io::{CloseReason, Host, Input, Mail, Output, PeerAddr, Request, Verdict};
 use engine::time::{Instant, Now};
 use engine::wire::{Frame, Header, Kind, Lane};
 use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-/// Events kept for a test to look at; the hash goes on beyond.
+/// Events kept for a test to look at, unless it says otherwise; the hash goes on beyond.
 const EVENTS_MAX: usize = 2_000_000;
 
 /// One thing that happened.
@@ -67,10 +69,11 @@ pub enum What {
 }
 
 /// All that happened.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
     hasher: DefaultHasher,
     events: Vec<Event>,
+    events_max: usize,
     count: u64,
     /// The time of what happens now.
     pub now: Instant,
@@ -79,13 +82,38 @@ pub struct Trace {
 /// A trace that all nodes write to.
 pub type SharedTrace = Rc<RefCell<Trace>>;
 
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            hasher: DefaultHasher::new(),
+            events: Vec::new(),
+            events_max: EVENTS_MAX,
+            count: 0,
+            now: Instant::default(),
+        }
+    }
+}
+
+/// One line without its end: `1.234567890 127.0.0.1 Out(…)`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, nanos) = (self.at.0 / 1_000_000_000, self.at.0 % 1_000_000_000);
+        write!(f, "{seconds}.{nanos:09} {} {:?}", self.ip, self.what)
+    }
+}
+
 impl Trace {
+    /// Keeps so many events and no more: none where only the hash is of interest.
+    pub fn keep(&mut self, events_max: usize) {
+        self.events_max = events_max;
+    }
+
     /// Notes an event.
     pub fn note(&mut self, ip: IpAddr, what: What) {
         let event = Event { at: self.now, ip, what };
         event.hash(&mut self.hasher);
         self.count += 1;
-        if self.events.len() < EVENTS_MAX {
+        if self.events.len() < self.events_max {
             self.events.push(event);
         }
     }
@@ -115,19 +143,20 @@ impl Trace {
     }
 }
 
-/// A host that is watched.
-pub struct Traced<H> {
+/// A host that is watched, and may have a deliberate fault.
+pub struct Traced<H: Host> {
     /// The host.
     pub host: H,
     ip: IpAddr,
     trace: SharedTrace,
+    mutated: MutatedHost<H::Effect>,
 }
 
-impl<H> Traced<H> {
+impl<H: Host> Traced<H> {
     /// Watches this host.
     #[must_use]
-    pub fn new(host: H, ip: IpAddr, trace: SharedTrace) -> Self {
-        Self { host, ip, trace }
+    pub fn new(host: H, ip: IpAddr, trace: SharedTrace, mutation: Option<Mutation>) -> Self {
+        Self { host, ip, trace, mutated: MutatedHost::new(mutation) }
     }
 
     fn note(&self, what: What) {
@@ -187,7 +216,9 @@ impl<H: Host> Host for Traced<H> {
         if let Some(what) = of_input(&input) {
             self.note(what);
         }
-        self.host.handle_input(input, now);
+        if self.mutated.tells(&input) {
+            self.host.handle_input(input, now);
+        }
     }
 
     fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
@@ -205,11 +236,11 @@ impl<H: Host> Host for Traced<H> {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.host.next_timeout()
+        self.mutated.deadline(self.host.next_timeout())
     }
 
     fn poll_output(&mut self) -> Option<Output<H::Effect>> {
-        let output = self.host.poll_output()?;
+        let output = self.mutated.poll(|| self.host.poll_output())?;
         if let Some(what) = of_output(&output) {
             self.note(what);
         }

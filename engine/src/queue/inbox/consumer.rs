@@ -163,18 +163,23 @@ impl Consumer {
         Some(StoreCommand::Quarantine { seq, reason })
     }
 
+    /// Whether something is to be trimmed, and nothing has to be done before.
+    fn has_to_trim(&self) -> bool {
+        // What is to be quarantined must not be trimmed away before.
+        let blocked = self.quarantining.iter().any(|(seq, _)| *seq <= self.consumed);
+        self.consumed > self.trimmed && !blocked && self.trimming.is_none()
+    }
+
     pub(super) fn poll_trim(
         &mut self,
         config: &InboxConfig,
         wanted: bool,
         at: Instant,
     ) -> Option<u64> {
-        let waiting = self.consumed - self.trimmed;
-        // What is to be quarantined must not be trimmed away before.
-        let blocked = self.quarantining.iter().any(|(seq, _)| *seq <= self.consumed);
-        if waiting == 0 || blocked || self.trimming.is_some() {
+        if !self.has_to_trim() {
             return None;
         }
+        let waiting = self.consumed - self.trimmed;
         let due = self.trim_at.is_some_and(|since| at >= since + config.trim_interval);
         let asked = wanted || self.flushing || waiting >= config.trim_records;
         if !(due || asked) || !is_over(&mut self.trim_pause, at) {
@@ -186,22 +191,32 @@ impl Consumer {
     }
 
     pub(super) fn poll_read(&mut self, committed_next: u64, at: Instant) -> Option<u64> {
-        if !matches!(self.state, State::Ready)
-            || self.cursor >= committed_next
-            || !self.may_read(at)
-        {
+        if !self.has_to_read(committed_next) || !self.may_read(at) {
             return None;
         }
         self.state = State::Reading { from: self.cursor, next: committed_next };
         Some(self.cursor)
     }
 
-    pub(super) fn next_timeout(&self, config: &InboxConfig) -> Option<Instant> {
-        let trim = match self.trimming {
-            None => self.trim_at.map(|since| since + config.trim_interval),
-            Some(_) => None,
-        };
-        let pauses = [trim.map(|t| self.trim_pause.map_or(t, |p| t.max(p))), self.read_pause];
+    /// Whether the consumer wants records, and there are some.
+    pub(super) fn has_to_read(&self, committed_next: u64) -> bool {
+        matches!(self.state, State::Ready) && self.cursor < committed_next
+    }
+
+    /// When something is to be done that is not possible yet; `trims` and `reads` say whether
+    /// either would be done then. A time at which nothing is done would come again at once.
+    pub(super) fn next_timeout(
+        &self,
+        config: &InboxConfig,
+        trims: bool,
+        reads: bool,
+    ) -> Option<Instant> {
+        let trim = self.trim_at.filter(|_| trims && self.has_to_trim());
+        let trim = trim.map(|since| since + config.trim_interval);
+        let pauses = [
+            trim.map(|t| self.trim_pause.map_or(t, |p| t.max(p))),
+            self.read_pause.filter(|_| reads),
+        ];
         let quarantine = self.trim_pause.filter(|_| !self.asked && !self.quarantining.is_empty());
         pauses.into_iter().chain([quarantine]).flatten().min()
     }

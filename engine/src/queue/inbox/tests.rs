@@ -285,3 +285,63 @@ fn a_consumer_reads_bounded_lots_from_its_cursor() {
     rig.turn(at(0));
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1, 2, 3]);
 }
+
+#[test]
+fn a_replay_that_takes_longer_than_the_trim_interval_leaves_the_loop_asleep() {
+    let mut rig = rig();
+    for seq in 1..=3 {
+        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
+    }
+    rig.turn(at(0));
+    rig.store.crash();
+    rig.inbox = Inbox::restore(&rig.store.state(), rig.config, 2);
+    // All of it was consumed before; the disk needs five seconds to say what it has.
+    rig.inbox.start_consuming(Some((Epoch(77), 3)), at(0));
+    rig.store.faults().delay = 1;
+    rig.turn(at(0));
+    rig.turn(at(5000));
+    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do before the answer");
+    rig.store.faults().delay = 0;
+    rig.tick(at(5000));
+    rig.turn(at(5001));
+    assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
+}
+
+#[test]
+fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
+    let mut rig = rig();
+    for seq in 1..=3 {
+        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
+    }
+    rig.turn(at(0));
+    rig.store.record_mut(2).unwrap().frame.truncate(10);
+    rig.inbox.start_consuming(None, at(0));
+    let read = rig.inbox.poll_command(at(0)).unwrap();
+    let found = rig.store.apply(read).unwrap();
+    rig.inbox.handle_store(found, at(0));
+    // The disk needs five seconds to set the second aside.
+    rig.store.faults().delay = 1;
+    rig.turn(at(0));
+    assert_eq!(rig.inbox.poll_records().map(|records| records.len()), Some(2));
+    rig.inbox.consumed(3, at(0));
+    rig.turn(at(0));
+    rig.turn(at(5000));
+    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do before the answer");
+    rig.store.faults().delay = 0;
+    rig.tick(at(5000));
+    rig.turn(at(5001));
+    assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again_once_its_pause_is_over() {
+    let mut rig = rig();
+    rig.inbox.start_consuming(None, at(0));
+    rig.store.faults().failing_reads = 1;
+    rig.offer(1, &frame("a", 1, 1, b"x"), at(0));
+    rig.turn(at(0));
+    assert_eq!(rig.inbox.next_timeout(), Some(at(1000).at));
+    rig.turn(at(1000));
+    assert_eq!(rig.inbox.poll_records().map(|records| records.len()), Some(1));
+    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do");
+}

@@ -1,5 +1,7 @@
 //! The state of the simulated network, and what happens in it over time.
 
+mod faults;
+
 use super::SimConfig;
 use super::socket::{Name, Socket, State};
 use super::tap::Tap;
@@ -24,6 +26,7 @@ struct Owner {
     ip: IpAddr,
     descriptors: usize,
     descriptors_max: usize,
+    stopped: bool,
     /// Sources that changed since the last poll, in order, each once.
     changed: VecDeque<u32>,
 }
@@ -68,6 +71,8 @@ pub(super) struct Net {
     config: SimConfig,
     rng: fastrand::Rng,
     owners: BTreeMap<u32, Owner>,
+    /// Those that have changed sources and are not stopped.
+    ready: BTreeSet<u32>,
     sockets: IdMap<u32, Socket>,
     names: Vec<(Name, u32)>,
     events: BTreeMap<(Instant, u64), Event>,
@@ -91,6 +96,7 @@ impl Net {
             config,
             rng: fastrand::Rng::with_seed(seed),
             owners: BTreeMap::new(),
+            ready: BTreeSet::new(),
             sockets: IdMap::default(),
             names: Vec::new(),
             events: BTreeMap::new(),
@@ -110,19 +116,19 @@ impl Net {
 
     pub(super) fn add_owner(&mut self, ip: IpAddr) -> u32 {
         let id = self.new_id();
-        let owner =
-            Owner { ip, descriptors: 0, descriptors_max: usize::MAX, changed: VecDeque::new() };
+        let owner = Owner {
+            ip,
+            descriptors: 0,
+            descriptors_max: usize::MAX,
+            stopped: false,
+            changed: VecDeque::new(),
+        };
         self.owners.insert(id, owner);
         id
     }
 
     pub(super) fn remove_owner(&mut self, owner: u32) {
-        let its = self.sockets.iter().filter(|(_, s)| s.owner == Some(owner));
-        let mut its: Vec<(u32, bool)> =
-            its.map(|(id, s)| (*id, matches!(s.state, State::Listening { .. }))).collect();
-        // The same run again has the same order.
-        its.sort_unstable();
-        for (id, listens) in its {
+        for (id, listens) in self.sockets_of(owner) {
             if listens {
                 self.close_listener(owner, id);
             } else {
@@ -130,10 +136,25 @@ impl Net {
             }
         }
         self.owners.remove(&owner);
+        self.ready.remove(&owner);
     }
 
-    pub(super) fn set_descriptors_max(&mut self, owner: u32, max: usize) {
-        self.owner(owner).descriptors_max = max;
+    /// All sockets of a process, in the same order in the same run, and which of them listen.
+    fn sockets_of(&self, owner: u32) -> Vec<(u32, bool)> {
+        let its = self.sockets.iter().filter(|(_, s)| s.owner == Some(owner));
+        let mut its: Vec<(u32, bool)> =
+            its.map(|(id, s)| (*id, matches!(s.state, State::Listening { .. }))).collect();
+        its.sort_unstable();
+        its
+    }
+
+    pub(super) fn descriptors(&self, owner: u32) -> usize {
+        self.owners.get(&owner).map_or(0, |owner| owner.descriptors)
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        let listens = |s: &&Socket| matches!(s.state, State::Listening { .. });
+        self.sockets.len() - self.sockets.values().filter(listens).count()
     }
 
     fn owner(&mut self, id: u32) -> &mut Owner {
@@ -158,34 +179,10 @@ impl Net {
     }
 
     pub(super) fn next_event(&self) -> Option<Instant> {
-        if self.owners.values().any(|owner| !owner.changed.is_empty()) {
+        if !self.ready.is_empty() {
             return Some(self.now.at);
         }
         self.events.keys().next().map(|(at, _)| (*at).max(self.now.at))
-    }
-
-    pub(super) fn cut(&mut self, a: IpAddr, b: IpAddr) {
-        self.cuts.insert((a.min(b), a.max(b)));
-    }
-
-    pub(super) fn heal(&mut self, a: IpAddr, b: IpAddr) {
-        self.cuts.remove(&(a.min(b), a.max(b)));
-    }
-
-    pub(super) fn set_black_hole(&mut self, ip: IpAddr, on: bool) {
-        if on {
-            self.black_holes.insert(ip);
-        } else {
-            self.black_holes.remove(&ip);
-        }
-    }
-
-    pub(super) fn set_unreachable(&mut self, ip: IpAddr, on: bool) {
-        if on {
-            self.unreachable.insert(ip);
-        } else {
-            self.unreachable.remove(&ip);
-        }
     }
 
     fn passes(&self, a: IpAddr, b: IpAddr) -> bool {
@@ -218,7 +215,11 @@ impl Net {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         if let (Some(owner), Some(_), false) = (socket.owner, socket.token, socket.queued) {
             socket.queued = true;
-            self.owner(owner).changed.push_back(id);
+            let its = self.owner(owner);
+            its.changed.push_back(id);
+            if !its.stopped {
+                self.ready.insert(owner);
+            }
         }
     }
 
@@ -236,7 +237,11 @@ impl Net {
 
     /// Whether a process has events that it has not polled.
     pub(super) fn is_ready(&self, owner: u32) -> bool {
-        self.owners.get(&owner).is_some_and(|owner| !owner.changed.is_empty())
+        self.ready.contains(&owner)
+    }
+
+    pub(super) fn ready(&self) -> impl Iterator<Item = u32> {
+        self.ready.iter().copied()
     }
 
     pub(super) fn poll(&mut self, owner: u32, room: usize, events: &mut Vec<Readiness>) {
@@ -254,6 +259,9 @@ impl Net {
             if readable || writable {
                 events.push(Readiness { token, readable, writable, ended: socket.has_ended() });
             }
+        }
+        if self.owner(owner).changed.is_empty() {
+            self.ready.remove(&owner);
         }
         self.rng.shuffle(&mut events[begin..]);
     }
@@ -602,8 +610,10 @@ impl Net {
     pub(super) fn close(&mut self, owner: u32, id: u32, reset: bool) {
         let Some(socket) = self.sockets.get(&id) else { return };
         let to = socket.peer;
-        if reset || !socket.inbox.is_empty() {
+        if reset || (!socket.inbox.is_empty() && !socket.reset) {
             self.transmit(id, Event::Reset { to });
+        } else if socket.reset {
+            // A connection that was reset has nobody to tell its end to.
         } else if !socket.end_sent {
             self.transmit(id, Event::End { to });
         }
