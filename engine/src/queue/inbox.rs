@@ -386,7 +386,7 @@ impl Inbox {
     /// When [`Inbox::poll_command`] has something to do although nothing has happened.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.consumer.next_timeout(&self.config)
+        self.consumer.next_timeout(&self.config, self.phase == Phase::Open)
     }
 
     /// The consumer begins behind the record that its cursor names. A cursor of another epoch

@@ -170,9 +170,7 @@ impl Consumer {
         at: Instant,
     ) -> Option<u64> {
         let waiting = self.consumed - self.trimmed;
-        // What is to be quarantined must not be trimmed away before.
-        let blocked = self.quarantining.iter().any(|(seq, _)| *seq <= self.consumed);
-        if waiting == 0 || blocked || self.trimming.is_some() {
+        if waiting == 0 || self.is_trim_blocked() {
             return None;
         }
         let due = self.trim_at.is_some_and(|since| at >= since + config.trim_interval);
@@ -183,6 +181,12 @@ impl Consumer {
         self.trimming = Some(self.consumed);
         self.trim_at = None;
         Some(self.consumed)
+    }
+
+    /// Whether no trim may begin: one is under way, or what is to be quarantined would be trimmed
+    /// away before.
+    fn is_trim_blocked(&self) -> bool {
+        self.trimming.is_some() || self.quarantining.iter().any(|(seq, _)| *seq <= self.consumed)
     }
 
     pub(super) fn poll_read(&mut self, committed_next: u64, at: Instant) -> Option<u64> {
@@ -196,11 +200,11 @@ impl Consumer {
         Some(self.cursor)
     }
 
-    pub(super) fn next_timeout(&self, config: &InboxConfig) -> Option<Instant> {
-        let trim = match self.trimming {
-            None => self.trim_at.map(|since| since + config.trim_interval),
-            Some(_) => None,
-        };
+    /// When there is something to do by itself. What waits for an answer of the store is done when
+    /// that comes: its time, which may have passed, would keep the loop awake until then.
+    pub(super) fn next_timeout(&self, config: &InboxConfig, may_trim: bool) -> Option<Instant> {
+        let may_trim = may_trim && !self.is_trim_blocked();
+        let trim = self.trim_at.filter(|_| may_trim).map(|since| since + config.trim_interval);
         let pauses = [trim.map(|t| self.trim_pause.map_or(t, |p| t.max(p))), self.read_pause];
         let quarantine = self.trim_pause.filter(|_| !self.asked && !self.quarantining.is_empty());
         pauses.into_iter().chain([quarantine]).flatten().min()

@@ -295,3 +295,31 @@ fn a_consumer_reads_bounded_lots_from_its_cursor() {
     rig.turn(at(0));
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1, 2, 3]);
 }
+
+#[test]
+fn nothing_is_due_while_the_store_is_awaited() {
+    let mut rig = rig();
+    for seq in 1..=2 {
+        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
+    }
+    rig.turn(at(0));
+    rig.store.faults().delay = 1;
+    // The log is replayed, and what was consumed before the restart could be trimmed.
+    rig.inbox = Inbox::restore(&rig.store.state(), rig.config, 1);
+    let epoch = rig.inbox.epoch();
+    rig.inbox.start_consuming(Some((epoch, 1)), at(0));
+    rig.turn(at(5000));
+    assert!(rig.inbox.is_recovering());
+    assert_eq!(rig.inbox.next_timeout(), None, "the loop would not sleep until then");
+    rig.tick(at(5000));
+    // The consumer cannot make sense of a record: it is set aside before anything is trimmed.
+    rig.inbox.quarantine(1, "not a report".into());
+    rig.turn(at(5000));
+    assert_eq!(rig.inbox.next_timeout(), None, "the loop would not sleep until then");
+    while rig.store.is_waiting() {
+        rig.tick(at(5000));
+        rig.turn(at(5000));
+    }
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [2]);
+    assert_eq!(rig.store.records().map(|record| record.seq).collect::<Vec<_>>(), [2]);
+}
