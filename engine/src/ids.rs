@@ -112,7 +112,8 @@ impl BlobHash {
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
         let mut hash = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        // A number may have a sign, and no digit of a hash is one.
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return None;
         }
         for (i, byte) in hash.iter_mut().enumerate() {

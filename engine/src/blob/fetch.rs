@@ -466,7 +466,9 @@ impl Fetcher {
                 blob.received = offset.min(blob.size);
                 blob.asked = blob.received;
                 blob.queued = true;
-                self.progress.bytes_missing += blob.size - blob.received;
+                // Sizes are what a manifest says: any number.
+                let missing = blob.size - blob.received;
+                self.progress.bytes_missing = self.progress.bytes_missing.saturating_add(missing);
                 self.queue.push_back(hash);
             }
         }
@@ -546,7 +548,7 @@ impl Fetcher {
             return;
         }
         log::info!("blob {hash} is fetched again: {error}");
-        self.progress.bytes_missing += blob.received;
+        self.progress.bytes_missing = self.progress.bytes_missing.saturating_add(blob.received);
         blob.stage = Stage::Fetching;
         blob.received = 0;
         self.ask_again(hash);

@@ -22,6 +22,7 @@ fn hashes_survive_hex() {
     assert_eq!(BlobHash::from_hex(&hash.to_hex()), Some(hash));
     assert_eq!(BlobHash::from_hex("00"), None);
     assert_eq!(BlobHash::from_hex(&"zz".repeat(32)), None);
+    assert_eq!(BlobHash::from_hex(&"+f".repeat(32)), None);
 }
 
 #[test]

@@ -234,14 +234,17 @@ impl<E> Context<'_, E> {
         }
     }
 
-    /// Answers a request.
+    /// Answers a request, if whoever asked is still there.
     pub fn reply<B: Body>(&mut self, conn: ConnId, body: &B) {
         self.reply_with(conn, FrameBuf::message(None, body, |_| {}));
     }
 
     /// Answers a request with a frame that others may be answered with too.
     pub fn reply_with(&mut self, conn: ConnId, frame: FrameBuf) {
-        self.node.queues.get().out.push_back(Output::Send { conn, frame });
+        // What a thread was asked may take longer than who asked waits.
+        if self.node.links.contains_key(&conn) {
+            self.node.queues.get().out.push_back(Output::Send { conn, frame });
+        }
     }
 
     /// Closes a connection after what was sent on it.
@@ -309,5 +312,30 @@ impl<E> Context<'_, E> {
     /// A random number source.
     pub fn rng(&mut self) -> &mut fastrand::Rng {
         &mut self.node.rng
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Listener, PeerAddr};
+    use crate::wire::message::StatusReq;
+
+    #[test]
+    fn an_answer_to_who_is_gone_is_none() {
+        let name = "master".parse().unwrap();
+        let mut parts: Parts<()> = Parts::new(name, fastrand::Rng::with_seed(1));
+        let conn = ConnId::new(0, 1);
+        let link = Link::Inbound(Inbound::new(PeerAddr::Unix { uid: 0 }, Listener::Control));
+        let answers = |parts: &mut Parts<()>| {
+            let mut cx = Context { now: Now::default(), node: parts };
+            cx.reply(conn, &StatusReq { detail: 0 });
+            std::mem::take(&mut parts.queues.get().out).len()
+        };
+        assert_eq!(answers(&mut parts), 0);
+        parts.links.insert(conn, link);
+        assert_eq!(answers(&mut parts), 1);
+        parts.links.remove(&conn);
+        assert_eq!(answers(&mut parts), 0);
     }
 }

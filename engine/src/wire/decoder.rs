@@ -70,8 +70,10 @@ impl Decoder {
             if self.partial.len() < need {
                 let missing = (need - self.partial.len()).min(input.len());
                 let (now, later) = input.split_at(missing);
-                self.partial
-                    .reserve_exact(missing.max((need - self.partial.len()).min(RESERVE_MAX)));
+                if self.partial.capacity() - self.partial.len() < missing {
+                    let ahead = (need - self.partial.len()).min(RESERVE_MAX);
+                    self.partial.reserve_exact(missing.max(ahead));
+                }
                 self.partial.extend_from_slice(now);
                 input = later;
                 if self.partial.len() < need {
@@ -131,5 +133,25 @@ impl Decoder {
         }
         self.partial.extend_from_slice(input);
         Ok(Flow::Next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{FrameBuf, Kind};
+
+    #[test]
+    fn a_buffer_grows_by_what_is_set_aside_and_not_with_each_piece() {
+        let len = Kind::CONTROL_RESP.body_size_max() as usize;
+        let bytes = FrameBuf::seal_whole(Header::new(Kind::CONTROL_RESP), None, &vec![5; len]);
+        let (mut decoder, mut sizes) = (Decoder::new(), Vec::new());
+        for piece in bytes.chunks(1000) {
+            assert_eq!(decoder.feed(piece, |_| Flow::Next), Ok(Flow::Next));
+            sizes.push(decoder.partial.capacity());
+            assert!(decoder.partial.capacity() <= decoder.buffered() + RESERVE_MAX);
+        }
+        sizes.dedup();
+        assert!(sizes.len() <= len / RESERVE_MAX + 3, "it grew {} times", sizes.len());
     }
 }

@@ -7,6 +7,7 @@ use crate::control::Status;
 use crate::table::words::{plural, span};
 use engine::ids::Revision;
 use engine::node::Context;
+use engine::time::WallMs;
 use engine::wire::message::StatusResp;
 use std::collections::BTreeMap;
 
@@ -37,6 +38,12 @@ fn counters(role: &MasterRole, cx: &Context<'_, Effect>) -> BTreeMap<String, u64
     all
 }
 
+/// Whether less than a fifth of a life is left. Times are what a file says: any number.
+fn is_near_its_end(issued: WallMs, expires: WallMs, now: WallMs) -> bool {
+    let left = expires.0.saturating_sub(now.0);
+    left.saturating_mul(LIFE_LEFT_SHARE) < expires.0.saturating_sub(issued.0)
+}
+
 fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> Vec<String> {
     let HostCounts { silent, skewed, failing, ahead, held_max, .. } = *hosts;
     let published = role.hosts().published();
@@ -53,9 +60,7 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
             "the assignments have expired: clients that do not hold them yet refuse them; run `drover publish --force`"
                 .to_owned(),
         );
-    } else if (published.expires.0 - now) * LIFE_LEFT_SHARE
-        < published.expires.0.saturating_sub(published.issued.0)
-    {
+    } else if is_near_its_end(published.issued, published.expires, cx.now.wall) {
         let left = span(published.expires.0 - now);
         warnings.push(format!(
             "the assignments expire in {left}: run `drover publish --force` to renew them before that"
@@ -174,5 +179,19 @@ pub(super) fn public(role: &MasterRole, cx: &Context<'_, Effect>) -> StatusResp 
         uptime_ms: u64::try_from(role.uptime(cx.now.at).as_millis()).unwrap_or(u64::MAX),
         counters: counters(role, cx).into_iter().collect(),
         last_error: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_part_of_a_life_is_warned_of() {
+        let near = |now| is_near_its_end(WallMs(0), WallMs(1_000), WallMs(now));
+        let all = 1_000 / LIFE_LEFT_SHARE;
+        assert!(!near(0) && !near(1_000 - all) && near(1_001 - all) && near(2_000));
+        // What lasts for ever is never near its end.
+        assert!(!is_near_its_end(WallMs(0), WallMs(u64::MAX), WallMs(1_800_000_000_000)));
     }
 }

@@ -3,6 +3,7 @@
 
 mod config_docs;
 mod dependencies;
+mod fuzz;
 mod layers;
 mod links;
 mod paths;

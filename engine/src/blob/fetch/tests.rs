@@ -182,3 +182,10 @@ fn answers_to_a_failed_attempt_are_not_taken_for_those_of_the_next() {
     assert_eq!(fetcher.poll_event(), Some(FetchEvent::Hangup));
     assert_eq!(fetcher.unwritten_bytes, 0);
 }
+
+#[test]
+fn sizes_that_no_disk_has_are_only_numbers() {
+    let mut fetcher = fetching(&[blob(1, u64::MAX), blob(2, u64::MAX)]);
+    assert_eq!(fetcher.progress().bytes_missing, u64::MAX);
+    assert_eq!(requests(&mut fetcher), [(1, hash(1), 0)]);
+}
