@@ -98,11 +98,17 @@ impl<E> Services<E> for Threads<E> {
                 }
             }
             Request::Resolve { name } => {
-                if let Some(resolver) = &self.resolver {
-                    resolver.handle().resolve(name);
+                if let Some(resolver) = &mut self.resolver {
+                    resolver.gather(name);
                 }
             }
             Request::Role(effect) => (self.role)(effect),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(resolver) = &mut self.resolver {
+            resolver.hand_over();
         }
     }
 }
