@@ -10,7 +10,7 @@
 use benches::child::{Helper, answer};
 use benches::figures::Figures;
 use benches::fleet;
-use benches::minimal::{self, Load, RAW_ANSWER, RAW_REQUEST, Requests, frame, poll, report};
+use benches::minimal::{self, Ends, Load, RAW_ANSWER, RAW_REQUEST, Requests, frame, poll, report};
 use benches::side::{Goal, Side, judge, told};
 use engine::clock::{self, SystemClock};
 use engine::limits::HEADER_SIZE;
@@ -82,10 +82,11 @@ fn minimal_client(what: What, to: SocketAddr) -> io::Result<()> {
     let clock = SystemClock::start();
     let (request, answer_size) = what.request();
     let requests = Requests::same(request);
-    let load = Load { to, requests, answer_size, transactions: CLIENTS, window: WINDOW };
+    let ends = Ends::Server(to);
+    let load = Load { ends, requests, answer_size, transactions: CLIENTS, window: WINDOW };
     answer(|| {
         let before = clock::thread_cpu_us();
-        let elapsed = minimal::run(&load, clock)?;
+        let elapsed = minimal::run(&load, clock)?.all;
         Ok(told(elapsed, clock::thread_cpu_us() - before))
     })
 }

@@ -8,7 +8,7 @@
 //! loop at 1,024 a commit, and a Redis that appends to one list and syncs before it answers. Client
 //! and server share both processors. Ratios are those of neighbours in time.
 
-use benches::child::{Helper, answer};
+use benches::child::{Foreign, Helper, Worker, answer};
 use benches::figures::Figures;
 use benches::flood::{Drover, Flood, Protocol, Redis};
 use benches::minimal::{padded, report};
@@ -20,10 +20,9 @@ use heed::byteorder::BigEndian;
 use heed::types::{Bytes, U64};
 use heed::{CommitOrAbort, Database, EnvOpenOptions, PutFlags};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Connections, and messages under way on each.
 const CONNS: usize = 1_000;
@@ -93,48 +92,29 @@ impl Bare {
     }
 }
 
-/// A Redis of this bench's own; it ends with it.
-struct RedisServer(Child, SocketAddr);
-
-impl RedisServer {
-    fn start(dir: &Path) -> io::Result<Self> {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &free.port().to_string(), "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", "always"])
-            .args(["--auto-aof-rewrite-percentage", "0", "--dir"])
-            .arg(dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let server = Self(child, free);
-        let begun = Instant::now();
-        while TcpStream::connect(free).is_err() {
-            if begun.elapsed() > Duration::from_secs(10) {
-                return Err(io::Error::other("redis-server does not listen"));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn start_redis(dir: &Path) -> io::Result<Option<Foreign>> {
+    Foreign::start(BOTH, "redis-server", "redis-server", |at| {
+        let words = format!(
+            "--bind 127.0.0.1 --port {} --appendonly yes --appendfsync always \
+             --auto-aof-rewrite-percentage 0",
+            at.port()
+        );
+        let mut args: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
+        args.extend(["--save".into(), String::new(), "--dir".into()]);
+        args.push(dir.to_string_lossy().into_owned());
+        Ok(args)
+    })
 }
 
 /// One who is asked in turn.
 struct Subject {
     name: &'static str,
-    server: Option<Helper>,
+    server: Box<dyn Worker>,
     client: Helper,
     side: Side,
 }
 
-fn subjects(dirs: &Path, redis: Option<&RedisServer>) -> io::Result<Vec<Subject>> {
+fn subjects(dirs: &Path, redis: Option<Foreign>) -> io::Result<Vec<Subject>> {
     let start = |words: &[&str]| {
         Helper::start(BOTH, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
     };
@@ -143,11 +123,12 @@ fn subjects(dirs: &Path, redis: Option<&RedisServer>) -> io::Result<Vec<Subject>
         let dir = dirs.join(mode);
         let mut server = start(&["serve", mode, &dir.to_string_lossy()])?;
         let client = start(&["flood", "drover", &server.line()?])?;
-        all.push(Subject { name, server: Some(server), client, side: Side::default() });
+        all.push(Subject { name, server: Box::new(server), client, side: Side::default() });
     }
-    if let Some(RedisServer(_, at)) = redis {
-        let client = start(&["flood", "redis", &at.to_string()])?;
-        all.push(Subject { name: "Redis, synced", server: None, client, side: Side::default() });
+    if let Some(redis) = redis {
+        let client = start(&["flood", "redis", &redis.at.to_string()])?;
+        let (server, side) = (Box::new(redis), Side::default());
+        all.push(Subject { name: "Redis, synced", server, client, side });
     }
     Ok(all)
 }
@@ -159,22 +140,15 @@ fn measure(with_redis: bool) -> io::Result<bool> {
         std::fs::create_dir(&path).map(|()| path)
     };
     let mut bare = Bare::open(&path("bare")?).map_err(io::Error::other)?;
-    let redis = match with_redis.then(|| RedisServer::start(&path("redis")?)).transpose() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            println!(
-                "there is no redis-server here: it is left out (Debian's package redis-server)"
-            );
-            None
-        }
-        other => other?,
-    };
-    let mut subjects = subjects(dirs.path(), redis.as_ref())?;
+    let redis = if with_redis { start_redis(&path("redis")?)? } else { None };
+    let has_redis = redis.is_some();
+    let mut subjects = subjects(dirs.path(), redis)?;
     let (mut puts, mut ratios) = (Figures::default(), vec![[const { Vec::new() }; 2]; 2]);
     for round in 0..=ROUNDS {
         let mut rates = Vec::new();
         for subject in &mut subjects {
             let Subject { server, client, side, .. } = subject;
-            rates.push(side.round(client, server.as_ref(), MESSAGES, round > 0)?.rate);
+            rates.push(side.round(client, Some(&**server), MESSAGES, round > 0)?.rate);
         }
         let bare = bare.round().map_err(io::Error::other)?;
         if round > 0 {
@@ -194,7 +168,7 @@ fn measure(with_redis: bool) -> io::Result<bool> {
     let mut all =
         judge("inbox that nobody reads to the bare loop", &figures(&kept[0]), Goal::AtLeast(0.5));
     println!("  inbox, drained, to the bare loop: {:.2}", figures(&drained[0]));
-    if redis.is_some() {
+    if has_redis {
         let what = "inbox that nobody reads to Redis";
         all &= judge(what, &figures(&kept[1]), Goal::AtLeast(2.5));
         let what = "inbox, drained, to Redis";

@@ -10,7 +10,7 @@
 
 use benches::child::{Helper, answer};
 use benches::figures::Figures;
-use benches::minimal::{self, Load, Requests, padded, poll, report};
+use benches::minimal::{self, Ends, Load, Requests, padded, poll, report};
 use benches::server::{self, Durable};
 use benches::side::{Goal, Side, judge, told};
 use engine::clock::{self, SystemClock};
@@ -62,14 +62,19 @@ impl What {
 fn clients(what: What, to: SocketAddr) -> io::Result<()> {
     let clock = SystemClock::start();
     let requests = what.requests();
-    let mut load =
-        Load { to, requests, answer_size: HEADER_SIZE, transactions: HOSTS, window: WINDOW };
+    let mut load = Load {
+        ends: Ends::Server(to),
+        requests,
+        answer_size: HEADER_SIZE,
+        transactions: HOSTS,
+        window: WINDOW,
+    };
     let mut seq = 0;
     answer(|| {
         seq += 1;
         load.requests.renumber(seq);
         let before = clock::thread_cpu_us();
-        let elapsed = minimal::run(&load, clock)?;
+        let elapsed = minimal::run(&load, clock)?.all;
         Ok(told(elapsed, clock::thread_cpu_us() - before))
     })
 }

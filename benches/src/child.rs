@@ -1,11 +1,13 @@
-//! Processes that a bench starts from its own program: pinned to a processor, told by lines what
-//! to do, and gone when the bench is.
+//! Processes that a bench starts: of its own program, pinned to a processor and told by lines what
+//! to do, or of somebody else's. They are gone when the bench is.
 
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A process of the same program with other arguments.
 #[derive(Debug)]
@@ -50,8 +52,16 @@ impl Helper {
     /// # Errors
     /// It has ended.
     pub fn go(&mut self) -> io::Result<String> {
+        self.ask("go")
+    }
+
+    /// Gives it an order, and returns what it says then.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn ask(&mut self, order: &str) -> io::Result<String> {
         if let Some(to) = &mut self.to {
-            writeln!(to, "go")?;
+            writeln!(to, "{order}")?;
         }
         self.line()
     }
@@ -61,15 +71,11 @@ impl Helper {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
+}
 
-    /// CPU time that it has taken.
-    ///
-    /// # Errors
-    /// It has ended.
-    pub fn cpu(&self) -> io::Result<Duration> {
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        Ok(clock_getcpuclockid(pid)?.now()?.into())
-    }
+fn cpu(child: &Child) -> io::Result<Duration> {
+    let pid = Pid::from_raw(child.id().cast_signed());
+    Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
 impl Drop for Helper {
@@ -86,9 +92,94 @@ impl Drop for Helper {
 /// # Errors
 /// `act` fails, or nobody listens any more.
 pub fn answer(mut act: impl FnMut() -> io::Result<String>) -> io::Result<()> {
-    for line in io::stdin().lines() {
-        line?;
+    obey(|_| {
         println!("{}", act()?);
+        Ok(())
+    })
+}
+
+/// In such a process: calls `act` with every order, until no more can come.
+///
+/// # Errors
+/// `act` fails.
+pub fn obey(mut act: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
+    for line in io::stdin().lines() {
+        act(&line?)?;
     }
     Ok(())
+}
+
+/// A server of somebody else's, to compare with; it ends with this.
+#[derive(Debug)]
+pub struct Foreign {
+    child: Child,
+    /// Where it listens.
+    pub at: SocketAddr,
+}
+
+impl Foreign {
+    /// Starts a program on these processors with the arguments that are made for an address of
+    /// this machine where nobody listens; `None`, said aloud, if there is no such program.
+    ///
+    /// # Errors
+    /// It does not listen there.
+    pub fn start(
+        processors: &str,
+        program: &str,
+        package: &str,
+        args: impl FnOnce(SocketAddr) -> io::Result<Vec<String>>,
+    ) -> io::Result<Option<Self>> {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        // Where Debian has its servers is not in everybody's search path.
+        let dirs = std::env::split_paths(&paths).chain([PathBuf::from("/usr/sbin")]);
+        let Some(path) = dirs.map(|dir| dir.join(program)).find(|path| path.is_file()) else {
+            println!("there is no {program} here: it is left out (Debian's package {package})");
+            return Ok(None);
+        };
+        let at = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let child = Command::new("taskset")
+            .args(["-c", processors])
+            .arg(path)
+            .args(args(at)?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()?;
+        let server = Self { child, at };
+        let begun = Instant::now();
+        while TcpStream::connect(at).is_err() {
+            if begun.elapsed() > Duration::from_secs(10) {
+                return Err(io::Error::other(format!("{program} does not listen")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Some(server))
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process of which it can be told how much it has worked.
+pub trait Worker {
+    /// CPU time that it has taken, of all its threads.
+    ///
+    /// # Errors
+    /// It has ended.
+    fn cpu(&self) -> io::Result<Duration>;
+}
+
+impl Worker for Helper {
+    fn cpu(&self) -> io::Result<Duration> {
+        cpu(&self.child)
+    }
+}
+
+impl Worker for Foreign {
+    fn cpu(&self) -> io::Result<Duration> {
+        cpu(&self.child)
+    }
 }

@@ -1,13 +1,16 @@
 //! What several measurements share: the least that a server and a client can do, as the baseline
-//! that others are compared with; the engine's server without anything behind it; and figures with
-//! their spread.
+//! that others are compared with; the engine's server of its real parts; and figures with their
+//! spread.
 
 pub mod allocator;
 pub mod child;
 pub mod figures;
 pub mod fleet;
 pub mod flood;
+pub mod machine;
 pub mod minimal;
+pub mod peers;
 pub mod server;
+pub mod shelf;
 pub mod side;
 pub mod stores;

@@ -1,7 +1,8 @@
 //! One side of a comparison: a client and a server, each a process on a processor of its own.
 
-use crate::child::Helper;
+use crate::child::{Helper, Worker};
 use crate::figures::Figures;
+use nix::time::{ClockId, clock_gettime};
 use std::io;
 use std::time::Duration;
 
@@ -33,9 +34,23 @@ pub fn told(elapsed: Duration, cpu_us: u64) -> String {
     format!("{} {}", elapsed.as_secs_f64(), cpu_us as f64 / 1e6)
 }
 
-fn seconds(text: Option<&str>) -> io::Result<f64> {
-    text.and_then(|text| text.parse().ok())
-        .ok_or_else(|| io::Error::other("no figure came from a process of this bench"))
+/// The figures that such a line begins with.
+///
+/// # Errors
+/// There are fewer.
+pub fn heard<const COUNT: usize>(line: &str) -> io::Result<[f64; COUNT]> {
+    let figures: Vec<f64> = line.split(' ').map_while(|word| word.parse().ok()).collect();
+    let found = figures.first_chunk().copied();
+    found.ok_or_else(|| io::Error::other("no figure came from a process of this bench"))
+}
+
+/// CPU time that all threads of this process have taken, microseconds.
+///
+/// # Errors
+/// The kernel does not say.
+pub fn own_cpu_us() -> io::Result<u64> {
+    let time: Duration = clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into();
+    Ok(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 impl Side {
@@ -47,16 +62,15 @@ impl Side {
     pub fn round(
         &mut self,
         client: &mut Helper,
-        server: Option<&Helper>,
+        server: Option<&dyn Worker>,
         transactions: u32,
         counts: bool,
     ) -> io::Result<Round> {
-        let cpu = |server: Option<&Helper>| server.map_or(Ok(Duration::ZERO), Helper::cpu);
-        let before = cpu(server)?;
+        let cpu = || server.map_or(Ok(Duration::ZERO), Worker::cpu);
+        let before = cpu()?;
         let line = client.go()?;
-        let served = cpu(server)?.saturating_sub(before);
-        let mut words = line.split(' ');
-        let (elapsed, taken) = (seconds(words.next())?, seconds(words.next())?);
+        let served = cpu()?.saturating_sub(before);
+        let [elapsed, taken] = heard(&line)?;
         let each = 1e6 / f64::from(transactions);
         let round = Round {
             rate: f64::from(transactions) / elapsed,

@@ -1,5 +1,6 @@
 //! The least that a load generator can do: connect from an address of its own, write one
-//! request, read the answer, close, begin the next.
+//! request, read the answer, close, begin the next. And the least that can be done to reach many
+//! hosts: the same, to an address of each one's own.
 
 use super::Requests;
 use engine::clock::{Clock, SystemClock};
@@ -12,16 +13,25 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+/// Who connects to whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Each from an address of its own to one server.
+    Server(SocketAddr),
+    /// One to each at an address of its own, at this port.
+    Hosts(u16),
+}
+
 /// What to do.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// The server.
-    pub to: SocketAddr,
+    /// Who connects to whom.
+    pub ends: Ends,
     /// What each of them sends.
     pub requests: Requests,
     /// Bytes of each answer.
     pub answer_size: usize,
-    /// One each, from so many addresses.
+    /// One each, from or to so many addresses.
     pub transactions: u32,
     /// Under way at once.
     pub window: usize,
@@ -37,9 +47,15 @@ struct Transaction {
 impl Load {
     fn begin(&self, number: u32, slot: usize, poll: &Poll) -> io::Result<Transaction> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::from((address(number), 0)).into())?;
-        match socket.connect(&self.to.into()) {
+        let to = match self.ends {
+            Ends::Server(to) => {
+                setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+                socket.bind(&SocketAddr::from((address(number), 0)).into())?;
+                to
+            }
+            Ends::Hosts(port) => SocketAddr::from((address(number), port)),
+        };
+        match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
             other => other?,
         }
@@ -68,16 +84,26 @@ impl Load {
     }
 }
 
+/// How long it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Took {
+    /// Until the last of them was connected.
+    pub connected: Duration,
+    /// Until the last of them had its answer.
+    pub all: Duration,
+}
+
 /// Carries out all transactions, and says how long that took.
 ///
 /// # Errors
 /// One of them failed: then there is no figure.
-pub fn run(load: &Load, clock: SystemClock) -> io::Result<Duration> {
+pub fn run(load: &Load, clock: SystemClock) -> io::Result<Took> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
     let mut buffer = [0; 4096];
     let begun = clock.now().at;
-    let (mut next, mut done) = (0, 0);
+    let (mut next, mut sent, mut done) = (0, 0, 0);
+    let mut connected = Duration::ZERO;
     let mut slots = Vec::with_capacity(load.window);
     while slots.len() < load.window && next < load.transactions {
         slots.push(Some(load.begin(next, slots.len(), &poll)?));
@@ -88,7 +114,16 @@ pub fn run(load: &Load, clock: SystemClock) -> io::Result<Duration> {
         for event in &events {
             let Token(slot) = event.token();
             let Some(transaction) = &mut slots[slot] else { continue };
-            if !load.go_on(transaction, &mut buffer)? {
+            let was_sent = transaction.sent;
+            let is_done = load.go_on(transaction, &mut buffer)?;
+            if transaction.sent && !was_sent {
+                // A connection that stands is written to at once.
+                sent += 1;
+                if sent == load.transactions {
+                    connected = clock.now().at.since(begun);
+                }
+            }
+            if !is_done {
                 continue;
             }
             done += 1;
@@ -100,5 +135,5 @@ pub fn run(load: &Load, clock: SystemClock) -> io::Result<Duration> {
             }
         }
     }
-    Ok(clock.now().at.since(begun))
+    Ok(Took { connected, all: clock.now().at.since(begun) })
 }

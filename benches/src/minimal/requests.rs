@@ -40,13 +40,16 @@ impl Requests {
     }
 }
 
-/// Gives a frame another number in its sender's queue.
+/// Gives a frame another number in its sender's queue, who is its origin as well.
 ///
 /// # Panics
 /// It is no frame.
 pub fn renumber(frame: &mut [u8], seq: u64) {
     let route = u16::from_le_bytes([frame[12], frame[13]]);
     frame[24..32].copy_from_slice(&seq.to_le_bytes());
+    // The route begins with the origin's name, after its length, epoch and number.
+    let origin = HEADER_SIZE + 1 + usize::from(frame[HEADER_SIZE]) + 8;
+    frame[origin..origin + 8].copy_from_slice(&seq.to_le_bytes());
     let mut crc = crc32fast::Hasher::new();
     crc.update(&frame[..40]);
     crc.update(&frame[HEADER_SIZE..HEADER_SIZE + usize::from(route)]);
@@ -117,7 +120,9 @@ mod tests {
         requests.renumber(1 << 40);
         let seen = (0..3).map(|number| {
             let frame = Frame::parse(requests.number(number)).expect("what we made");
-            frame.route().and_then(|route| route.origin()).expect("an origin").name
+            let origin = frame.route().and_then(|route| route.origin()).expect("an origin");
+            assert_eq!((origin.epoch, origin.seq), (Epoch(1), 1 << 40));
+            origin.name
         });
         let names: std::collections::BTreeSet<_> = seen.collect();
         assert_eq!(names.len(), 3);

@@ -21,7 +21,8 @@ use std::net::SocketAddr;
 
 const LISTENER: Token = Token(usize::MAX);
 const STDIN: Token = Token(usize::MAX - 2);
-const REQUEST_SIZE_MAX: usize = 4096;
+/// A frame with a body of 4 KiB fits.
+const REQUEST_SIZE_MAX: usize = 8192;
 
 struct Conn {
     stream: TcpStream,

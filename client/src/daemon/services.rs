@@ -31,7 +31,7 @@ impl Services<Effect> for ClientServices {
         match request {
             Request::Store(command) => self.store.submit(command),
             Request::Blob(command) => self.blobs.submit(command),
-            Request::Resolve { name } => self.resolver.handle().resolve(name),
+            Request::Resolve { name } => self.resolver.gather(name),
             Request::Role(Effect::Enforce { signed, manifest }) => {
                 self.enforcer.enforce(manifest, Some(signed), trigger::ASSIGNMENT);
             }
@@ -43,5 +43,9 @@ impl Services<Effect> for ClientServices {
             Request::Role(Effect::Stop) => self.enforcer.stop(self.stop_timeout),
             Request::Role(Effect::StopNow) => self.enforcer.stop(Duration::ZERO),
         }
+    }
+
+    fn hand_over(&mut self) {
+        self.resolver.hand_over();
     }
 }

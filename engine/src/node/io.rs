@@ -280,4 +280,8 @@ pub trait Host {
 pub trait Services<E> {
     /// Takes a request; never blocks.
     fn dispatch(&mut self, request: Request<E>);
+
+    /// Nothing more is asked before the loop sleeps or looks for events: what was gathered so that
+    /// its thread is woken once goes now. Never blocks.
+    fn hand_over(&mut self) {}
 }

@@ -17,7 +17,7 @@ const TABLE_CHECK: Duration = Duration::from_secs(1);
 const STACK_SIZE: usize = 256 * 1024;
 
 enum Work {
-    Resolve(HostName),
+    Resolve(Vec<HostName>),
     Answered(HostName, Result<Answer, ResolveError>),
     Reload,
     Stop,
@@ -60,7 +60,7 @@ pub struct ResolverHandle {
 impl ResolverHandle {
     /// Asks for a name's addresses; never blocks. The answer goes to the resolver's callback.
     pub fn resolve(&self, name: HostName) {
-        let _ = self.work.send(Work::Resolve(name));
+        let _ = self.work.send(Work::Resolve(vec![name]));
     }
 
     /// Reads table and configuration again and forgets what was cached.
@@ -74,6 +74,7 @@ impl ResolverHandle {
 #[derive(Debug)]
 pub struct Resolver {
     handle: ResolverHandle,
+    gathered: Vec<HostName>,
 }
 
 impl Resolver {
@@ -101,7 +102,20 @@ impl Resolver {
         };
         let thread = Builder::new().name("resolver".to_owned()).stack_size(STACK_SIZE);
         thread.spawn(move || state.run(&inbox, answer))?;
-        Ok(Self { handle })
+        Ok(Self { handle, gathered: Vec::new() })
+    }
+
+    /// Asks for a name's addresses, as soon as [`Resolver::hand_over`] is called: to wake the thread
+    /// takes longer than to look a name up in a table, so a crowd's names go there together.
+    pub fn gather(&mut self, name: HostName) {
+        self.gathered.push(name);
+    }
+
+    /// Asks for all that was gathered; never blocks.
+    pub fn hand_over(&mut self) {
+        if !self.gathered.is_empty() {
+            let _ = self.handle.work.send(Work::Resolve(std::mem::take(&mut self.gathered)));
+        }
     }
 
     /// Asks this resolver.
@@ -113,6 +127,7 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
+        self.hand_over();
         let _ = self.handle.work.send(Work::Stop);
     }
 }
@@ -131,14 +146,16 @@ impl<L: Lookup, C: Clock> State<L, C> {
         while let Ok(work) = inbox.recv() {
             let (now, stops) = (self.clock.now(), matches!(work, Work::Stop));
             match work {
-                Work::Resolve(name) => {
+                Work::Resolve(names) => {
                     if now.at.since(self.table_checked) >= TABLE_CHECK {
                         self.table_checked = now.at;
                         self.refresh_table(TableFile::refresh);
                     }
-                    match self.table.as_ref().and_then(|file| file.table().addrs(&name)) {
-                        Some(addrs) => answer(name, Ok(addrs.to_vec())),
-                        None => self.names.handle_request(name, now),
+                    for name in names {
+                        match self.table.as_ref().and_then(|file| file.table().addrs(&name)) {
+                            Some(addrs) => answer(name, Ok(addrs.to_vec())),
+                            None => self.names.handle_request(name, now),
+                        }
                     }
                 }
                 Work::Answered(name, result) => self.names.handle_answer(name, result, now),

@@ -31,7 +31,7 @@ impl Services<Effect> for MasterServices {
         match request {
             Request::Store(command) => self.store.submit(command),
             Request::Blob(command) => self.blobs.submit(command),
-            Request::Resolve { name } => self.resolver.handle().resolve(name),
+            Request::Resolve { name } => self.resolver.gather(name),
             Request::Role(Effect::Append(records)) => self.sink.handle().append(records),
             Request::Role(Effect::UpdateHosts(updates)) => self.sink.handle().update_hosts(updates),
             Request::Role(Effect::Query { id, query }) => {
@@ -49,5 +49,9 @@ impl Services<Effect> for MasterServices {
                 self.sink.handle().run(move || mailbox.post_role(RoleMail::Loaded(loader.load())));
             }
         }
+    }
+
+    fn hand_over(&mut self) {
+        self.resolver.hand_over();
     }
 }

@@ -1,9 +1,10 @@
 //! Bounds: nobody makes the others wait, and running out of something passes.
 
-use super::harness::{Backend, MS, SEC, Seen, World, frame};
+use super::harness::{Backend, MS, NoThreads, SEC, Seen, World, frame};
 use super::on_both;
+use crate::ids::HostName;
 use crate::limits::{CHUNK_SIZE_MAX, HEADER_SIZE, Limits};
-use crate::node::io::{Mail, Output, Verdict};
+use crate::node::io::{Mail, Output, Request, Verdict};
 use crate::reactor::poller::{Poller, Token};
 use crate::wire::FrameBuf;
 use crate::wire::message::StatusReq;
@@ -20,6 +21,17 @@ on_both! {
     e12_a_crowd_that_asks_is_answered_a_few_a_turn,
     a_flood_of_requests_is_answered_in_order_and_whole,
     s1_3_a_download_stands_before_no_answer,
+    what_a_turn_asks_of_threads_is_handed_over_before_the_loop_sleeps,
+}
+
+fn what_a_turn_asks_of_threads_is_handed_over_before_the_loop_sleeps<B: Backend>() {
+    let mut w = World::<B>::new();
+    let name: HostName = "host.test".parse().unwrap();
+    for _ in 0..3 {
+        w.output(Output::Request(Request::Resolve { name: name.clone() }));
+    }
+    w.turn();
+    assert_eq!(*w.reactor.services_mut(), NoThreads { asked: 3, gathered: 0 });
 }
 
 fn e12_a_big_sender_does_not_starve_small_ones<B: Backend>() {

@@ -214,10 +214,21 @@ impl Host for Script {
     }
 }
 
-pub(crate) struct NoThreads;
+/// Counts what it is asked, and what of it is still to be handed over.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct NoThreads {
+    pub(crate) asked: usize,
+    pub(crate) gathered: usize,
+}
 
 impl Services<()> for NoThreads {
-    fn dispatch(&mut self, _: Request<()>) {}
+    fn dispatch(&mut self, _: Request<()>) {
+        self.asked += 1;
+        self.gathered += 1;
+    }
+    fn hand_over(&mut self) {
+        self.gathered = 0;
+    }
 }
 
 /// A frame with this number and a body of this length.
@@ -252,7 +263,8 @@ impl<B: Backend> World<B> {
             react: Box::new(|_, _, _| Verdict::Taken),
             timeout: None,
         };
-        let mut reactor = Reactor::new(poller, mailbox, script, NoThreads, backend.clock(), limits);
+        let mut reactor =
+            Reactor::new(poller, mailbox, script, NoThreads::default(), backend.clock(), limits);
         let any = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
         let addr = reactor.listen(Listener::Peers, any).unwrap();
         let peers = backend.poller();

@@ -76,6 +76,32 @@ fn e8_a_look_up_that_takes_long_delays_no_other() {
 }
 
 #[test]
+fn names_that_were_gathered_are_asked_for_together_and_each_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("hosts");
+    fs::write(&path, "a 192.0.2.1\n").unwrap();
+    let Bench { mut resolver, lookups, answers, .. } = start(Some(&path));
+    for host in ["b", "a", "b"] {
+        resolver.gather(name(host));
+    }
+    // The thread is asked for another one meanwhile, and has heard of none of these.
+    resolver.handle().resolve(name("c"));
+    next(&lookups).1.answer(found("192.0.2.3", 60));
+    assert_eq!(next(&answers).0, name("c"));
+    assert!(answers.try_recv().is_err() && lookups.try_recv().is_err());
+    resolver.hand_over();
+    assert_eq!(next(&answers), (name("a"), addr("192.0.2.1:0")));
+    next(&lookups).1.answer(found("192.0.2.2", 60));
+    for _ in 0..2 {
+        assert_eq!(next(&answers), (name("b"), addr("192.0.2.2:0")));
+    }
+    // What was gathered last is answered too, if only by the end.
+    resolver.gather(name("d"));
+    drop(resolver);
+    assert_eq!(next(&answers).0, name("d"));
+}
+
+#[test]
 fn a_look_up_that_is_dropped_fails_instead_of_never_ending() {
     let bench = start(None);
     bench.resolver.handle().resolve(name("a"));
