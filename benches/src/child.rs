@@ -3,7 +3,7 @@
 
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -21,13 +21,25 @@ impl Helper {
     /// # Errors
     /// There is no `taskset`, or no process.
     pub fn start(processors: &str, args: &[String]) -> io::Result<Self> {
-        let mut child = Command::new("taskset")
-            .args(["-c", processors])
-            .arg(std::env::current_exe()?)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        Self::under(&["taskset", "-c", processors].map(str::to_owned), args)
+    }
+
+    /// Starts this program with these arguments under another one, which these words begin; under
+    /// none if there are no words.
+    ///
+    /// # Errors
+    /// There is no such program, or no process.
+    pub fn under(words: &[String], args: &[String]) -> io::Result<Self> {
+        let own = std::env::current_exe()?;
+        let mut command = match words {
+            [] => Command::new(own),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(own);
+                command
+            }
+        };
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (to, from) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Self { child, to: Some(to), from: BufReader::new(from) })
@@ -56,6 +68,21 @@ impl Helper {
         self.line()
     }
 
+    /// Ends its input, and with it what it does; returns what it says then.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn end(mut self) -> io::Result<String> {
+        self.to = None;
+        let mut said = String::new();
+        self.from.read_to_string(&mut said)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("a process of this bench has failed: {status}")));
+        }
+        Ok(said.trim_end().to_owned())
+    }
+
     /// Its number to the system.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -81,13 +108,15 @@ impl Drop for Helper {
     }
 }
 
-/// In such a process: calls `act` for every line, and says what it returns.
+/// In such a process: calls `act` for every line, and says what it returns. It allocates nothing
+/// for that, so that what `act` allocates can be counted.
 ///
 /// # Errors
 /// `act` fails, or nobody listens any more.
 pub fn answer(mut act: impl FnMut() -> io::Result<String>) -> io::Result<()> {
-    for line in io::stdin().lines() {
-        line?;
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line)? > 0 {
+        line.clear();
         println!("{}", act()?);
     }
     Ok(())

@@ -16,6 +16,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// Address space of the queue: valgrind refuses the usual 64 GiB, and the quota is as usual.
+const MAP_BYTES: usize = 8 << 30;
+
 /// Takes everything, and makes nothing of it.
 #[derive(Debug)]
 pub struct Taker;
@@ -67,7 +70,12 @@ impl Role for Taker {
     }
 }
 
-struct Threads(Option<StoreHandle>);
+/// The threads beside the loop: the store's, if there is one.
+#[derive(Debug)]
+pub struct Threads(Option<StoreHandle>);
+
+/// The engine's loop with [`Taker`] in it.
+pub type Server = Reactor<MioPoller, Node<Taker>, Threads, SystemClock>;
 
 impl Services<()> for Threads {
     fn dispatch(&mut self, request: Request<()>) {
@@ -98,6 +106,22 @@ pub fn serve(
     durable: &Durable,
     told: impl FnOnce(SocketAddr),
 ) -> io::Result<()> {
+    let (mut server, at) = start(listen, limits, durable, || {})?;
+    told(at);
+    server.run()
+}
+
+/// The loop before its first turn, and where it listens. `stored` is called in the store's thread
+/// after each of its answers.
+///
+/// # Errors
+/// It cannot listen, the queue cannot be opened, or there is no epoll.
+pub fn start(
+    listen: SocketAddr,
+    limits: Limits,
+    durable: &Durable,
+    stored: impl Fn() + Send + 'static,
+) -> io::Result<(Server, SocketAddr)> {
     let poller = MioPoller::new()?;
     let mailbox: Mailbox<()> = Mailbox::new(&poller);
     let clock = SystemClock::start();
@@ -107,8 +131,10 @@ pub fn serve(
     let mut threads = Threads(None);
     if let Durable::Kept(dir) | Durable::Drained(dir) = durable {
         let post = mailbox.clone();
-        let opened = StoreHandle::open(LmdbConfig::new(dir), move |event| {
+        let config = LmdbConfig { map_bytes: MAP_BYTES, ..LmdbConfig::new(dir) };
+        let opened = StoreHandle::open(config, move |event| {
             post.post(Mail::Store(event));
+            stored();
         });
         let (store, state) = opened.map_err(io::Error::other)?;
         let config = InboxConfig { bytes_high: 3 << 30, ..InboxConfig::default() };
@@ -121,6 +147,6 @@ pub fn serve(
     }
     let node = Node::new(parts, Taker);
     let mut reactor = Reactor::new(poller, mailbox, node, threads, clock, limits);
-    told(reactor.listen(Listener::Peers, listen)?);
-    reactor.run()
+    let at = reactor.listen(Listener::Peers, listen)?;
+    Ok((reactor, at))
 }

@@ -34,11 +34,20 @@ struct Transaction {
     received: usize,
 }
 
+/// A socket of this type with the address that a client of this number has.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn socket(number: u32, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, kind, None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::from((address(number), 0)).into())?;
+    Ok(socket)
+}
+
 impl Load {
     fn begin(&self, number: u32, slot: usize, poll: &Poll) -> io::Result<Transaction> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
-        setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::from((address(number), 0)).into())?;
+        let socket = socket(number, Type::STREAM.nonblocking().cloexec())?;
         match socket.connect(&self.to.into()) {
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
             other => other?,
