@@ -211,10 +211,7 @@ fn measure(task: Task) -> io::Result<ExitCode> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         other => Some(other?),
     };
-    println!(
-        "{}, {}, {}; median and range of {RUNS} runs",
-        build.rustc, build.target, build.profile
-    );
+    println!("{build}; median and range of {RUNS} runs");
     let (mut usable, mut absent) = (Vec::new(), 0);
     for instrument in Instrument::ALL {
         match instrument.hindrance() {
