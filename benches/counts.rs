@@ -235,7 +235,7 @@ fn measure(task: Task) -> io::Result<ExitCode> {
     }
     if task == Task::Accept {
         if absent > 0 {
-            println!("NOT ACCEPTED: all is kept, or nothing");
+            println!("NOT ACCEPTED: every figure has to be counted");
             return Ok(ExitCode::FAILURE);
         }
         Reference { build, messages }.store(&path)?;
@@ -256,7 +256,7 @@ fn verdict(task: Task, build: &Build, reference: Option<&Reference>, wrong: &[St
     }
     let growth = GROWTH_MAX * 100.0;
     if wrong.is_empty() {
-        println!("nothing has grown by more than {growth:.0} %");
+        println!("nothing of what was counted has grown by more than {growth:.0} %");
         return ExitCode::SUCCESS;
     }
     println!("GROWN by more than {growth:.0} %: {}", wrong.join("; "));

@@ -88,8 +88,8 @@ impl Instrument {
 
 /// From callgrind's file, whose last line but blank ones is the sum.
 fn instructions(text: &str) -> Option<Counted> {
-    let sums = text.lines().filter_map(|line| line.strip_prefix("totals: "));
-    let sum = sums.last()?.trim().parse().ok()?;
+    let mut sums = text.lines().filter_map(|line| line.strip_prefix("totals: "));
+    let sum = sums.next_back()?.trim().parse().ok()?;
     Some(Counted::from([("instructions".to_owned(), sum)]))
 }
 

@@ -17,7 +17,7 @@ const HEAD: &str = "\
 
 ";
 
-/// What was it built with: counts of another one are no measure.
+/// What something was built with: counts of another one are no measure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Build {
     /// Its version with the commit.
@@ -32,11 +32,14 @@ impl Build {
     /// Of this program, which cargo has built with the compiler that it would use now.
     ///
     /// # Errors
-    /// There is no rustc.
+    /// There is no rustc, or it says nothing.
     pub fn present() -> io::Result<Self> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(rustc).arg("--version").output()?;
         let rustc = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if rustc.is_empty() {
+            return Err(io::Error::other("rustc does not tell its version"));
+        }
         let libc = if cfg!(target_env = "gnu") { "gnu" } else { "other" };
         let target = format!("{}-{}-{libc}", std::env::consts::ARCH, std::env::consts::OS);
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned();
