@@ -3,7 +3,7 @@
 
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -23,13 +23,25 @@ impl Helper {
     /// # Errors
     /// There is no `taskset`, or no process.
     pub fn start(processors: &str, args: &[String]) -> io::Result<Self> {
-        let mut child = Command::new("taskset")
-            .args(["-c", processors])
-            .arg(std::env::current_exe()?)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        Self::under(&["taskset", "-c", processors].map(str::to_owned), args)
+    }
+
+    /// Starts this program with these arguments under another one, which these words begin; under
+    /// none if there are no words.
+    ///
+    /// # Errors
+    /// There is no such program, or no process.
+    pub fn under(words: &[String], args: &[String]) -> io::Result<Self> {
+        let own = std::env::current_exe()?;
+        let mut command = match words {
+            [] => Command::new(own),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(own);
+                command
+            }
+        };
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (to, from) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Self { child, to: Some(to), from: BufReader::new(from) })
@@ -66,6 +78,21 @@ impl Helper {
         self.line()
     }
 
+    /// Ends its input, and with it what it does; returns what it says then.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn end(mut self) -> io::Result<String> {
+        self.to = None;
+        let mut said = String::new();
+        self.from.read_to_string(&mut said)?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("a process of this bench has failed: {status}")));
+        }
+        Ok(said.trim_end().to_owned())
+    }
+
     /// Its number to the system.
     #[must_use]
     pub fn pid(&self) -> u32 {
@@ -98,13 +125,16 @@ pub fn answer(mut act: impl FnMut() -> io::Result<String>) -> io::Result<()> {
     })
 }
 
-/// In such a process: calls `act` with every order, until no more can come.
+/// In such a process: calls `act` with every order, until no more can come. It allocates nothing for
+/// that, so that what `act` allocates can be counted.
 ///
 /// # Errors
 /// `act` fails.
 pub fn obey(mut act: impl FnMut(&str) -> io::Result<()>) -> io::Result<()> {
-    for line in io::stdin().lines() {
-        act(&line?)?;
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line)? > 0 {
+        act(line.trim_end())?;
+        line.clear();
     }
     Ok(())
 }

@@ -88,6 +88,21 @@ impl<P: Protocol> Flood<P> {
         Ok(begun.elapsed())
     }
 
+    /// Reads the answers that have come and sends what may be sent, up to the request of this
+    /// number on each connection, without waiting. Whether all of them are answered.
+    ///
+    /// # Errors
+    /// As [`Flood::round`].
+    pub fn step(&mut self, upto: u64) -> io::Result<bool> {
+        let mut all = true;
+        for number in 0..self.conns.len() {
+            self.hear(number)?;
+            self.advance(number, upto)?;
+            all &= self.conns[number].answered >= upto;
+        }
+        Ok(all)
+    }
+
     /// Reads what there is.
     fn hear(&mut self, number: usize) -> io::Result<()> {
         let conn = &mut self.conns[number];

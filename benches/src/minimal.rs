@@ -4,7 +4,7 @@ mod client;
 mod requests;
 mod server;
 
-pub use client::{Ends, Load, Took, run};
+pub use client::{Ends, Load, Took, run, socket};
 pub use requests::{Requests, frame, padded, poll, renumber, report};
 pub use server::serve;
 

@@ -21,6 +21,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Address space of the queue: valgrind refuses the usual 64 GiB, and the quota is as usual.
+const MAP_BYTES: usize = 8 << 30;
+
 /// Takes everything, and makes nothing of it.
 #[derive(Debug)]
 pub struct Taker;
@@ -141,7 +144,9 @@ impl Durable {
         post: impl Fn(engine::queue::store::StoreEvent) + Send + 'static,
     ) -> io::Result<Option<(StoreHandle, Inbox)>> {
         let Some(dir) = self.dir() else { return Ok(None) };
-        let (store, state) = LmdbStore::open(LmdbConfig::new(dir)).map_err(io::Error::other)?;
+        let (store, state) =
+            LmdbStore::open(LmdbConfig { map_bytes: MAP_BYTES, ..LmdbConfig::new(dir) })
+                .map_err(io::Error::other)?;
         let store = match self {
             Self::DrainedSlowly(_, delay) => {
                 StoreHandle::start(SlowDisk(*delay).store(store), post)?
@@ -192,9 +197,24 @@ impl<M: Send + 'static, E> Builder<M, E> {
     ///
     /// # Errors
     /// It cannot be opened, or there is no thread for it.
-    pub fn durable(mut self, durable: &Durable) -> io::Result<Self> {
+    pub fn durable(self, durable: &Durable) -> io::Result<Self> {
+        self.durable_told(durable, || {})
+    }
+
+    /// The same; `stored` is called in the store's thread after each of its answers.
+    ///
+    /// # Errors
+    /// As [`Builder::durable`].
+    pub fn durable_told(
+        mut self,
+        durable: &Durable,
+        stored: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let post = self.mailbox.clone();
-        let opened = durable.open(&self.clock, move |event| post.post(Mail::Store(event)))?;
+        let opened = durable.open(&self.clock, move |event| {
+            post.post(Mail::Store(event));
+            stored();
+        })?;
         if let Some((store, inbox)) = opened {
             self.parts.inbox = Some(Box::new(inbox));
             self.threads.store = Some(store);

@@ -44,16 +44,25 @@ struct Transaction {
     received: usize,
 }
 
+/// A socket of this type with the address that a client of this number has.
+///
+/// # Errors
+/// No descriptor is left.
+pub fn socket(number: u32, kind: Type) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, kind, None)?;
+    setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
+    socket.bind(&SocketAddr::from((address(number), 0)).into())?;
+    Ok(socket)
+}
+
 impl Load {
     fn begin(&self, number: u32, slot: usize, poll: &Poll) -> io::Result<Transaction> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)?;
-        let to = match self.ends {
-            Ends::Server(to) => {
-                setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-                socket.bind(&SocketAddr::from((address(number), 0)).into())?;
-                to
+        let kind = Type::STREAM.nonblocking().cloexec();
+        let (socket, to) = match self.ends {
+            Ends::Server(to) => (socket(number, kind)?, to),
+            Ends::Hosts(port) => {
+                (Socket::new(Domain::IPV4, kind, None)?, SocketAddr::from((address(number), port)))
             }
-            Ends::Hosts(port) => SocketAddr::from((address(number), port)),
         };
         match socket.connect(&to.into()) {
             Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
