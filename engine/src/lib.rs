@@ -27,6 +27,7 @@
 //!         Verdict::Taken
 //!     }
 //!     fn handle_timeout(&mut self, _: Now) {}
+//!     fn end_turn(&mut self, _: Now) {}
 //!     fn next_timeout(&self) -> Option<Instant> { None }
 //!     fn poll_output(&mut self) -> Option<Output<()>> {
 //!         std::mem::take(&mut self.exit).then_some(Output::Exit)

@@ -287,11 +287,20 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     while let Some(conn) = inbox.poll_resume() {
         out.push_back(Output::Resume { conn });
     }
-    while let Some(command) = inbox.poll_command(now) {
-        out.push_back(Output::Request(Request::Store(command)));
-    }
     while let Some(records) = inbox.poll_records() {
         events.push_back(NodeEvent::Records(records));
+    }
+    // What comes on many connections in one turn is one batch for the store, unless it is large.
+    if inbox.is_gathering_full() {
+        hand_over_inbox(parts, now);
+    }
+}
+
+/// Gives the store what the inbox has for it.
+pub(super) fn hand_over_inbox<E>(parts: &mut Parts<E>, now: Now) {
+    let Some(inbox) = &mut parts.inbox else { return };
+    while let Some(command) = inbox.poll_command(now) {
+        parts.queues.get().out.push_back(Output::Request(Request::Store(command)));
     }
 }
 

@@ -269,6 +269,10 @@ pub trait Host {
     /// The time of [`Host::next_timeout`] has come.
     fn handle_timeout(&mut self, now: Now);
 
+    /// A turn is over, all its outputs were drained, and they are drained once more: what was gathered
+    /// in it goes now. A host around another one passes it on.
+    fn end_turn(&mut self, now: Now);
+
     /// When to call [`Host::handle_timeout`]; `None` if there is nothing to wait for.
     fn next_timeout(&self) -> Option<Instant>;
 

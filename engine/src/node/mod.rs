@@ -367,6 +367,11 @@ impl<R: Role> Host for Node<R> {
         }
     }
 
+    fn end_turn(&mut self, now: Now) {
+        self.now = now;
+        dispatch::hand_over_inbox(&mut self.parts, now);
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let parts = &self.parts;
         let life = match self.life {

@@ -502,11 +502,17 @@ impl Inbox {
         Offer::Full
     }
 
+    /// Whether no more is gathered before [`Inbox::poll_command`] is called.
+    #[must_use]
+    pub fn is_gathering_full(&self) -> bool {
+        self.filling.len() >= self.config.gathering_records_max
+            || self.filling.bytes() >= self.config.gathering_bytes_max
+    }
+
     fn has_room(&self) -> bool {
         self.uncommitted_records < 2 * self.config.gathering_records_max
             && self.uncommitted_bytes < 2 * self.config.gathering_bytes_max
-            && self.filling.len() < self.config.gathering_records_max
-            && self.filling.bytes() < self.config.gathering_bytes_max
+            && !self.is_gathering_full()
     }
 
     fn refusal(&mut self, now: Now) -> Option<Duration> {

@@ -250,6 +250,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         // What the host wants from the start, or left over last time, before the first sleep.
         let before = self.clock.now();
         self.drain_outputs(before);
+        self.host.end_turn(before);
+        self.drain_outputs(before);
         self.services.hand_over();
         let latest = wait_max.map(|wait| before.at + wait);
         let deadline = match (self.next_deadline(before.at), latest) {

@@ -594,6 +594,9 @@ impl Host for Swarm {
         self.expired = expired;
     }
 
+    /// Its nodes have no inbox, which alone gathers for a whole turn.
+    fn end_turn(&mut self, _: Now) {}
+
     fn next_timeout(&self) -> Option<Instant> {
         self.wheel.next_expiry().into_iter().chain(self.next_leave.map(|(at, _)| at)).min()
     }

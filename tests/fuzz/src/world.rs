@@ -289,12 +289,16 @@ impl<R: Role> World<R> {
     /// # Panics
     /// The node breaks its contract.
     pub fn turn(&mut self) {
+        let mut ended = false;
         for _ in 0..OUTPUTS_MAX {
-            let Some(output) = self.node.poll_output() else {
-                self.check_links();
-                return;
-            };
-            self.carry_out(output);
+            match self.node.poll_output() {
+                Some(output) => self.carry_out(output),
+                None if !ended => {
+                    ended = true;
+                    self.node.end_turn(self.now);
+                }
+                None => return self.check_links(),
+            }
         }
         panic!("more than {OUTPUTS_MAX} outputs in one turn");
     }

@@ -232,6 +232,10 @@ impl Host for FaultyHost {
         self.node.handle_timeout(now);
     }
 
+    fn end_turn(&mut self, now: Now) {
+        self.node.end_turn(now);
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         self.node.next_timeout()
     }

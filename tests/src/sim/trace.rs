@@ -235,6 +235,10 @@ impl<H: Host> Host for Traced<H> {
         self.host.handle_timeout(now);
     }
 
+    fn end_turn(&mut self, now: Now) {
+        self.host.end_turn(now);
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         self.mutated.deadline(self.host.next_timeout())
     }

@@ -206,6 +206,7 @@ impl Host for Script {
         self.timeout = None;
         self.seen.push(Seen::Timeout);
     }
+    fn end_turn(&mut self, _: Now) {}
     fn next_timeout(&self) -> Option<Instant> {
         self.timeout
     }
