@@ -145,7 +145,7 @@ fn measure(what: &What, with_nginx: bool) -> io::Result<bool> {
     for Subject { name, side, .. } in &subjects {
         side.tell(name);
         let gigabytes = side.rate.median() * what.size as f64 / 1e9;
-        println!("  {:<15}{gigabytes:.2} GB/s", "");
+        println!("  {:<20}{gigabytes:.2} GB/s", "");
     }
     if subjects.len() < 2 {
         return Ok(true);

@@ -87,8 +87,8 @@ impl Side {
 
     /// Prints it.
     pub fn tell(&self, name: &str) {
-        println!("  {name:<15}rate {:.0}/s, CPU {:.1} us a transaction", self.rate, self.client_us);
-        println!("  {:<15}server's CPU {:.1} us", "", self.server_us);
+        println!("  {name:<20}rate {:.0}/s, CPU {:.1} us a transaction", self.rate, self.client_us);
+        println!("  {:<20}server's CPU {:.1} us", "", self.server_us);
     }
 }
 
