@@ -121,9 +121,7 @@ impl Services<Effect> for ClientThreads {
         let rng = &mut self.rng;
         match request {
             Request::Store(command) => self.store.push(command, now, &manners, rng),
-            Request::Blob(command) => {
-                self.blob_line.push(command, now, Delay::micros(20, 500), rng);
-            }
+            Request::Blob(command) => self.blob_line.push(command, now, manners.blobs, rng),
             Request::Resolve { name } => {
                 // What it finds is what is so now, however late it says it.
                 let answer = self.site.resolve(&name, rng);

@@ -20,6 +20,8 @@ use std::time::Duration;
 pub struct Manners {
     /// A command of the store.
     pub store: Delay,
+    /// A command of the blob thread.
+    pub blobs: Delay,
     /// A batch of the sink.
     pub sink: Delay,
     /// A question to the resolver.
@@ -42,6 +44,7 @@ impl Default for Manners {
     fn default() -> Self {
         Self {
             store: Delay::micros(100, 5_000),
+            blobs: Delay::micros(20, 500),
             sink: Delay::micros(500, 20_000),
             resolver: Delay::micros(50, 2_000),
             enforcer: Delay::fixed(Duration::from_millis(100)),

@@ -45,6 +45,8 @@ pub enum Fault {
     SlowStore,
     /// A store has hardly any room left, or has again.
     FullStore,
+    /// Blobs are read and written slowly.
+    SlowBlobs,
     /// The result store takes long.
     SlowSink,
     /// It fails.
@@ -71,7 +73,7 @@ pub enum Fault {
 
 impl Fault {
     /// All sorts.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Kill,
         Self::Stop,
         Self::Stall,
@@ -88,6 +90,7 @@ impl Fault {
         Self::FailingStore,
         Self::SlowStore,
         Self::FullStore,
+        Self::SlowBlobs,
         Self::SlowSink,
         Self::FailingSink,
         Self::SlowResolver,
@@ -255,6 +258,7 @@ impl World {
                 let room = disk.state().bytes + self.rng.u64(..2_000);
                 disk.store.faults().quota_bytes = on.then_some(room);
             }
+            Fault::SlowBlobs => self.behave(|m| m.blobs = Delay(up_to(1), up_to(5))),
             Fault::SlowSink => self.behave(|m| m.sink = Delay(up_to(1), up_to(60))),
             Fault::FailingSink => self.behave(|m| m.batches_failing = share),
             Fault::SlowResolver => self.behave(|m| m.resolver = Delay(up_to(1), up_to(30))),

@@ -148,6 +148,7 @@ impl World {
             skew_ms: Rc::default(),
             mutation,
         };
+        site.trace.borrow_mut().now = site.net.now().at;
         Self {
             site,
             seed,

@@ -129,7 +129,11 @@ impl Plan {
             window: any(&[16 * 1024, 256 * 1024], &mut rng),
         };
         let mut world = World::with(self.seed, network, self.mutation);
-        world.file_size_max = (piece_max * 40).min(200_000);
+        // Several chunks in some small clusters; in large ones there are 200 copies of each.
+        world.file_size_max = (piece_max * 60).min(match self.size {
+            Size::Small => 900_000,
+            Size::Large => 200_000,
+        });
         world.site.trace.borrow_mut().keep(if self.traced { usize::MAX } else { 0 });
         let mut settings = MasterSettings::default();
         let kib = 1024;
