@@ -208,7 +208,7 @@ impl Client {
     fn note_ack(&mut self, conn: ConnId, act: impl FnOnce(&mut World<ClientRole>)) {
         let state = self.world.conns.get(&conn);
         let durable = |header: &&Header| header.lane == Lane::Durable;
-        let sent = state.and_then(|state| state.sent.iter().filter(durable).next_back());
+        let sent = state.and_then(|state| state.sent.iter().rfind(durable));
         let upto = sent.filter(|_| state.is_some_and(|state| !state.closing));
         self.acked_upto = self.acked_upto.max(upto.map_or(0, |header| header.seq));
         act(&mut self.world);
@@ -397,7 +397,7 @@ impl Client {
                 let Some(state) = self.world.conns.get(&conn) else { break };
                 let of_lane =
                     |header: &&Header| header.lane == lane && header.kind.class() == Class::Uplink;
-                let Some(last) = state.sent.iter().filter(of_lane).next_back().copied() else {
+                let Some(last) = state.sent.iter().rfind(of_lane).copied() else {
                     continue;
                 };
                 let ack = engine::delivery::ack(lane, last.epoch, last.seq, false);

@@ -72,6 +72,8 @@ pub struct World<R: Role> {
     pub heard: Vec<Heard>,
     /// It has asked for the end.
     pub exited: bool,
+    /// Connections that have ended in this turn.
+    ended: Vec<ConnId>,
     stopped_listening: bool,
     next_conn: u32,
     last_dial: u64,
@@ -92,6 +94,7 @@ impl<R: Role> World<R> {
             effects: VecDeque::new(),
             heard: Vec::new(),
             exited: false,
+            ended: Vec::new(),
             stopped_listening: false,
             next_conn: 1,
             last_dial: 0,
@@ -194,7 +197,10 @@ impl<R: Role> World<R> {
         match flow {
             Ok(flow) => state.parked = flow == Flow::Park,
             Err(error) => {
-                self.conns.remove(&conn);
+                // What the node has said to the frames before is not sent any more, and is no
+                // mistake: it is told of the end in the turn in which it said so.
+                state.closing = true;
+                self.ended.push(conn);
                 self.heard.push(Heard::Ended(conn));
                 self.tell(NodeInput::Closed { conn, reason: CloseReason::Protocol(error) });
             }
@@ -297,7 +303,12 @@ impl<R: Role> World<R> {
                     ended = true;
                     self.node.end_turn(self.now);
                 }
-                None => return self.check_links(),
+                None => {
+                    for conn in self.ended.drain(..) {
+                        self.conns.remove(&conn);
+                    }
+                    return self.check_links();
+                }
             }
         }
         panic!("more than {OUTPUTS_MAX} outputs in one turn");

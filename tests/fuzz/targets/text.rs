@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
 fn table(text: &[u8]) {
     match Table::parse(text) {
         Ok(table) => {
-            assert_eq!(table.is_empty(), table.len() == 0);
+            assert_eq!(table.len(), table.iter().count());
             for (name, addrs) in table.iter() {
                 assert_eq!(table.addrs(name), Some(addrs));
                 assert!(!addrs.is_empty());
