@@ -85,6 +85,10 @@ fi
 [ ${#chosen[@]} -gt 0 ] || chosen=("${targets[@]}")
 
 build
+# A process that aborts removes nothing.
+scratch=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")")
+trap 'rm -rf "$scratch"' EXIT
+export TMPDIR=$scratch
 # What matters is where it panicked; frames of the fuzzer say nothing.
 export RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 for target in "${chosen[@]}"; do

@@ -106,14 +106,12 @@ fn site(text: &str) {
     }
 }
 
-/// In memory, where there is such a place; removed with the next start of the machine at the
-/// latest, since a process that aborts removes nothing.
+/// Where the site is written. A process that aborts removes nothing: `run.sh` does, and has it in
+/// memory where there is such a place.
 fn directory() -> &'static Path {
     static DIR: OnceLock<TempDir> = OnceLock::new();
     let dir = DIR.get_or_init(|| {
-        let shm = Path::new("/dev/shm");
-        let dir = if shm.is_dir() { TempDir::new_in(shm) } else { TempDir::new() };
-        let dir = dir.expect("a temporary directory can be made");
+        let dir = TempDir::new().expect("a temporary directory can be made");
         for below in ["policies/p/files", "groups"] {
             fs::create_dir_all(dir.path().join(below)).expect("it was made just now");
         }
