@@ -249,10 +249,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.outputs_left = self.limits.events_max.max(1) * 64;
         // What the host wants from the start, or left over last time, before the first sleep.
         let before = self.clock.now();
-        self.drain_outputs(before);
-        self.host.end_turn(before);
-        self.drain_outputs(before);
-        self.services.hand_over();
+        self.end_turn(before);
         let latest = wait_max.map(|wait| before.at + wait);
         let deadline = match (self.next_deadline(before.at), latest) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -272,10 +269,18 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.drain_outputs(now);
         self.flush(now);
         // Writing has told the host what drained and what ended.
-        self.drain_outputs(now);
+        self.end_turn(now);
         let full = !self.ready.is_empty() || self.outputs_left == 0 || self.may_accept();
         self.metrics.turned(self.clock.now().at.since(now.at), full);
         Ok(if self.exits { Turn::Exits } else { Turn::Goes })
+    }
+
+    /// Carries out what is left, and what was gathered so that it goes at once.
+    fn end_turn(&mut self, now: Now) {
+        self.drain_outputs(now);
+        self.host.end_turn(now);
+        self.drain_outputs(now);
+        self.services.hand_over();
     }
 
     /// When there is something to do even if nothing comes: now, while anything is left over.
