@@ -125,7 +125,7 @@ pub enum Input<M> {
         conn: ConnId,
         /// Through which listener.
         listener: Listener,
-        /// The address that was dialled; loadgen tells its clients apart by it.
+        /// The address that was dialled, if the host asks for it ([`Host::ASKS_LOCAL`]).
         local: Option<SocketAddr>,
         /// Who dialled.
         peer: PeerAddr,
@@ -259,6 +259,9 @@ pub trait Host {
     type Mail;
     /// What it asks of its role's own threads.
     type Effect;
+    /// Whether it is told at which address of this machine a connection came in: to ask the system
+    /// costs a call for each.
+    const ASKS_LOCAL: bool = false;
 
     /// Something has happened.
     fn handle_input(&mut self, input: Input<Self::Mail>, now: Now);

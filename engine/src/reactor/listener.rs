@@ -177,7 +177,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             );
             return;
         }
-        let local = self.poller.local_addr(&stream);
+        let local = if H::ASKS_LOCAL { self.poller.local_addr(&stream) } else { None };
         let counted = match (&mut self.admission.sources, &peer) {
             (Some(sources), PeerAddr::Tcp(addr)) => match sources.enter(addr.ip()) {
                 None => return self.turn_away(stream, addr.ip(), now),

@@ -518,6 +518,8 @@ fn nack_word(reason: NackReason) -> &'static str {
 }
 
 impl Host for Swarm {
+    /// It is what tells one client from another.
+    const ASKS_LOCAL: bool = true;
     type Mail = ();
     type Effect = Observation;
 

@@ -211,6 +211,7 @@ fn of_output<E>(output: &Output<E>) -> Option<What> {
 impl<H: Host> Host for Traced<H> {
     type Mail = H::Mail;
     type Effect = H::Effect;
+    const ASKS_LOCAL: bool = H::ASKS_LOCAL;
 
     fn handle_input(&mut self, input: Input<H::Mail>, now: Now) {
         if let Some(what) = of_input(&input) {
