@@ -13,6 +13,7 @@ use benches::child::{Helper, Worker, answer};
 use benches::figures::Figures;
 use benches::machine::Machine;
 use benches::minimal::{self, Ends, Load, Requests, padded, report};
+use benches::network;
 use benches::server::{self, Durable};
 use benches::side::{Goal, heard, judge};
 use engine::clock::SystemClock;
@@ -20,8 +21,6 @@ use engine::limits::{HEADER_SIZE, Limits};
 use loadgen::kernel::Tcp;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 
 /// Clients, all at once.
 const CLIENTS: u32 = 10_000;
@@ -97,15 +96,10 @@ impl Side {
     }
 }
 
-fn set(name: &str, value: u32) -> io::Result<()> {
-    std::fs::write(format!("/proc/sys/net/{name}"), value.to_string())
-}
-
 /// Measures with accept queues of this length; whether its goals are met.
 fn measure(queue: u32) -> io::Result<bool> {
     println!("an accept queue of {queue}");
-    set("core/somaxconn", queue)?;
-    set("ipv4/tcp_max_syn_backlog", queue)?;
+    network::allow_accept_queue(queue)?;
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let dir = dir.path().to_string_lossy();
     let mut sides =
@@ -125,14 +119,6 @@ fn measure(queue: u32) -> io::Result<bool> {
     Ok(judge(what, &ratios, Goal::AtMost(TIME_MOST)) && queue)
 }
 
-/// Begins anew in a network of its own, where accept queues may be as long as wanted.
-fn enter() -> io::Error {
-    match std::env::current_exe() {
-        Ok(own) => Command::new("unshare").arg("-rn").arg(own).arg("inside").exec(),
-        Err(error) => error,
-    }
-}
-
 fn main() -> io::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -145,11 +131,9 @@ fn main() -> io::Result<()> {
             server::serve(any, limits, &Durable::Drained(dir.into()), |at| println!("{at}"))
         }
         ["clients", to] => clients(to.parse().map_err(io::Error::other)?),
-        ["inside"] => {
+        [network::INSIDE] => {
             let machine = Machine::look();
-            if !Command::new("ip").args(["link", "set", "lo", "up"]).status()?.success() {
-                return Err(io::Error::other("the network of this bench's own does not come up"));
-            }
+            network::bring_up()?;
             println!("{ROUNDS} rounds of {CLIENTS} clients at once, {FRAME} B out, 44 B in");
             let mut met = true;
             for queue in QUEUES {
@@ -159,6 +143,6 @@ fn main() -> io::Result<()> {
             println!("{}", if met { "all goals are met" } else { "a goal is missed" });
             Ok(())
         }
-        _ => Err(enter()),
+        _ => Err(network::enter()),
     }
 }

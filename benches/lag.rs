@@ -13,6 +13,7 @@ use benches::child::{Helper, Worker, answer};
 use benches::figures::Figures;
 use benches::machine::Machine;
 use benches::minimal::{self, Ends, Load, Requests, padded, report};
+use benches::network;
 use benches::server::{Builder, Durable, Taker};
 use benches::side::{Goal, heard, judge};
 use engine::clock::SystemClock;
@@ -128,8 +129,11 @@ fn main() -> io::Result<()> {
         ["as-it-is", dir] => serve(&Durable::Drained(dir.into())),
         ["slow", dir] => serve(&Durable::DrainedSlowly(dir.into(), DELAY)),
         ["clients", to] => clients(to.parse().map_err(io::Error::other)?),
-        _ => {
+        [network::INSIDE] => {
             let machine = Machine::look();
+            network::bring_up()?;
+            // The system's bound is not what is asked for here.
+            network::allow_accept_queue(65_535)?;
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
             println!(
                 "{ROUNDS} servers each, {CLIENTS} clients at once, {TIMES} times, {FRAME} B out, {HEADER_SIZE} B in"
@@ -149,5 +153,6 @@ fn main() -> io::Result<()> {
             println!("{}", if met { "all goals are met" } else { "a goal is missed" });
             Ok(())
         }
+        _ => Err(network::enter()),
     }
 }

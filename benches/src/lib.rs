@@ -11,6 +11,7 @@ pub mod instrument;
 pub mod lockstep;
 pub mod machine;
 pub mod minimal;
+pub mod network;
 pub mod peers;
 pub mod reference;
 pub mod server;
