@@ -9,15 +9,15 @@
 //! that a full accept queue refused. Twice: with an accept queue that holds all of them, and with one
 //! of 4,096, the kernel's own default and ours, which is only long enough for who accepts in time.
 
-use benches::child::{Helper, Worker, answer};
+use benches::child::{Helper, Worker};
+use benches::crowd;
 use benches::figures::Figures;
 use benches::machine::Machine;
-use benches::minimal::{self, Ends, Load, Requests, padded, report};
+use benches::minimal;
 use benches::network;
 use benches::server::{self, Durable};
 use benches::side::{Goal, heard, judge};
-use engine::clock::SystemClock;
-use engine::limits::{HEADER_SIZE, Limits};
+use engine::limits::Limits;
 use loadgen::kernel::Tcp;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -32,24 +32,6 @@ const QUEUES: [u32; 2] = [65_535, 4_096];
 const ROUNDS: usize = 7;
 /// All are to be connected within so many times what the minimal server takes.
 const TIME_MOST: f64 = 1.5;
-
-fn clients(to: SocketAddr) -> io::Result<()> {
-    let clock = SystemClock::start();
-    let mut load = Load {
-        ends: Ends::Server(to),
-        requests: Requests::of_hosts(CLIENTS, &padded(FRAME, report)),
-        answer_size: HEADER_SIZE,
-        transactions: CLIENTS,
-        window: CLIENTS as usize,
-    };
-    let mut seq = 0;
-    answer(|| {
-        seq += 1;
-        load.requests.renumber(seq);
-        let took = minimal::run(&load, clock)?;
-        Ok(format!("{} {}", took.connected.as_secs_f64(), took.all.as_secs_f64()))
-    })
-}
 
 /// A server with its crowd, and what was measured.
 struct Side {
@@ -130,7 +112,7 @@ fn main() -> io::Result<()> {
             let limits = Limits { listen_backlog: 65_535, ..Limits::default() };
             server::serve(any, limits, &Durable::Drained(dir.into()), |at| println!("{at}"))
         }
-        ["clients", to] => clients(to.parse().map_err(io::Error::other)?),
+        ["clients", to] => crowd::come(to.parse().map_err(io::Error::other)?, CLIENTS, FRAME),
         [network::INSIDE] => {
             let machine = Machine::look();
             network::bring_up()?;

@@ -10,13 +10,12 @@
 //! are let go on.
 
 use benches::child::{Helper, Worker, answer};
+use benches::crowd;
 use benches::figures::Figures;
 use benches::machine::Machine;
-use benches::minimal::{self, Ends, Load, Requests, padded, report};
 use benches::network;
 use benches::server::{Builder, Durable, Taker};
 use benches::side::{Goal, heard, judge};
-use engine::clock::SystemClock;
 use engine::limits::{HEADER_SIZE, Limits};
 use engine::node::io::Listener;
 use std::io;
@@ -57,23 +56,6 @@ fn serve(durable: &Durable) -> io::Result<()> {
     reactor.run()
 }
 
-fn clients(to: SocketAddr) -> io::Result<()> {
-    let clock = SystemClock::start();
-    let mut load = Load {
-        ends: Ends::Server(to),
-        requests: Requests::of_hosts(CLIENTS, &padded(FRAME, report)),
-        answer_size: HEADER_SIZE,
-        transactions: CLIENTS,
-        window: CLIENTS as usize,
-    };
-    let mut seq = 0;
-    answer(|| {
-        seq += 1;
-        load.requests.renumber(seq);
-        Ok(minimal::run(&load, clock)?.all.as_secs_f64().to_string())
-    })
-}
-
 /// What was measured of one kind of disk.
 #[derive(Default)]
 struct Disk {
@@ -96,7 +78,7 @@ impl Disk {
         let mut clients = start("0", ["clients", &server.line()?])?;
         let before = server.cpu()?;
         for _ in 0..TIMES {
-            let [answered] = heard(&clients.go()?)?;
+            let [_, answered] = heard(&clients.go()?)?;
             self.answered_ms.push(answered * 1e3);
         }
         let served = server.cpu()?.saturating_sub(before).as_secs_f64();
@@ -128,7 +110,7 @@ fn main() -> io::Result<()> {
     match words[..] {
         ["as-it-is", dir] => serve(&Durable::Drained(dir.into())),
         ["slow", dir] => serve(&Durable::DrainedSlowly(dir.into(), DELAY)),
-        ["clients", to] => clients(to.parse().map_err(io::Error::other)?),
+        ["clients", to] => crowd::come(to.parse().map_err(io::Error::other)?, CLIENTS, FRAME),
         [network::INSIDE] => {
             let machine = Machine::look();
             network::bring_up()?;

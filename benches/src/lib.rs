@@ -4,6 +4,7 @@
 
 pub mod allocator;
 pub mod child;
+pub mod crowd;
 pub mod figures;
 pub mod fleet;
 pub mod flood;

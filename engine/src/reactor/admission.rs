@@ -148,9 +148,9 @@ impl<S> Conn<S> {
 }
 
 impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
-    /// All places are taken: those that have been silent longest give way, a few at once. False
-    /// if none is.
-    pub(super) fn make_room(&mut self, now: Now) -> bool {
+    /// Who gives way when all places are taken and somebody comes: those that have been silent
+    /// longest, a few at once.
+    pub(super) fn silent(&self, now: Now) -> Vec<(Instant, ConnId)> {
         let mut silent: Vec<(Instant, ConnId)> = self
             .conns
             .iter()
@@ -159,10 +159,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             .collect();
         silent.sort_unstable();
         silent.truncate((self.limits.connections_max / GIVE_WAY).max(1));
-        for (_, id) in &silent {
-            self.finish(*id, CloseReason::Crowded, now);
-        }
-        !silent.is_empty()
+        silent
     }
 
     /// Sees to it that incomplete frames take no more than they may: those that began first give
@@ -200,6 +197,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         let mut conn = Conn::new(stream, Phase::Open, now.at + LINGER, CloseReason::Crowded);
         conn.flags.set(Flags::UNTOLD);
         let id = self.conns.insert(conn);
+        self.metrics.connections.set(self.conns.len() as u64);
         self.send(id, delivery::turned_away(wait), None);
         self.close(id, CloseReason::Crowded, now);
         // Now, so that its place is free again for whoever comes next.

@@ -127,7 +127,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             let role = self.listeners[index].role;
             let beside = if role == Listener::Control { CONTROL_RESERVE } else { 0 };
             let full = self.conns.len() >= self.limits.connections_max + beside;
-            if full && (role == Listener::Control || !self.make_room(now)) {
+            let silent = if full { self.silent(now) } else { Vec::new() };
+            if full && (role == Listener::Control || silent.is_empty()) {
                 self.pause_accepting(
                     role,
                     now,
@@ -136,7 +137,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 continue;
             }
             self.listener_next = index + 1;
+            let before = self.conns.len();
             self.accept_one(index, now);
+            // Only now is it known that there was somebody to give way to.
+            if self.conns.len() > before {
+                silent.into_iter().for_each(|(_, id)| self.finish(id, CloseReason::Crowded, now));
+            }
         }
     }
 

@@ -146,10 +146,12 @@ impl InitResult {
     /// What was made and what comes next, for people.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let dir = self.dir.display();
+        let dir = self.dir.display().to_string();
+        // A path has no zero byte, which alone cannot be quoted.
+        let word = shlex::try_quote(&dir).unwrap_or((&*dir).into());
         let files: String = self.files.iter().map(|f| format!("  {}\n", f.display())).collect();
         format!(
-            "made the site {} in {dir}:\n{files}\nkeep keys/signing.key secret: who has it decides what every host does\n\nnext:\n  drover publish --config {dir}/master.toml\n  drover master --config {dir}/master.toml\n  on each host: copy {dir}/client.toml to /etc/drover/client.toml, set `master` in it, and run drover-client run\n",
+            "made the site {} in {dir}:\n{files}\nkeep keys/signing.key secret: who has it decides what every host does\n\nnext:\n  drover publish --config {word}/master.toml\n  drover master --config {word}/master.toml\n  on each host: copy {word}/client.toml to /etc/drover/client.toml, set `master` in it, and run drover-client run\n",
             self.site
         )
     }

@@ -5,6 +5,26 @@ fn rig() -> InboxRig {
     InboxRig::new(InboxConfig::default())
 }
 
+/// One that has so many records of one sender on its disk.
+fn rig_with(records: u64) -> InboxRig {
+    let mut rig = rig();
+    for seq in 1..=records {
+        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
+    }
+    rig.turn(at(0));
+    rig
+}
+
+/// Five seconds in which its disk does not answer: nothing is due meanwhile. Then all is trimmed.
+fn sleeps_until_answered(mut rig: InboxRig) {
+    rig.turn(at(5000));
+    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do before the answer");
+    rig.store.faults().delay = 0;
+    rig.tick(at(5000));
+    rig.turn(at(5001));
+    assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
+}
+
 fn seqs(records: &[Record]) -> Vec<u64> {
     records.iter().map(|record| Frame::parse(&record.frame).unwrap().header.seq).collect()
 }
@@ -288,32 +308,19 @@ fn a_consumer_reads_bounded_lots_from_its_cursor() {
 
 #[test]
 fn a_replay_that_takes_longer_than_the_trim_interval_leaves_the_loop_asleep() {
-    let mut rig = rig();
-    for seq in 1..=3 {
-        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
-    }
-    rig.turn(at(0));
+    let mut rig = rig_with(3);
     rig.store.crash();
     rig.inbox = Inbox::restore(&rig.store.state(), rig.config, 2);
     // All of it was consumed before; the disk needs five seconds to say what it has.
     rig.inbox.start_consuming(Some((Epoch(77), 3)), at(0));
     rig.store.faults().delay = 1;
     rig.turn(at(0));
-    rig.turn(at(5000));
-    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do before the answer");
-    rig.store.faults().delay = 0;
-    rig.tick(at(5000));
-    rig.turn(at(5001));
-    assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
+    sleeps_until_answered(rig);
 }
 
 #[test]
 fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
-    let mut rig = rig();
-    for seq in 1..=3 {
-        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
-    }
-    rig.turn(at(0));
+    let mut rig = rig_with(3);
     rig.store.record_mut(2).unwrap().frame.truncate(10);
     rig.inbox.start_consuming(None, at(0));
     let read = rig.inbox.poll_command(at(0)).unwrap();
@@ -325,12 +332,7 @@ fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
     assert_eq!(rig.inbox.poll_records().map(|records| records.len()), Some(2));
     rig.inbox.consumed(3, at(0));
     rig.turn(at(0));
-    rig.turn(at(5000));
-    assert_eq!(rig.inbox.next_timeout(), None, "there is nothing to do before the answer");
-    rig.store.faults().delay = 0;
-    rig.tick(at(5000));
-    rig.turn(at(5001));
-    assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
+    sleeps_until_answered(rig);
 }
 
 #[test]

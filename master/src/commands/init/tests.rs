@@ -35,6 +35,16 @@ fn what_init_makes_can_be_published() {
 }
 
 #[test]
+fn commands_to_come_are_words_for_a_shell() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("it's mine");
+    let text = init(&InitArgs { dir: dir.clone(), site: Some("s".into()) }).unwrap().to_text();
+    let line = text.lines().find(|line| line.contains("drover publish")).unwrap();
+    let config = dir.join("master.toml").display().to_string();
+    assert_eq!(shlex::split(line).unwrap(), ["drover", "publish", "--config", &config]);
+}
+
+#[test]
 fn init_overwrites_nothing() {
     let dir = TempDir::new().unwrap();
     let args = InitArgs { dir: dir.path().to_owned(), site: Some("s".into()) };
