@@ -148,7 +148,7 @@ impl Tally {
             let shown = self.failed.iter().take(super::tree::NAMED_MAX).cloned();
             return Err(ResourceError::Entries {
                 failed: self.failed.len(),
-                entries,
+                entries: entries + self.strays,
                 first: shown.collect::<Vec<_>>().join("; "),
                 to_fetch: self.to_fetch,
             });

@@ -22,6 +22,8 @@ pub(super) struct Tally {
     created: usize,
     changed: usize,
     removed: usize,
+    /// Entries that are not wanted there, whether they could be removed or not.
+    pub(super) strays: usize,
     named: Vec<String>,
     pub(super) unowned: usize,
     pub(super) failed: Vec<String>,
@@ -37,6 +39,7 @@ impl Tally {
             created: 0,
             changed: 0,
             removed: 0,
+            strays: 0,
             named: Vec::new(),
             unowned: 0,
             failed: Vec::new(),
@@ -296,6 +299,7 @@ impl Walk<'_, '_> {
                     continue;
                 }
                 let Some(stat) = directory.stat(&name)? else { continue };
+                tally.strays += 1;
                 let removed = match (self.context.dry_run, stat.file_type) {
                     (false, _) => directory.remove_tree(&name),
                     (true, FileType::Directory) => directory.descend_within(&name).map(drop),
