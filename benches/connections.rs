@@ -198,7 +198,7 @@ impl World {
             let [_, _, high, low] = (number as u32 / 10_000).to_be_bytes();
             let from = IpAddr::from([10, 2, high, low]);
             let token = Token(number as u64);
-            world.clients.push(world.poller.connect(AT, Some(from), token)?);
+            world.clients.push(world.poller.connect(AT, Some(from), token)?.0);
             if (number + 1) % BATCH == 0 || number + 1 == count {
                 for _ in 0..4 {
                     world.net.advance(latency);

@@ -21,21 +21,22 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     ) {
         let id = self.conns.next_id();
         match self.poller.connect(addr, from, token(id)) {
-            Ok(stream) => {
+            Ok((stream, over)) => {
                 let deadline = now.at + timeout.unwrap_or(self.limits.connect_timeout);
                 let reason = CloseReason::ConnectTimeout;
                 let mut conn = Conn::new(stream, Phase::Dialing, deadline, reason);
-                conn.flags.set(Flags::WATCHED);
                 conn.flags.set(Flags::GATHERS);
                 conn.flags.set(Flags::ADMITTED);
+                if !over {
+                    conn.flags.set(Flags::WATCHED);
+                }
                 self.conns.insert(conn);
-                self.dials.insert(id, dial);
                 self.metrics.connections.set(self.conns.len() as u64);
-                self.arm(id);
-                // On this machine the handshake is over when the call returns: whoever asks now
-                // saves an event and a second look at all that belongs to this dial.
-                if addr.ip().is_loopback() {
-                    self.finish_dial(id, now);
+                if over {
+                    self.open_dialed(id, dial, now);
+                } else {
+                    self.dials.insert(id, dial);
+                    self.arm(id);
                 }
             }
             Err(e) => self.tell_dial_failed(dial, CloseReason::of_dial(&e), now),
@@ -49,22 +50,28 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         match if told { Ok(true) } else { self.poller.connected(&conn.stream) } {
             Ok(false) => return false,
             Ok(true) => {
-                conn.phase = Phase::Open;
-                conn.flags.clear(Flags::WRITABLE);
-                conn.reason = CloseReason::IdleTimeout;
-                conn.deadline = now.at + self.limits.idle_timeout;
-                if conn.flags.has(Flags::READABLE) {
-                    self.queue(id);
-                }
-                self.arm(id);
-                self.metrics.dialed.bump();
                 if let Some(dial) = self.dials.remove(&id) {
-                    self.host.handle_input(Input::Dialed { dial, conn: id }, now);
+                    self.open_dialed(id, dial, now);
                 }
             }
             Err(e) => self.finish(id, CloseReason::of_dial(&e), now),
         }
         true
+    }
+
+    /// A dial has succeeded.
+    fn open_dialed(&mut self, id: ConnId, dial: DialId, now: Now) {
+        let Some(conn) = self.conns.of(id) else { return };
+        conn.phase = Phase::Open;
+        conn.flags.clear(Flags::WRITABLE);
+        conn.reason = CloseReason::IdleTimeout;
+        conn.deadline = now.at + self.limits.idle_timeout;
+        if conn.flags.has(Flags::READABLE) {
+            self.queue(id);
+        }
+        self.arm(id);
+        self.metrics.dialed.bump();
+        self.host.handle_input(Input::Dialed { dial, conn: id }, now);
     }
 
     pub(super) fn tell_dial_failed(&mut self, dial: DialId, reason: CloseReason, now: Now) {

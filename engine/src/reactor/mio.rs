@@ -23,12 +23,18 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 4;
 
+/// Up to so many bytes in pieces are copied into one: that takes less than what the kernel needs to
+/// look through a list of pieces.
+const GATHERED_MAX: usize = 8 * 1024;
+
 /// Sockets of this machine.
 #[derive(Debug)]
 pub struct MioPoller {
     poll: mio::Poll,
     events: mio::Events,
     waker: Arc<MioWaker>,
+    /// What is little is gathered here.
+    gathered: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -76,7 +82,8 @@ impl MioPoller {
     pub fn new() -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let waker = Arc::new(MioWaker(mio::Waker::new(poll.registry(), WAKER)?));
-        Ok(Self { poll, events: mio::Events::with_capacity(64), waker })
+        let events = mio::Events::with_capacity(64);
+        Ok(Self { poll, events, waker, gathered: vec![0; GATHERED_MAX].into() })
     }
 }
 
@@ -252,7 +259,7 @@ impl Poller for MioPoller {
         addr: SocketAddr,
         from: Option<IpAddr>,
         token: Token,
-    ) -> io::Result<MioStream> {
+    ) -> io::Result<(MioStream, bool)> {
         let socket = new_socket(addr)?;
         // No keepalive: who dials awaits something, and has a deadline for it.
         if let Some(from) = from {
@@ -264,9 +271,13 @@ impl Poller for MioPoller {
             other => other?,
         }
         let mut stream = net::TcpStream::from_std(socket.into());
-        let both = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, mio_token(token), both)?;
-        Ok(MioStream::Tcp(stream))
+        // On this machine the handshake is over when the call returns: whoever asks now saves an
+        // event and a second look at all that belongs to this dial.
+        let over = addr.ip().is_loopback() && stream.peer_addr().is_ok();
+        let interest =
+            if over { Interest::READABLE } else { Interest::READABLE | Interest::WRITABLE };
+        self.poll.registry().register(&mut stream, mio_token(token), interest)?;
+        Ok((MioStream::Tcp(stream), over))
     }
 
     fn connected(&mut self, stream: &MioStream) -> io::Result<bool> {
@@ -310,9 +321,23 @@ impl Poller for MioPoller {
         stream: &mut MioStream,
         bufs: &[IoSlice<'_>],
     ) -> io::Result<usize> {
+        let size: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if size > self.gathered.len() {
+            return repeat(|| match stream {
+                MioStream::Tcp(s) => s.write_vectored(bufs),
+                MioStream::Unix(s) => s.write_vectored(bufs),
+            });
+        }
+        let mut room = &mut self.gathered[..];
+        for buf in bufs {
+            let (into, rest) = room.split_at_mut(buf.len());
+            into.copy_from_slice(buf);
+            room = rest;
+        }
+        let gathered = &self.gathered[..size];
         repeat(|| match stream {
-            MioStream::Tcp(s) => s.write_vectored(bufs),
-            MioStream::Unix(s) => s.write_vectored(bufs),
+            MioStream::Tcp(s) => s.write(gathered),
+            MioStream::Unix(s) => s.write(gathered),
         })
     }
 
@@ -399,6 +424,35 @@ mod tests {
         value
     }
 
+    /// What was read from a socket until it had this many bytes.
+    fn read_exactly(stream: MioStream, size: usize) -> Vec<u8> {
+        let MioStream::Tcp(stream) = stream else { panic!("{stream:?}") };
+        let mut stream = std::net::TcpStream::from(stream);
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut bytes = vec![0; size];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn pieces_arrive_in_order_whether_they_are_gathered_or_not() {
+        let mut poller = MioPoller::new().unwrap();
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = poller.listen(any, 8, Token(1)).unwrap();
+        let addr = poller.listen_addr(&listener).unwrap();
+        for size in [1, 100, GATHERED_MAX - 1, GATHERED_MAX, GATHERED_MAX + 1, 3 * GATHERED_MAX] {
+            let (mut dialled, over) = poller.connect(addr, None, Token(2)).unwrap();
+            assert!(over, "the handshake on this machine is over when the call returns");
+            let (accepted, _) = poller.accept(&listener).unwrap();
+            let bytes: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let (head, rest) = bytes.split_at(size / 3);
+            let slices = [IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(rest)];
+            assert_eq!(poller.write_vectored(&mut dialled, &slices).unwrap(), size);
+            assert_eq!(read_exactly(accepted, size), bytes);
+        }
+    }
+
     /// One call less for each of the many connections that are written to once.
     #[test]
     fn who_dials_waits_with_a_second_write_until_told_not_to() {
@@ -406,7 +460,7 @@ mod tests {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listener = poller.listen(any, 8, Token(1)).unwrap();
         let addr = poller.listen_addr(&listener).unwrap();
-        let mut dialled = poller.connect(addr, None, Token(2)).unwrap();
+        let (mut dialled, _) = poller.connect(addr, None, Token(2)).unwrap();
         let (accepted, _) = poller.accept(&listener).unwrap();
         let at_once = |stream: &MioStream| option(stream, libc::IPPROTO_TCP, libc::TCP_NODELAY);
         assert_eq!((at_once(&dialled), at_once(&accepted)), (0, 1));
@@ -422,7 +476,7 @@ mod tests {
         let listener = poller.listen(any, 8, Token(1)).unwrap();
         let addr = poller.listen_addr(&listener).unwrap();
         let from = IpAddr::from([127, 0, 0, 9]);
-        let dialled = poller.connect(addr, Some(from), Token(2)).unwrap();
+        let (dialled, _) = poller.connect(addr, Some(from), Token(2)).unwrap();
         assert_eq!(option(&dialled, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT), 1);
         assert_eq!(poller.local_addr(&dialled).map(|local| local.ip()), Some(from));
     }

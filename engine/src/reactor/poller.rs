@@ -82,7 +82,9 @@ pub trait Poller {
     /// `WouldBlock` when there is none; anything else concerns this one or this process.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, PeerAddr)>;
 
-    /// Begins to connect, and registers the stream; [`Readiness::writable`] tells that it ended.
+    /// Begins to connect, and registers the stream. Either the connect is over when this returns
+    /// (`true`, and the stream is registered for reading alone), as it may be on one's own machine,
+    /// or [`Readiness::writable`] tells that it ended.
     /// What is written to it second may wait for the ack of what was written first, until
     /// [`Poller::send_at_once`]; streams that were accepted never wait.
     ///
@@ -93,7 +95,7 @@ pub trait Poller {
         addr: SocketAddr,
         from: Option<IpAddr>,
         token: Token,
-    ) -> io::Result<Self::Stream>;
+    ) -> io::Result<(Self::Stream, bool)>;
 
     /// Whether a connect that began has succeeded: `Ok(false)` is not yet.
     ///

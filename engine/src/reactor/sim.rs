@@ -317,8 +317,9 @@ impl Poller for SimPoller {
         addr: SocketAddr,
         from: Option<IpAddr>,
         token: Token,
-    ) -> io::Result<SimStream> {
-        self.net.0.borrow_mut().connect(self.owner, addr, from, token).map(SimStream)
+    ) -> io::Result<(SimStream, bool)> {
+        let stream = self.net.0.borrow_mut().connect(self.owner, addr, from, token)?;
+        Ok((SimStream(stream), false))
     }
 
     fn connected(&mut self, stream: &SimStream) -> io::Result<bool> {

@@ -29,7 +29,7 @@ impl Tool {
     /// There is no route to it.
     pub fn dial(net: &SimNet, from: IpAddr, to: SocketAddr) -> io::Result<Self> {
         let mut poller = net.poller(from);
-        let stream = poller.connect(to, Some(from), TOKEN)?;
+        let (stream, _) = poller.connect(to, Some(from), TOKEN)?;
         Ok(Self::new(net, poller, stream))
     }
 

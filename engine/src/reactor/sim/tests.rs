@@ -17,7 +17,7 @@ fn what_is_sent_again_after_a_cut_keeps_its_order() {
     let (mut a, mut b) = (net.poller(ip(1)), net.poller(ip(2)));
     let addr = SocketAddr::new(ip(2), 9);
     let listener = b.listen(addr, 8, Token(1)).unwrap();
-    let mut stream = a.connect(addr, None, Token(2)).unwrap();
+    let (mut stream, _) = a.connect(addr, None, Token(2)).unwrap();
     let mut accepted = None;
     let mut read = Vec::new();
     let mut rng = fastrand::Rng::with_seed(3);
@@ -65,7 +65,7 @@ fn connected(net: &SimNet) -> (SimPoller, SimPoller, SimStream, SimStream) {
     let (mut a, mut b) = (net.poller(ip(1)), net.poller(ip(2)));
     let addr = SocketAddr::new(ip(2), 9);
     let listener = b.listen(addr, 8, Token(1)).unwrap();
-    let mut dialled = a.connect(addr, None, Token(2)).unwrap();
+    let (mut dialled, _) = a.connect(addr, None, Token(2)).unwrap();
     pass(net);
     let mut accepted = b.accept(&listener).unwrap().0;
     b.register(&mut accepted, Token(3)).unwrap();

@@ -24,7 +24,7 @@ const DIAL: Token = Token(1 << 40);
 /// A connect from this address of the machine.
 fn connect_from<B: Backend>(w: &mut World<B>, last: u8) -> Stream<B> {
     let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
-    w.peers.connect(w.addr, Some(from), DIAL).unwrap()
+    w.peers.connect(w.addr, Some(from), DIAL).unwrap().0
 }
 
 /// Lets all that is under way arrive while the loop does nothing.
@@ -36,7 +36,7 @@ fn all_that_waits_is_accepted_before_what_it_brings_is_looked_at<B: Backend>() {
     let limits = Limits { events_max: 4, ..Limits::default() };
     let mut w = World::<B>::with(limits);
     let addr = w.addr;
-    let _peers: Vec<_> = (0..200).map(|_| w.peers.connect(addr, None, DIAL).unwrap()).collect();
+    let _peers: Vec<_> = (0..200).map(|_| w.peers.connect(addr, None, DIAL).unwrap().0).collect();
     arrive(&mut w);
     let turns = w.reactor.metrics().turns.value();
     w.until("all accepted", |w| w.accepted().len() == 200);
@@ -59,7 +59,7 @@ fn one_that_says_nothing_gives_way_to_one_that_comes<B: Backend>() {
     let (_youngest, youngest_id) = w.connect();
     // Nobody has been silent long enough: who comes now waits.
     let addr = w.addr;
-    let mut waiting = vec![w.peers.connect(addr, None, DIAL).unwrap()];
+    let mut waiting = vec![w.peers.connect(addr, None, DIAL).unwrap().0];
     w.until("paused", |w| w.reactor.metrics().accept_pauses.value() > 0);
     w.settle();
     assert_eq!(w.accepted().len(), 4);
@@ -75,7 +75,7 @@ fn one_that_says_nothing_gives_way_to_one_that_comes<B: Backend>() {
             let reason = gone.contains(&id).then_some(CloseReason::Crowded);
             assert_eq!(w.closed(id), reason, "{}: {id:?} when {come} had come", B::NAME);
         }
-        waiting.push(w.peers.connect(addr, None, DIAL).unwrap());
+        waiting.push(w.peers.connect(addr, None, DIAL).unwrap().0);
     }
     // One from which something whole has come stays, and those that came were not silent yet.
     w.settle();
@@ -95,7 +95,7 @@ fn what_has_come_and_was_not_looked_at_is_no_silence<B: Backend>() {
         bytes.len()
     );
     let addr = w.addr;
-    let _next = w.peers.connect(addr, None, DIAL).unwrap();
+    let _next = w.peers.connect(addr, None, DIAL).unwrap().0;
     arrive(&mut w);
     w.until("accepted", |w| w.accepted().len() == 3);
     w.until("heard", |w| w.frames() == [(slow_id, 1)]);

@@ -96,7 +96,7 @@ fn e1_accepting_pauses_at_the_limit_and_resumes_after_a_close<B: Backend>() {
     let mut w = World::<B>::with(limits);
     let (addr, token) = (w.addr, Token(1 << 40));
     let mut served: Vec<_> = (0..3).map(|_| w.connect().0).collect();
-    let _waiting: Vec<_> = (0..2).map(|_| w.peers.connect(addr, None, token).unwrap()).collect();
+    let _waiting: Vec<_> = (0..2).map(|_| w.peers.connect(addr, None, token).unwrap().0).collect();
     w.until("paused", |w| w.reactor.metrics().accept_pauses.value() == 1);
     w.settle();
     assert_eq!(w.accepted().len(), 3);

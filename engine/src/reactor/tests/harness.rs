@@ -336,7 +336,7 @@ impl<B: Backend> World<B> {
     pub(crate) fn connect(&mut self) -> (Stream<B>, ConnId) {
         let before = self.accepted().len();
         let addr = self.addr;
-        let stream = self.peers.connect(addr, None, Token(1 << 40)).unwrap();
+        let (stream, _) = self.peers.connect(addr, None, Token(1 << 40)).unwrap();
         self.until("accepted", |w| {
             w.accepted().len() > before && w.peers.connected(&stream).unwrap()
         });

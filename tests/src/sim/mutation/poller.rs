@@ -83,7 +83,7 @@ impl Poller for MutatedPoller {
         addr: SocketAddr,
         from: Option<std::net::IpAddr>,
         token: Token,
-    ) -> io::Result<SimStream> {
+    ) -> io::Result<(SimStream, bool)> {
         self.poller.connect(addr, from, token)
     }
 
