@@ -1,11 +1,13 @@
 //! A daemon's log: lines on standard error, with the priorities that journald reads where it
 //! is the one to read them.
 
+use crate::time::Instant;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 #[derive(Debug)]
 struct Stderr {
@@ -25,6 +27,15 @@ impl Log for Stderr {
     }
 
     fn flush(&self) {}
+}
+
+/// Whether another line about the same trouble may be written, and then it counts as written.
+pub fn is_due(logged: &mut Option<Instant>, interval: Duration, now: Instant) -> bool {
+    let due = logged.is_none_or(|last| now.since(last) >= interval);
+    if due {
+        *logged = Some(now);
+    }
+    due
 }
 
 /// A text without control characters: they are escaped, so that nothing that a host sent can

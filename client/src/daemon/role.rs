@@ -478,7 +478,8 @@ impl Role for ClientRole {
                 self.poll_lost |= matches!(trouble, Trouble::Unreachable { .. });
                 if !self.troubles.contains(&trouble) {
                     log::warn!(
-                        "the master cannot be reached: {trouble}; what is assigned stays enforced"
+                        "the master cannot be reached: {trouble}; what is assigned stays enforced; {}",
+                        cx.trail()
                     );
                     self.troubles.push(trouble);
                 }
@@ -515,7 +516,10 @@ impl Role for ClientRole {
                 }
             }
             NodeEvent::Quarantined { seq, reason } => {
-                log::error!("message {seq} was refused for good ({reason:?}) and set aside");
+                log::error!(
+                    "message {seq} was refused for good ({reason:?}) and set aside; {}",
+                    cx.trail()
+                );
             }
             NodeEvent::Fetched(event) => self.on_fetched(event, cx),
             NodeEvent::Blob(BlobEvent::Loaded { hash, bytes }) => self.on_loaded(hash, &bytes, cx),

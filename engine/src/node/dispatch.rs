@@ -58,7 +58,7 @@ impl<R: Role> Node<R> {
                 if let Some(id) = parts.exchanges.get().finished(conn) {
                     let response = Ok(frame.bytes().to_vec());
                     parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
-                    parts.queues.get().out.push_back(Output::Hangup { conn });
+                    parts.queues.get().out.push(Output::Hangup { conn });
                 }
                 Verdict::Taken
             }
@@ -95,7 +95,7 @@ impl<R: Role> Node<R> {
             inbox.refuse(conn);
         }
         let frame = nack(&frame.header, reason, retry_after);
-        self.parts.queues.get().out.push_back(Output::Send { conn, frame });
+        self.parts.queues.get().out.push(Output::Send { conn, frame });
         Verdict::Taken
     }
 
@@ -105,7 +105,7 @@ impl<R: Role> Node<R> {
             .queues
             .get()
             .out
-            .push_back(Output::Close { conn, reason: CloseReason::Protocol(error) });
+            .push(Output::Close { conn, reason: CloseReason::Protocol(error) });
         Verdict::Taken
     }
 
@@ -231,7 +231,7 @@ impl<R: Role> Node<R> {
             Offer::AckNow { epoch, seq } => {
                 self.parts.counters.duplicates.bump();
                 let frame = ack(Lane::Durable, epoch, seq, false);
-                self.parts.queues.get().out.push_back(Output::Send { conn, frame });
+                self.parts.queues.get().out.push(Output::Send { conn, frame });
                 Verdict::Taken
             }
             Offer::Full => Verdict::Park,
@@ -275,17 +275,17 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
     let Queues { out, events, .. } = parts.queues.get();
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
-        out.push_back(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
+        out.push(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
     while let Some((conn, epoch, seq)) = inbox.poll_refused() {
         parts.counters.commits_failed.bump();
         let mut lost = Header::new(Kind::REPORT);
         (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
         let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
-        out.push_back(Output::Send { conn, frame });
+        out.push(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {
-        out.push_back(Output::Resume { conn });
+        out.push(Output::Resume { conn });
     }
     while let Some(records) = inbox.poll_records() {
         events.push_back(NodeEvent::Records(records));
@@ -300,7 +300,7 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
 pub(super) fn hand_over_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
     while let Some(command) = inbox.poll_command(now) {
-        parts.queues.get().out.push_back(Output::Request(Request::Store(command)));
+        parts.queues.get().out.push(Output::Request(Request::Store(command)));
     }
 }
 
@@ -308,7 +308,7 @@ pub(super) fn hand_over_inbox<E>(parts: &mut Parts<E>, now: Now) {
 pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
     let Some(server) = &mut parts.server else { return };
     while let Some(output) = server.poll_output() {
-        parts.queues.get().out.push_back(match output {
+        parts.queues.get().out.push(match output {
             ServeOutput::Send { conn, frame } => Output::Send { conn, frame },
             ServeOutput::SendFile { conn, frame, file, offset, len } => {
                 Output::SendFile { conn, frame, file, offset, len }
@@ -317,6 +317,6 @@ pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
         });
     }
     while let Some(command) = server.poll_command() {
-        parts.queues.get().out.push_back(Output::Request(Request::Blob(command)));
+        parts.queues.get().out.push(Output::Request(Request::Blob(command)));
     }
 }

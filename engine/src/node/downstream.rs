@@ -4,6 +4,7 @@
 //! newer assignment needs no bookkeeping, and a host that waits twice is dialled once.
 
 use super::io::{CloseReason, Output, ResolveError};
+use super::outputs::Outputs;
 use super::role::{DeliveryFailure, Outgoing};
 use crate::ids::{ConnId, DialId, Epoch, HostName, IdMap, Origin};
 use crate::time::{Instant, Now};
@@ -230,10 +231,10 @@ impl Downstream {
         host: &HostName,
         conn: ConnId,
         messages: Vec<Outgoing>,
-        out: &mut VecDeque<Output<E>>,
+        out: &mut Outputs<E>,
     ) -> bool {
         if messages.is_empty() {
-            out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            out.push(Output::Close { conn, reason: CloseReason::Done });
             self.remove(host);
             return true;
         }
@@ -245,9 +246,9 @@ impl Downstream {
             }
             let origin = Origin { name: self.name.clone(), epoch: self.epoch, seq: self.seq };
             let frame = Outgoing { target: Some(host.clone()), ..message }.seal(&origin, 0);
-            out.push_back(Output::Send { conn, frame });
+            out.push(Output::Send { conn, frame });
         }
-        out.push_back(Output::Expect {
+        out.push(Output::Expect {
             conn,
             within: Some(self.limits.answer_timeout),
             reason: CloseReason::AnswerTimeout,
@@ -270,7 +271,7 @@ impl Downstream {
         &mut self,
         conn: ConnId,
         frame: &Frame<'_>,
-        out: &mut VecDeque<Output<E>>,
+        out: &mut Outputs<E>,
     ) -> Option<(HostName, Result<(), DeliveryFailure>)> {
         let host = self.conns.get(&conn)?.clone();
         let header = &frame.header;
@@ -296,7 +297,7 @@ impl Downstream {
             _ => return None,
         };
         self.conns.remove(&conn);
-        out.push_back(match result {
+        out.push(match result {
             Ok(()) => Output::Hangup { conn },
             Err(_) => Output::Close { conn, reason: CloseReason::Done },
         });

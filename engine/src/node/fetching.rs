@@ -1,12 +1,12 @@
 //! The connection that blobs come through: one, to the parent, while anything is wanted.
 
 use super::io::{CloseReason, Output, Request};
+use super::outputs::Outputs;
 use super::uplink::source_for;
 use crate::blob::{FetchEvent, Fetcher};
 use crate::ids::{ConnId, DialId};
 use crate::time::{Instant, Now};
 use crate::wire::{Frame, Kind, Nack, WireError};
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl Fetching {
         parent: Option<SocketAddr>,
         next_dial: &mut u64,
         now: Now,
-        out: &mut VecDeque<Output<E>>,
+        out: &mut Outputs<E>,
     ) -> Vec<FetchEvent> {
         if self.fetcher.next_timeout().is_some_and(|at| at <= now.at) {
             self.fetcher.handle_timeout(now);
@@ -97,7 +97,7 @@ impl Fetching {
             match (event, self.stage) {
                 (FetchEvent::Connect, _) => self.stage = Stage::Wanted,
                 (FetchEvent::Hangup, Stage::Open(conn)) => {
-                    out.push_back(Output::Close { conn, reason: CloseReason::Done });
+                    out.push(Output::Close { conn, reason: CloseReason::Done });
                 }
                 (FetchEvent::Hangup, _) => {}
                 (event, _) => told.push(event),
@@ -108,21 +108,21 @@ impl Fetching {
             *next_dial += 1;
             self.stage = Stage::Dialing(dial);
             let from = source_for(addr, self.from);
-            out.push_back(Output::Dial { dial, addr, from, timeout: None });
+            out.push(Output::Dial { dial, addr, from, timeout: None });
         }
         if let Stage::Open(conn) = self.stage {
             let mut asked = false;
             while let Some(frame) = self.fetcher.poll_frame() {
-                out.push_back(Output::Send { conn, frame });
+                out.push(Output::Send { conn, frame });
                 asked = true;
             }
             if asked {
                 let within = Some(ANSWER_TIMEOUT);
-                out.push_back(Output::Expect { conn, within, reason: CloseReason::AnswerTimeout });
+                out.push(Output::Expect { conn, within, reason: CloseReason::AnswerTimeout });
             }
         }
         while let Some(command) = self.fetcher.poll_command() {
-            out.push_back(Output::Request(Request::Blob(command)));
+            out.push(Output::Request(Request::Blob(command)));
         }
         told
     }

@@ -279,6 +279,11 @@ pub trait Host {
     /// When to call [`Host::handle_timeout`]; `None` if there is nothing to wait for.
     fn next_timeout(&self) -> Option<Instant>;
 
+    /// What led to what it was told last, for a line of the log about a failure.
+    fn trail(&mut self) -> String {
+        String::new()
+    }
+
     /// The next thing to do.
     fn poll_output(&mut self) -> Option<Output<Self::Effect>>;
 }

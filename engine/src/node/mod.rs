@@ -10,16 +10,20 @@ mod dispatch;
 mod downstream;
 mod fetching;
 pub mod io;
+mod outputs;
 mod parts;
 mod role;
+mod trail;
 mod uplink;
 
 pub use backoff::Backoff;
 pub use bind::Binding;
 pub use downstream::{Downstream, DownstreamLimits};
 pub use fetching::Fetching;
+pub use outputs::Outputs;
 pub use parts::{Context, NodeCounters, Parts, Queues};
 pub use role::{DeliveryFailure, ExchangeFailure, Handled, Message, NodeEvent, Outgoing, Role};
+pub use trail::Led;
 pub use uplink::{MasterAddr, Trouble, Uplink, UplinkEvent};
 
 use crate::ids::{ConnId, DialId};
@@ -120,12 +124,12 @@ impl<R: Role> Node<R> {
             }
         } else if let Some((frame, within)) = parts.exchanges.get().dialed(dial, conn) {
             parts.links.insert(conn, Link::Exchange);
-            parts.queues.get().out.push_back(Output::Send { conn, frame });
+            parts.queues.get().out.push(Output::Send { conn, frame });
             let (within, reason) = (Some(within), CloseReason::AnswerTimeout);
-            parts.queues.get().out.push_back(Output::Expect { conn, within, reason });
+            parts.queues.get().out.push(Output::Expect { conn, within, reason });
         } else {
             // Whoever asked for it is gone.
-            parts.queues.get().out.push_back(Output::Close { conn, reason: CloseReason::Done });
+            parts.queues.get().out.push(Output::Close { conn, reason: CloseReason::Done });
         }
     }
 
@@ -206,7 +210,7 @@ impl<R: Role> Node<R> {
                         &mut parts.rng,
                     ) {
                         Some(Ok((dial, addr))) => {
-                            parts.queues.get().out.push_back(Output::Dial {
+                            parts.queues.get().out.push(Output::Dial {
                                 dial,
                                 addr,
                                 from: None,
@@ -246,7 +250,7 @@ impl<R: Role> Node<R> {
             Mail::Stop if self.life == Life::Running => {
                 let until = self.role.stop_timeout().map(|wait| now.at + wait);
                 self.life = Life::Stopping { until };
-                parts.queues.get().out.push_back(Output::StopListening);
+                parts.queues.get().out.push(Output::StopListening);
                 self.tell(NodeEvent::Stop);
             }
             Mail::Stop => self.tell(NodeEvent::StopNow),
@@ -275,7 +279,7 @@ impl<R: Role> Node<R> {
             && (self.is_settled() || until.is_some_and(|at| at <= self.now.at))
         {
             self.life = Life::Exited;
-            self.parts.queues.get().out.push_back(Output::Exit);
+            self.parts.queues.get().out.push(Output::Exit);
         }
     }
 
@@ -285,7 +289,9 @@ impl<R: Role> Node<R> {
         for acks in acks_due.drain(..) {
             let conn = acks.conn();
             if parts.links.contains_key(&conn) {
-                out.extend(acks.frames().map(|frame| Output::Send { conn, frame }));
+                for frame in acks.frames() {
+                    out.push(Output::Send { conn, frame });
+                }
             }
         }
         if let Some(uplink) = &mut parts.uplink {
@@ -299,16 +305,12 @@ impl<R: Role> Node<R> {
         }
         if let Some(downstream) = &mut parts.downstream {
             let (resolve, failed) = downstream.advance(now);
-            parts
-                .queues
-                .get()
-                .out
-                .extend(resolve.into_iter().map(|name| Output::Request(Request::Resolve { name })));
+            let Queues { out, events, .. } = parts.queues.get();
+            for name in resolve {
+                out.push(Output::Request(Request::Resolve { name }));
+            }
             let failed = failed.into_iter();
-            parts
-                .queues
-                .get()
-                .events
+            events
                 .extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
         }
         dispatch::advance_inbox(parts, now);
@@ -337,6 +339,7 @@ impl<R: Role> Host for Node<R> {
 
     fn handle_input(&mut self, input: Input<R::Mail>, now: Now) {
         self.now = now;
+        self.parts.queues.get().out.trail.input(&input, now.at);
         match input {
             Input::Accepted { conn, listener, peer, .. } => {
                 self.parts
@@ -357,11 +360,13 @@ impl<R: Role> Host for Node<R> {
 
     fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
         self.now = now;
+        self.parts.queues.get().out.trail.frame(conn, &frame.header, now.at);
         self.sort(conn, frame)
     }
 
     fn handle_timeout(&mut self, now: Now) {
         self.now = now;
+        self.parts.queues.get().out.trail.timeout(now.at);
         if self.role.next_timeout().is_some_and(|at| at <= now.at) {
             self.role.handle_timeout(&mut Context { now, node: &mut self.parts });
         }
@@ -391,11 +396,15 @@ impl<R: Role> Host for Node<R> {
         .copied()
     }
 
+    fn trail(&mut self) -> String {
+        self.parts.queues.get().out.trail.led().to_string()
+    }
+
     fn poll_output(&mut self) -> Option<Output<R::Effect>> {
         if self.parts.queues.get().out.is_empty() {
             self.advance();
         }
-        self.parts.queues.get().out.pop_front()
+        self.parts.queues.get().out.pop()
     }
 }
 

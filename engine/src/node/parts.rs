@@ -3,7 +3,9 @@
 use super::downstream::Downstream;
 use super::fetching::Fetching;
 use super::io::{CloseReason, Output, Request};
+use super::outputs::Outputs;
 use super::role::{NodeEvent, Outgoing};
+use super::trail::Led;
 use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
 use crate::delivery::{AcksDue, ExchangeId, Exchanges, Inbound};
@@ -16,6 +18,7 @@ use crate::time::Now;
 use crate::wire::{Body, FrameBuf};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,13 +94,13 @@ impl NodeCounters {
 pub struct Queues<E> {
     /// What connections are owed for what was taken on them.
     pub(super) acks_due: Vec<AcksDue>,
-    pub(super) out: VecDeque<Output<E>>,
+    pub(super) out: Outputs<E>,
     pub(super) events: VecDeque<NodeEvent>,
 }
 
 impl<E> Default for Queues<E> {
     fn default() -> Self {
-        Self { acks_due: Vec::new(), out: VecDeque::new(), events: VecDeque::new() }
+        Self { acks_due: Vec::new(), out: Outputs::default(), events: VecDeque::new() }
     }
 }
 
@@ -184,6 +187,12 @@ impl<E> Parts<E> {
         self.links.reserve(limits.room());
     }
 
+    /// Remembers so many steps of what happened, 80 bytes each, for the log of what fails
+    /// ([`Context::trail`]).
+    pub fn remember(&mut self, steps: usize) {
+        self.queues.get().out.trail.remember(steps);
+    }
+
     /// Works with these queues, if it has none.
     pub(super) fn lend(&mut self, queues: &mut Option<Box<Queues<E>>>) {
         if self.queues.0.is_none() {
@@ -219,54 +228,65 @@ impl<E> Context<'_, E> {
     ///
     /// # Errors
     /// [`OutboxFull`] if its lane is at its bound, or this node has no way up.
+    #[track_caller]
     pub fn push_up<B: Body>(&mut self, body: &B) -> Result<Origin, OutboxFull> {
         let now = self.now;
-        match &mut self.node.uplink {
-            Some(uplink) => uplink.outbox.push(Outgoing::of(body), now),
-            None => Err(OutboxFull { bytes: 0, limit: 0 }),
-        }
+        let Some(uplink) = &mut self.node.uplink else {
+            return Err(OutboxFull { bytes: 0, limit: 0 });
+        };
+        let message = Outgoing::of(body);
+        let (kind, lane) = (B::KIND, message.lane());
+        let origin = uplink.outbox.push(message, now)?;
+        self.node.queues.get().out.trail.queued(kind, lane, origin.seq, Location::caller());
+        Ok(origin)
     }
 
     /// There is something for this host: dial it when its turn comes, and ask the role then.
+    #[track_caller]
     pub fn want(&mut self, host: &HostName) {
         if let Some(downstream) = &mut self.node.downstream {
+            self.node.queues.get().out.trail.wanted(host, Location::caller());
             downstream.want(host);
         }
     }
 
     /// Answers a request, if whoever asked is still there.
+    #[track_caller]
     pub fn reply<B: Body>(&mut self, conn: ConnId, body: &B) {
         self.reply_with(conn, FrameBuf::message(None, body, |_| {}));
     }
 
     /// Answers a request with a frame that others may be answered with too.
+    #[track_caller]
     pub fn reply_with(&mut self, conn: ConnId, frame: FrameBuf) {
         // What a thread was asked may take longer than who asked waits.
         if self.node.links.contains_key(&conn) {
-            self.node.queues.get().out.push_back(Output::Send { conn, frame });
+            self.node.queues.get().out.push(Output::Send { conn, frame });
         }
     }
 
     /// Closes a connection after what was sent on it.
+    #[track_caller]
     pub fn close(&mut self, conn: ConnId) {
-        self.node.queues.get().out.push_back(Output::Close { conn, reason: CloseReason::Done });
+        self.node.queues.get().out.push(Output::Close { conn, reason: CloseReason::Done });
     }
 
     /// Keeps a connection open although nothing comes: an answer takes this long at most.
+    #[track_caller]
     pub fn expect(&mut self, conn: ConnId, within: Duration) {
         let expect =
             Output::Expect { conn, within: Some(within), reason: CloseReason::IdleTimeout };
-        self.node.queues.get().out.push_back(expect);
+        self.node.queues.get().out.push(expect);
     }
 
     /// A command for one of the role's own threads.
     pub fn effect(&mut self, effect: E) {
-        self.node.queues.get().out.push_back(Output::Request(Request::Role(effect)));
+        self.node.queues.get().out.push(Output::Request(Request::Role(effect)));
     }
 
     /// A command for the blob thread.
     pub fn blob(&mut self, command: BlobCommand) {
-        self.node.queues.get().out.push_back(Output::Request(Request::Blob(command)));
+        self.node.queues.get().out.push(Output::Request(Request::Blob(command)));
     }
 
     /// Fetches these blobs from the parent; each is told as [`NodeEvent::Fetched`].
@@ -277,12 +297,14 @@ impl<E> Context<'_, E> {
     }
 
     /// Asks the resolver; told as [`NodeEvent::Resolved`].
+    #[track_caller]
     pub fn resolve(&mut self, name: HostName) {
-        self.node.queues.get().out.push_back(Output::Request(Request::Resolve { name }));
+        self.node.queues.get().out.push(Output::Request(Request::Resolve { name }));
     }
 
     /// Makes a request of class `Direct`; told as [`NodeEvent::Exchanged`]. The dial, and then the
     /// response, may take `timeout` each.
+    #[track_caller]
     pub fn exchange(
         &mut self,
         addr: SocketAddr,
@@ -292,13 +314,18 @@ impl<E> Context<'_, E> {
         let dial = self.node.new_dial();
         let id = ExchangeId(dial.0);
         self.node.exchanges.get().dialing(id, dial, request, timeout);
-        self.node.queues.get().out.push_back(Output::Dial {
+        self.node.queues.get().out.push(Output::Dial {
             dial,
             addr,
             from: None,
             timeout: Some(timeout),
         });
         id
+    }
+
+    /// What led to what is being handled, for a line of the log about a failure.
+    pub fn trail(&mut self) -> Led {
+        self.node.queues.get().out.trail.led()
     }
 
     /// The consumer has all records up to this number: they may go from the inbox.
@@ -330,7 +357,7 @@ mod tests {
         let answers = |parts: &mut Parts<()>| {
             let mut cx = Context { now: Now::default(), node: parts };
             cx.reply(conn, &StatusReq { detail: 0 });
-            std::mem::take(&mut parts.queues.get().out).len()
+            std::iter::from_fn(|| parts.queues.get().out.pop()).count()
         };
         assert_eq!(answers(&mut parts), 0);
         parts.links.insert(conn, link);

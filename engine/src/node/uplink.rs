@@ -3,6 +3,7 @@
 use super::backoff::Backoff;
 use super::bind::{ASK_AGAIN, Binding};
 use super::io::{CloseReason, Output, Request, ResolveError};
+use super::outputs::Outputs;
 use crate::delivery::{ANSWER_TIMEOUT, Outbound, Stage};
 use crate::ids::{ConnId, DialId, HostName};
 use crate::queue::lanes::Message as Outgoing;
@@ -10,7 +11,6 @@ use crate::queue::outbox::Outbox;
 use crate::time::{Instant, Now};
 use crate::wire::message::{BindAck, BindReq};
 use crate::wire::{Body, FLAG_BEHIND, Frame, Kind, Lane, Nack, NackReason};
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,13 +254,13 @@ impl Uplink {
         dial: DialId,
         conn: ConnId,
         now: Now,
-        out: &mut VecDeque<Output<E>>,
+        out: &mut Outputs<E>,
     ) -> bool {
         match &mut self.delivery {
             Some(delivery) if delivery.stage() == Stage::Dialing(dial) => {
                 delivery.dialed(conn, now.at);
                 self.outbox.begin();
-                out.push_back(Output::Expect {
+                out.push(Output::Expect {
                     conn,
                     within: Some(ANSWER_TIMEOUT),
                     reason: CloseReason::AnswerTimeout,
@@ -384,7 +384,7 @@ impl Uplink {
         next_dial: &mut u64,
         rng: &mut fastrand::Rng,
         now: Now,
-        out: &mut VecDeque<Output<E>>,
+        out: &mut Outputs<E>,
     ) {
         if self.not_before.is_some_and(|at| at <= now.at) {
             self.not_before = None;
@@ -398,7 +398,7 @@ impl Uplink {
                 match rng.choice(fresh).or_else(|| rng.choice(&*self.masters)).cloned() {
                     Some(MasterAddr::Name(name, port)) => {
                         self.resolving = Some(Box::new((name.clone(), port)));
-                        out.push_back(Output::Request(Request::Resolve { name }));
+                        out.push(Output::Request(Request::Resolve { name }));
                     }
                     Some(MasterAddr::Fixed(addr)) => self.ask(&[addr], rng, now),
                     None => {}
@@ -413,28 +413,28 @@ impl Uplink {
                 *next_dial += 1;
                 self.delivery = Some(Outbound::dialing(dial, now.at));
                 let from = source_for(addr, self.from);
-                out.push_back(Output::Dial { dial, addr, from, timeout: None });
+                out.push(Output::Dial { dial, addr, from, timeout: None });
             }
             (Some(_), _) => self.deliver(now, out),
             _ => {}
         }
         while let Some(command) = self.outbox.poll_command(now) {
-            out.push_back(Output::Request(Request::Store(command)));
+            out.push(Output::Request(Request::Store(command)));
         }
     }
 
     /// Sends what the window has room for, and ends the delivery once all is acked.
-    fn deliver<E>(&mut self, now: Now, out: &mut VecDeque<Output<E>>) {
+    fn deliver<E>(&mut self, now: Now, out: &mut Outputs<E>) {
         let Some(delivery) = &mut self.delivery else { return };
         let Some(conn) = delivery.conn() else { return };
         while delivery.may_send(now.at) {
             let Some(frame) = self.outbox.poll_frame(now) else { break };
             delivery.sent();
-            out.push_back(Output::Send { conn, frame });
+            out.push(Output::Send { conn, frame });
         }
         let draining = matches!(delivery.stage(), Stage::Draining(_));
         if self.outbox.in_flight() == 0 && (draining || !self.outbox.is_due(now.at)) {
-            out.push_back(match draining {
+            out.push(match draining {
                 // The peer may have refused a frame, and have more to say.
                 true => Output::Close { conn, reason: CloseReason::Done },
                 false => Output::Hangup { conn },

@@ -4,7 +4,6 @@
 
 use super::Reactor;
 use super::conn::{Conn, Flags, Phase};
-use super::listener::is_log_due;
 use super::output::LINGER;
 use super::poller::Poller;
 use crate::appointments::Appointments;
@@ -12,6 +11,7 @@ use crate::clock::Clock;
 use crate::delivery;
 use crate::ids::ConnId;
 use crate::limits::Limits;
+use crate::logging;
 use crate::node::io::{CloseReason, Host, Services};
 use crate::time::{Instant, Now};
 use std::net::IpAddr;
@@ -187,7 +187,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     /// Tells a peer whose source has its share when to come back, and nobody else of it.
     pub(super) fn turn_away(&mut self, stream: P::Stream, source: IpAddr, now: Now) {
         self.metrics.turned_away.bump();
-        if is_log_due(&mut self.admission.logged, LOG_INTERVAL, now.at) {
+        if logging::is_due(&mut self.admission.logged, LOG_INTERVAL, now.at) {
             log::warn!(
                 "{source} has as many connections as one address may have, {}; more are told when to come back",
                 self.limits.connections_per_source

@@ -5,6 +5,7 @@ use super::poller::{Poller, Token};
 use super::{Reactor, reason};
 use crate::clock::Clock;
 use crate::ids::PeerAddr;
+use crate::logging;
 use crate::node::io::{CloseReason, Host, Input, Listener, Services};
 use crate::time::{Instant, Now};
 use std::io;
@@ -166,7 +167,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             // It concerns that one connection alone: aborted before it was taken, and the like.
             Err(e) => {
                 self.metrics.accept_errors.bump();
-                if is_log_due(&mut self.accepting.lost_logged, LOST_LOG_INTERVAL, now.at) {
+                if logging::is_due(&mut self.accepting.lost_logged, LOST_LOG_INTERVAL, now.at) {
                     log::warn!("a connection was lost while it was accepted: {e}");
                 }
                 return;
@@ -213,17 +214,8 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.accepting.for_all = role == Listener::Control;
         self.accepting.paused_until = Some(now.at + PAUSE);
         self.metrics.accept_pauses.bump();
-        if is_log_due(&mut self.accepting.pause_logged, PAUSE_LOG_INTERVAL, now.at) {
+        if logging::is_due(&mut self.accepting.pause_logged, PAUSE_LOG_INTERVAL, now.at) {
             log::warn!("accepting pauses: {why} ({} connections)", self.conns.len());
         }
     }
-}
-
-/// Whether another line about the same trouble may be written.
-pub(super) fn is_log_due(logged: &mut Option<Instant>, interval: Duration, now: Instant) -> bool {
-    let due = logged.is_none_or(|last| now.since(last) >= interval);
-    if due {
-        *logged = Some(now);
-    }
-    due
 }

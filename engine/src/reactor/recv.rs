@@ -50,7 +50,10 @@ fn feed<H: Host>(
             }
             Ok(Verdict::Park) => Flow::Park,
             Err(_) => {
-                log::error!("{id:?}: the handler failed on a {kind}; the connection is closed");
+                log::error!(
+                    "{id:?}: the handler failed on a {kind} and the connection is closed; {}",
+                    host.trail()
+                );
                 metrics.handler_failures.bump();
                 failed = true;
                 Flow::Stop

@@ -87,6 +87,12 @@ impl FrameBuf {
         Self { head: head(header, route, &body, 0).into(), body }
     }
 
+    /// Its header, which is sound in what was sealed here.
+    #[must_use]
+    pub fn header(&self) -> Option<Header> {
+        Header::parse(self.head.first_chunk()?).ok()
+    }
+
     /// The same frame in one piece, for a log.
     #[must_use]
     pub fn seal_whole(header: Header, route: Option<&RouteBuf>, body: &[u8]) -> Vec<u8> {

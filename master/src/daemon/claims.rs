@@ -3,6 +3,7 @@
 
 use crate::sink::ConflictKey;
 use engine::ids::HostName;
+use engine::logging::is_due;
 use engine::time::Instant;
 use std::time::Duration;
 
@@ -52,11 +53,7 @@ impl Claims {
     /// are news each time, have no line for each.
     fn take_turn(&mut self, claim: &Claim, now: Instant) -> bool {
         let is_news = self.last.as_ref() != Some(claim);
-        let is_due = self.logged.is_none_or(|at| now.since(at) >= LOG_INTERVAL);
-        if is_news && is_due {
-            self.logged = Some(now);
-        }
-        is_news && is_due
+        is_news && is_due(&mut self.logged, LOG_INTERVAL, now)
     }
 }
 

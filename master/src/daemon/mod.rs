@@ -2,6 +2,7 @@
 //! reactor, and runs the role on it.
 
 mod claims;
+mod failures;
 mod hosts;
 mod probe;
 mod published;
@@ -44,6 +45,9 @@ use std::time::Duration;
 
 /// Hosts that may be known at once: a glob in the inventory lets anybody make up names.
 const HOSTS_MAX: usize = 250_000;
+/// Steps that are remembered for the log of what fails: 320 KiB. A delivery takes some ten of
+/// them, and 256 are under way at once.
+const TRAIL_STEPS: usize = 4096;
 /// What tells this machine from a copy of its disk.
 const MACHINE_ID: &str = "/etc/machine-id";
 
@@ -176,6 +180,7 @@ fn start_with(
     };
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.reserve(&limits);
+    parts.remember(TRAIL_STEPS);
     parts.inbox = Some(Box::new(inbox));
     parts.downstream =
         Some(Box::new(Downstream::new(config.name.clone(), Epoch(rng.u64(..)), downstream)));

@@ -3,6 +3,7 @@
 
 mod commands;
 
+use super::failures::Failures;
 use super::hosts::{self, Heard, Hosts, Polled};
 use super::probe::{self, Probe};
 use super::published::Published;
@@ -105,6 +106,7 @@ pub struct MasterRole {
     pub(super) strangers: Strangers,
     pushes: Vec<Push>,
     probes: Vec<Probe>,
+    failures: Failures,
     queries: HashMap<u64, ConnId>,
     next_query: u64,
     /// Who waits to hear that a release was loaded.
@@ -139,6 +141,7 @@ impl MasterRole {
             strangers: Strangers::default(),
             pushes: Vec::new(),
             probes: Vec::new(),
+            failures: Failures::default(),
             queries: HashMap::new(),
             next_query: 1,
             loading: Vec::new(),
@@ -452,7 +455,8 @@ impl Role for MasterRole {
         match event {
             NodeEvent::Delivered { host, result } => {
                 if let Err(why) = &result {
-                    log::debug!("{host}: {why}");
+                    let now = cx.now.at;
+                    self.failures.add(&host, why, || cx.trail(), now);
                 }
                 self.hosts.delivered(&host, &result);
                 self.pushes.iter_mut().for_each(|push| push.delivered(&host, &result));

@@ -2,6 +2,7 @@
 //! forgotten them.
 
 use engine::ids::HostName;
+use engine::logging::is_due;
 use engine::time::Instant;
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -45,9 +46,8 @@ impl Strangers {
             logged: false,
         });
         (stranger.source, stranger.heard) = (source, now);
-        if !stranger.logged && self.logged.is_none_or(|last| now.since(last) >= LOG_INTERVAL) {
+        if !stranger.logged && is_due(&mut self.logged, LOG_INTERVAL, now) {
             stranger.logged = true;
-            self.logged = Some(now);
             let from = source.map(|ip| format!(" from {ip}")).unwrap_or_default();
             log::warn!(
                 "{name}{from} is refused: it is not in the inventory; add it to hosts.yaml and publish"

@@ -36,6 +36,8 @@ enum Fault {
     Double(u64),
     /// `alter:N`: of N reports, it changes a byte of one.
     Alter(u64),
+    /// `panic:N`: the handler of the first report with number N panics.
+    Panic(u64),
     /// `inbox:N`: it stores so many reports a second and no more.
     Inbox(u64),
 }
@@ -50,6 +52,7 @@ impl Fault {
             "false-ack" => Self::FalseAck(number),
             "double" => Self::Double(number),
             "alter" => Self::Alter(number),
+            "panic" => Self::Panic(number),
             "inbox" => Self::Inbox(number),
             _ => return None,
         })
@@ -89,7 +92,7 @@ impl Wiring for Faulty {
     }
 
     fn host(&self, node: Node<MasterRole>) -> impl MasterHost {
-        FaultyHost { node, fault: self.fault, stall_at: None, acks: 0 }
+        FaultyHost { node, fault: self.fault, stall_at: None, acks: 0, failed: false }
     }
 }
 
@@ -166,7 +169,7 @@ impl<S: Sink> Sink for FaultySink<S> {
                 std::thread::sleep(Duration::from_secs(batch.len() as u64) / per_second as u32);
                 self.inner.append(batch)
             }
-            Fault::Stall(_) | Fault::FalseAck(_) => self.inner.append(batch),
+            Fault::Stall(_) | Fault::FalseAck(_) | Fault::Panic(_) => self.inner.append(batch),
         }
     }
 
@@ -187,12 +190,13 @@ impl<S: Sink> Sink for FaultySink<S> {
     }
 }
 
-/// A node that stands still, or acks too much.
+/// A node that stands still, acks too much, or fails.
 struct FaultyHost {
     node: Node<MasterRole>,
     fault: Fault,
     stall_at: Option<Instant>,
     acks: u64,
+    failed: bool,
 }
 
 impl AsMut<Node<MasterRole>> for FaultyHost {
@@ -225,7 +229,17 @@ impl Host for FaultyHost {
     }
 
     fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
-        self.node.handle_frame(conn, frame, now)
+        let header = frame.header;
+        let verdict = self.node.handle_frame(conn, frame, now);
+        if (header.kind, self.fault) == (Kind::REPORT, Fault::Panic(header.seq)) && !self.failed {
+            self.failed = true;
+            panic!("this handler fails on purpose");
+        }
+        verdict
+    }
+
+    fn trail(&mut self) -> String {
+        self.node.trail()
     }
 
     fn handle_timeout(&mut self, now: Now) {

@@ -244,6 +244,10 @@ impl<H: Host> Host for Traced<H> {
         self.mutated.deadline(self.host.next_timeout())
     }
 
+    fn trail(&mut self) -> String {
+        self.host.trail()
+    }
+
     fn poll_output(&mut self) -> Option<Output<H::Effect>> {
         let output = self.mutated.poll(|| self.host.poll_output())?;
         if let Some(what) = of_output(&output) {

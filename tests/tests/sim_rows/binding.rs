@@ -3,14 +3,14 @@
 use crate::{LONG, settled};
 use engine::ids::Epoch;
 use engine::node::io::{Output, Request};
-use engine::node::{Binding, MasterAddr, Uplink};
+use engine::node::{Binding, MasterAddr, Outputs, Uplink};
 use engine::queue::inbox::InboxConfig;
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::queue::store::StoreState;
 use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{StatusReq, StatusResp};
 use engine::wire::{FrameBuf, Kind, access};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +41,9 @@ fn s1_47_four_thousand_clients_spread_evenly_over_four_addresses() {
         let outbox = Outbox::restore(host("c"), &state, Arc::clone(&config), Epoch(n));
         let masters = vec![MasterAddr::Name(host("masters"), PORT)];
         let mut uplink = Uplink::new(masters, None, "1", outbox);
-        let (mut out, mut dial) = (VecDeque::<Output<()>>::new(), 1);
+        let (mut out, mut dial) = (Outputs::<()>::default(), 1);
         uplink.advance(&mut dial, &mut rng, now, &mut out);
-        assert!(matches!(out.pop_front(), Some(Output::Request(Request::Resolve { .. }))));
+        assert!(matches!(out.pop(), Some(Output::Request(Request::Resolve { .. }))));
         uplink.handle_resolved(&host("masters"), Ok(&addresses), &mut rng, now);
         let parent = uplink.binding().parent().expect("it asks one of them");
         assert_eq!(parent.port(), PORT, "the name service knows no ports");
@@ -255,7 +255,7 @@ fn s1_50_an_answer_that_was_only_late_counts() {
     let outbox = Outbox::restore(host("c"), &StoreState::default(), config, Epoch(1));
     let masters = vec![MasterAddr::Fixed(SocketAddr::new(ip(0, 1), PORT))];
     let mut uplink = Uplink::new(masters, None, "1", outbox);
-    let (mut rng, mut out) = (fastrand::Rng::with_seed(1), VecDeque::<Output<()>>::new());
+    let (mut rng, mut out) = (fastrand::Rng::with_seed(1), Outputs::<()>::default());
     let mut asked = |uplink: &mut Uplink, at: u64| {
         let now = Now { at: Instant(at), wall: WallMs(1) };
         uplink.advance(&mut 1, &mut rng, now, &mut out);

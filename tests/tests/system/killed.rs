@@ -13,9 +13,13 @@ use std::time::Instant;
 use tests::system::{Cluster, PATIENCE, Sender, id_of};
 
 const SENDERS: u64 = 24;
-const KILLS: usize = 5;
 /// Reports of one delivery.
 const STEP: u64 = 20;
+
+/// How often each is killed; `DROVER_KILLS=1000` for a long run.
+fn kills() -> usize {
+    std::env::var("DROVER_KILLS").map_or(5, |n| n.parse().expect("DROVER_KILLS is a number"))
+}
 
 type Id = (String, String, u64);
 
@@ -68,6 +72,7 @@ fn check(cluster: &Cluster, acked: &BTreeSet<Id>) {
 /// dies; and S1-1: senders need nothing but to send again.
 #[test]
 fn s1_1_s1_26_the_master_is_killed_five_times() {
+    let kills = kills();
     let cluster = Cluster::new();
     cluster.publish();
     let mut master = cluster.master();
@@ -81,7 +86,7 @@ fn s1_1_s1_26_the_master_is_killed_five_times() {
                 telling.recv_timeout(PATIENCE).expect("the load goes on");
             }
         };
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             await_acks(acks.load(Ordering::Relaxed) + SENDERS * STEP);
             master.kill();
             master = cluster.master();
@@ -90,7 +95,7 @@ fn s1_1_s1_26_the_master_is_killed_five_times() {
         stop.store(true, Ordering::Relaxed);
         (load.join().unwrap(), master)
     });
-    assert!(acked.len() as u64 >= (KILLS as u64 + 1) * SENDERS * STEP);
+    assert!(acked.len() as u64 >= (kills as u64 + 1) * SENDERS * STEP);
     check(&cluster, &acked);
     drop(master);
 }
@@ -99,6 +104,7 @@ fn s1_1_s1_26_the_master_is_killed_five_times() {
 /// the next one, and each of its reports is stored once.
 #[test]
 fn s1_26_clients_are_killed_with_reports_queued() {
+    let kills = kills();
     let cluster = Cluster::new();
     let names = [("web-1.test", 2), ("web-2.test", 3)];
     cluster.write_hosts(&names);
@@ -112,7 +118,7 @@ fn s1_26_clients_are_killed_with_reports_queued() {
         let dir = cluster.path(&format!("{name}/state/outbox"));
         lmdb::stat(&dir).unwrap_or_else(|e| panic!("{name}: {e}"))
     };
-    for round in 0..KILLS {
+    for round in 0..kills {
         // The master is away: what is healed now waits in the client's queue.
         master.kill();
         let before = names.map(|(name, _)| queue(name).next);
@@ -151,7 +157,7 @@ fn s1_26_clients_are_killed_with_reports_queued() {
         })
         .filter(|(_, _, seq)| *seq > 0)
         .collect();
-    assert!(queued.len() >= 2 * (KILLS + 1), "{queued:?}");
+    assert!(queued.len() >= 2 * (kills + 1), "{queued:?}");
     let until = Instant::now() + PATIENCE;
     for (name, _) in names {
         while queue(name).records > 0 {

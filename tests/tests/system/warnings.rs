@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use tests::system::{Cluster, PATIENCE, Sender, binary, id_of, output};
+use tests::system::{Cluster, Daemon, PATIENCE, Sender, binary, id_of, output};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
@@ -292,4 +292,73 @@ fn a_root_that_comes_back_as_it_was_is_no_error_any_more() {
     assert!(told["daemon"]["last_error"].as_str().unwrap().contains("the root"), "{told}");
     fs::rename(&taken, &root).unwrap();
     let _ = cluster.until(&["hosts"], |hosts| error(hosts).is_empty());
+}
+
+/// Each of these words stands in the line behind the one before it, and a file's with its line number.
+fn assert_led(line: &str, words: &[&str]) {
+    let mut rest = line;
+    for word in words {
+        let Some((_, behind)) = rest.split_once(word) else {
+            panic!("{word:?} of {words:?}: {line}")
+        };
+        let is_numbered = behind.starts_with(|c: char| c.is_ascii_digit());
+        assert!(!word.ends_with(".rs:") || is_numbered, "{word}: {line}");
+        rest = behind;
+    }
+}
+
+/// A host polls, is dialled back and is not there: the line of the log leads from the poll to the
+/// failure, with the places in the code that asked for something on the way.
+#[test]
+fn s1_40_a_delivery_that_fails_says_what_led_there() {
+    let cluster = Cluster::new();
+    cluster.write_hosts(&[("web.test", 9)]);
+    cluster.publish();
+    let mut master = cluster.master();
+    poll(&cluster, 9, "web.test", clock::wall());
+    let line = master.wait_line("web.test cannot be told");
+    assert_led(
+        &line,
+        &[
+            "connection refused",
+            "what led there, in ",
+            &format!("{}:", cluster.ip(9)),
+            " connected > ",
+            "Poll 1 came > ",
+            "wanted (master/src/daemon/role.rs:",
+            "name looked up (engine/src/node/mod.rs:",
+            "name found > ",
+            &format!("dial to {} (engine/src/node/mod.rs:", cluster.client_addr(9)),
+            "no connection: connection refused",
+        ],
+    );
+}
+
+/// One handler that panics costs its connection and nothing else, and the line of the log names the
+/// peer and the message, and what had happened on that connection before.
+#[test]
+fn s1_40_a_handler_that_fails_says_what_led_there() {
+    let cluster = Cluster::new();
+    cluster.publish();
+    let config = cluster.master_config();
+    let mut faulty = Command::new(binary("faulty-master"));
+    faulty.args(["master", "--config"]).arg(config).env("FAULT", "panic:3");
+    let mut master = Daemon::spawn(faulty.env_remove("JOURNAL_STREAM"));
+    master.wait_line("listens on");
+    let mut sender = Sender::new("load.test", 1);
+    assert!(sender.deliver(cluster.master_addr, 5, PATIENCE).is_err(), "the handler failed");
+    let line = master.wait_line("the handler failed");
+    let led = [
+        "on a Report",
+        "what led there, in ",
+        " connected > ",
+        "Report 2 (durable) came > ",
+        "Report 3 (durable) came",
+    ];
+    assert_led(&line, &led);
+    let done = sender.deliver(cluster.master_addr, 5, PATIENCE);
+    assert!(matches!(done, Ok(None)), "{done:?}");
+    let _ = cluster.until(&["status"], |status| status["sink_cursor"].as_u64() >= Some(5));
+    assert_eq!(cluster.ids().len(), 5, "none is lost, and none is there twice");
+    assert_eq!(cluster.counter("handler_failures"), 1);
 }

@@ -361,9 +361,11 @@ fn s1_53_sigkill_loses_nothing_that_was_committed() {
         write_until_killed(Path::new(&dir));
     }
     let dir = tempfile::tempdir().unwrap();
-    let mut rng = fastrand::Rng::with_seed(53);
+    let kills: u64 =
+        std::env::var("DROVER_KILLS").map_or(50, |n| n.parse().expect("DROVER_KILLS is a number"));
+    let mut rng = fastrand::Rng::with_seed(53 + kills);
     let mut acked = 0;
-    for kill in 0..30 {
+    for kill in 0..kills {
         let mut process =
             child("s1_53_sigkill_loses_nothing_that_was_committed", dir.path().to_str().unwrap())
                 .spawn()

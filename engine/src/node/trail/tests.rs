@@ -1,0 +1,138 @@
+use super::*;
+use crate::ids::Epoch;
+use crate::node::io::ResolveError;
+use crate::wire::FrameBuf;
+use crate::wire::message::StatusReq;
+
+fn at(ms: u64) -> Instant {
+    Instant::default() + std::time::Duration::from_millis(ms)
+}
+
+fn header(kind: Kind, seq: u64) -> Header {
+    Header { lane: Lane::Volatile, epoch: Epoch(1), seq, ..Header::new(kind) }
+}
+
+fn conn(n: u32) -> ConnId {
+    ConnId::new(n, 1)
+}
+
+fn tell(trail: &mut Trail, input: Input<()>, ms: u64) {
+    trail.input(&input, at(ms));
+}
+
+#[track_caller]
+fn ask(trail: &mut Trail, output: Output<()>) -> String {
+    let place = Location::caller();
+    trail.output(&output, place);
+    format!("({}:{})", place.file(), place.line())
+}
+
+fn accepted(n: u32) -> Input<()> {
+    let peer = PeerAddr::Tcp(SocketAddr::from(([192, 0, 2, 1], 1000 + n as u16)));
+    Input::Accepted { conn: conn(n), listener: crate::ids::Listener::Peers, local: None, peer }
+}
+
+fn status(n: u32) -> Output<()> {
+    Output::Send { conn: conn(n), frame: FrameBuf::message(None, &StatusReq { detail: 0 }, |_| {}) }
+}
+
+/// A poll, the look-up of a name, a dial, and its failure, among those of others.
+#[test]
+fn s1_40_a_chain_leads_through_the_resolver_and_the_dial() {
+    let mut trail = Trail::default();
+    let names: Vec<HostName> = (0..4).map(|n| format!("web-{n}").parse().unwrap()).collect();
+    let addr = |n: u64| SocketAddr::from(([192, 0, 2, 9], 7000 + n as u16));
+    for (n, name) in (0..4).zip(&names) {
+        tell(&mut trail, accepted(n), 0);
+        trail.frame(conn(n), &header(Kind::POLL, 7), at(5));
+        trail.wanted(name, Location::caller());
+    }
+    let mut asked = Vec::new();
+    for name in &names {
+        asked.push(ask(&mut trail, Output::Request(Request::Resolve { name: name.clone() })));
+    }
+    let answer = || Ok(vec![addr(0)]);
+    for n in (0..4).rev() {
+        let name = &names[n as usize];
+        let mail = Mail::Resolved { name: name.clone(), answer: answer() };
+        tell(&mut trail, Input::Mail(mail), 10);
+        let dial = Output::Dial { dial: DialId(n), addr: addr(n), from: None, timeout: None };
+        let _ = ask(&mut trail, dial);
+    }
+    trail.timeout(at(100));
+    let refused = Input::DialFailed { dial: DialId(2), reason: CloseReason::Refused };
+    tell(&mut trail, refused, 1500);
+    let said = trail.led().to_string();
+    assert!(
+        said.starts_with("what led there, in 1.500 s: 192.0.2.1:1002 connected > Poll 7 came"),
+        "{said}"
+    );
+    assert!(said.contains(&format!("wanted ({}:", file!())), "{said}");
+    assert!(said.contains(&format!("name looked up {} > name found", asked[2])), "{said}");
+    assert!(said.contains("dial to 192.0.2.9:7002"), "{said}");
+    assert!(said.ends_with("no connection: connection refused: nobody listens there"), "{said}");
+    assert_eq!(said.matches(" > ").count(), 6, "{said}");
+}
+
+#[test]
+fn s1_40_a_name_that_does_not_resolve_is_led_to() {
+    let mut trail = Trail::default();
+    trail.timeout(at(0));
+    let name: HostName = "master.test".parse().unwrap();
+    let place = ask(&mut trail, Output::Request(Request::Resolve { name: name.clone() }));
+    let answer = Err(ResolveError::NoSuchName);
+    tell(&mut trail, Input::Mail(Mail::Resolved { name, answer }), 2000);
+    let expected =
+        format!("what led there, in 2.000 s: a timer > name looked up {place} > name not found");
+    assert_eq!(trail.led().to_string(), expected);
+}
+
+/// What a client queued is what its dial is for, although a timer has begun it.
+#[test]
+fn s1_40_a_dial_that_waited_is_led_to_by_the_message_that_waits() {
+    let mut trail = Trail::default();
+    trail.timeout(at(0));
+    trail.queued(Kind::POLL, Lane::Volatile, 3, Location::caller());
+    trail.timeout(at(500));
+    let addr = SocketAddr::from(([192, 0, 2, 9], 7400));
+    let dial = ask(&mut trail, Output::Dial { dial: DialId(1), addr, from: None, timeout: None });
+    tell(&mut trail, Input::Dialed { dial: DialId(1), conn: conn(1) }, 510);
+    let sent = ask(&mut trail, status(1));
+    tell(&mut trail, Input::Closed { conn: conn(1), reason: CloseReason::Reset }, 520);
+    let said = trail.led().to_string();
+    let led = format!(
+        "> dial to 192.0.2.9:7400 {dial} > connected > {} sent {sent} > the end: the connection was reset",
+        Kind::STATUS_REQ
+    );
+    assert!(said.starts_with("what led there, in 0.520 s: a timer > Poll 3 queued ("), "{said}");
+    assert!(said.ends_with(&led), "{said}");
+}
+
+/// What was overwritten is left out, and the line says that something is.
+#[test]
+fn s1_40_a_trail_forgets_its_oldest_steps_and_takes_no_more_room() {
+    let mut trail = Trail::default();
+    trail.remember(8);
+    tell(&mut trail, accepted(1), 0);
+    for seq in 1..=20 {
+        trail.frame(conn(1), &header(Kind::POLL, seq), at(seq));
+    }
+    assert_eq!(trail.steps.len(), 8);
+    let said = trail.led().to_string();
+    assert!(said.starts_with("what led there, in 0.007 s: … > Poll 13 came > "), "{said}");
+    assert!(said.ends_with("Poll 20 came"), "{said}");
+    // And what is remembered may be more than is of use in one line.
+    trail.remember(100);
+    for seq in 1..=50 {
+        trail.frame(conn(1), &header(Kind::POLL, seq), at(seq));
+    }
+    let said = trail.led().to_string();
+    assert!(said.starts_with("what led there, in 0.015 s: … > Poll 35 came > "), "{said}");
+    assert_eq!(said.matches("came").count(), SHOWN_MAX, "{said}");
+    assert_eq!(Trail::default().led().to_string(), "nothing led there");
+}
+
+#[test]
+fn a_step_takes_at_most_80_bytes() {
+    assert!(size_of::<Step>() <= 80, "{}", size_of::<Step>());
+}
