@@ -129,12 +129,18 @@ impl LmdbStore {
         files::make_dir(&config.dir).map_err(|error| io_error(&path, &error))?;
         let lock = files::lock(&config.dir)?;
         let mut reserve = Reserve::find(&config.dir, config.reserve_bytes);
+        if !files::was_made(&config.dir)
+            && matches!(check_file(&config.dir), Err(StoreError::Corrupt { .. }))
+            && files::move_unfinished(&config.dir).map_err(|error| io_error(&path, &error))?
+        {
+            log::warn!("the queue in {path} was never made to its end, and is made anew");
+        }
         let open = Databases::open(&config).or_else(|error| match error {
             // Even to open takes a page or two.
             StoreError::DiskFull { .. } if reserve.release() => Databases::open(&config),
             error => Err(error),
         })?;
-        files::note_made(&lock).map_err(|error| io_error(&path, &error))?;
+        files::note_made(&lock, &config.dir).map_err(|error| io_error(&path, &error))?;
         let mut store = Self {
             path,
             open: Some(open),

@@ -57,9 +57,29 @@ fn command_line(pid: u32) -> Option<String> {
     Some([&[program], &words[1..]].concat().join(" "))
 }
 
-/// Notes in the lock's file that the database was made: by its length, which takes no space.
-pub(super) fn note_made(lock: &File) -> io::Result<()> {
-    lock.set_len(1)
+/// A file that is larger than this was not left behind by its making, which writes six pages.
+const UNFINISHED_MAX: u64 = 64 * 1024;
+
+/// Notes in the lock's file that the database was made: by its length, which takes no space. From
+/// then on both outlast a power cut.
+pub(super) fn note_made(lock: &File, dir: &Path) -> io::Result<()> {
+    if lock.metadata()?.len() > 0 {
+        return Ok(());
+    }
+    File::open(dir)?.sync_all()?;
+    lock.set_len(1)?;
+    lock.sync_all()
+}
+
+/// Moves a database out of the way whose making was never finished: nothing was committed to it.
+/// Returns whether it could be that, by its size.
+pub(super) fn move_unfinished(dir: &Path) -> io::Result<bool> {
+    let file = dir.join("data.mdb");
+    if file.metadata()?.len() > UNFINISHED_MAX {
+        return Ok(false);
+    }
+    std::fs::rename(file, dir.join("data.mdb.unfinished"))?;
+    Ok(true)
 }
 
 /// Whether a queue's database was ever made, as far as it was noted.
