@@ -426,13 +426,6 @@ impl Master {
             return;
         }
         for sender in &self.senders {
-            if !sender.is_done() {
-                let parts = self.world.node.parts();
-                let inbox = parts.inbox.as_ref().unwrap();
-                eprintln!("{:?}", parts.counters.named());
-                eprintln!("depth {:?} uncommitted {} parked {} stored {} committed {} effects {} {:#?}", inbox.depth(), inbox.uncommitted(), inbox.parked(), self.stored, self.world.disk.committed_upto, self.world.effects.len(), inbox);
-                eprintln!("{:?}", self.world.disk.store.state());
-            }
             assert!(sender.is_done(), "what {} has is never acked: {sender:?}", sender.name);
         }
         let parked = self.world.conns.iter().find(|(_, state)| state.parked);

@@ -101,14 +101,10 @@ impl Consumer {
     }
 
     pub(super) fn poll_records(&mut self) -> Option<Vec<Record>> {
-        if !matches!(self.state, State::Read(_)) {
-            return None;
-        }
-        let last = State::Consuming { last: self.cursor - 1 };
-        match std::mem::replace(&mut self.state, last) {
-            State::Read(records) => Some(records),
-            _ => None,
-        }
+        let State::Read(records) = &mut self.state else { return None };
+        let records = std::mem::take(records);
+        self.state = State::Consuming { last: records.last().map_or(0, |record| record.seq) };
+        Some(records)
     }
 
     pub(super) fn consumed(&mut self, upto: u64, at: Instant) {
@@ -118,11 +114,14 @@ impl Consumer {
             State::Ready => upto,
             _ => upto.min(self.cursor - 1),
         };
+        let is_done = matches!(self.state, State::Consuming { last } if upto >= last);
+        // What stands behind the last one and was read with it is broken: nobody consumes that.
+        let upto = if is_done { self.cursor - 1 } else { upto };
         if upto > self.consumed {
             self.consumed = upto;
             self.trim_at.get_or_insert(at);
         }
-        if matches!(self.state, State::Consuming { last } if upto >= last) {
+        if is_done {
             self.state = State::Ready;
         }
     }

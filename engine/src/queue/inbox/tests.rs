@@ -266,7 +266,7 @@ fn s1_53_a_corrupt_record_is_quarantined_and_blocks_nothing() {
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [2, 4]);
     // The consumer itself cannot read one of them.
     rig.inbox.quarantine(4, "not a report".into());
-    rig.inbox.consumed(5, at(0));
+    rig.inbox.consumed(4, at(0));
     rig.inbox.flush();
     rig.turn(at(0));
     let kept: Vec<_> = rig.store.quarantine().iter().map(|(record, _)| record.seq).collect();
@@ -281,6 +281,28 @@ fn s1_53_a_corrupt_record_is_quarantined_and_blocks_nothing() {
     rig.store.apply(StoreCommand::Trim { upto: 0, pages: vec![(u32::MAX, vec![0; 8])] });
     rig.restart(at(1));
     assert_eq!((rig.inbox.quarantined(), rig.inbox.is_recovering()), (1, false));
+}
+
+/// The consumer knows nothing of a record behind the last one that it was given.
+#[test]
+fn s1_53_a_corrupt_record_at_the_end_of_a_lot_blocks_nothing() {
+    let mut rig = InboxRig::new(InboxConfig { read_records_max: 2, ..Default::default() });
+    for seq in 1..=4 {
+        rig.offer(1, &frame("a", 1, seq, b"body"), at(0));
+    }
+    rig.turn(at(0));
+    rig.store.record_mut(2).unwrap().frame[20] ^= 1;
+    rig.inbox.start_consuming(None, at(0));
+    rig.turn(at(0));
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1]);
+    rig.inbox.consumed(1, at(0));
+    rig.turn(at(0));
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [3, 4]);
+    rig.inbox.consumed(4, at(0));
+    rig.inbox.flush();
+    rig.turn(at(0));
+    assert_eq!((rig.inbox.quarantined(), rig.store.records().count()), (1, 0));
+    assert_eq!(rig.inbox.depth(), Depth::default());
 }
 
 #[test]
