@@ -2,7 +2,7 @@
 //! parts that answer peers later: the inbox after its commit, the server chunk by chunk.
 
 use super::io::{CloseReason, Listener, Output, Request, Verdict};
-use super::parts::{Context, Link, Parts, Queues};
+use super::parts::{Context, Link, Parts};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
 use crate::blob::ServeOutput;
@@ -29,8 +29,7 @@ impl<R: Role> Node<R> {
                     parts
                         .queues
                         .get()
-                        .events
-                        .extend(events.into_iter().flatten().map(NodeEvent::from));
+                        .happened_all(events.into_iter().flatten().map(NodeEvent::from));
                 }
                 Verdict::Taken
             }
@@ -50,14 +49,14 @@ impl<R: Role> Node<R> {
                     .as_mut()
                     .and_then(|d| d.handle_answer(conn, &frame, &mut parts.queues.get().out))
                 {
-                    parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
+                    parts.queues.get().happened(NodeEvent::Delivered { host, result });
                 }
                 Verdict::Taken
             }
             Some(Link::Exchange) => {
                 if let Some(id) = parts.exchanges.get().finished(conn) {
                     let response = Ok(frame.bytes().to_vec());
-                    parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
+                    parts.queues.get().happened(NodeEvent::Exchanged { id, response });
                     parts.queues.get().out.push(Output::Hangup { conn });
                 }
                 Verdict::Taken
@@ -159,8 +158,7 @@ impl<R: Role> Node<R> {
                     self.parts
                         .queues
                         .get()
-                        .events
-                        .extend(uplink.handle_known(self.now).map(NodeEvent::from));
+                        .happened_all(uplink.handle_known(self.now).map(NodeEvent::from));
                 }
                 self.owe_ack(conn, &frame, false)
             }
@@ -192,7 +190,7 @@ impl<R: Role> Node<R> {
         if let Some(uplink) = &mut parts.uplink {
             let bound = uplink.handle_bind_resp(answer.nonce.to_native(), now);
             let known = bound.as_ref().and_then(|_| uplink.handle_known(now));
-            parts.queues.get().events.extend(known.into_iter().chain(bound).map(NodeEvent::from));
+            parts.queues.get().happened_all(known.into_iter().chain(bound).map(NodeEvent::from));
         }
         self.owe_ack(conn, &frame, false)
     }
@@ -273,22 +271,22 @@ impl<R: Role> Node<R> {
 /// Carries what the inbox has to say to peers, store and consumer.
 pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     let Some(inbox) = &mut parts.inbox else { return };
-    let Queues { out, events, .. } = parts.queues.get();
+    let queues = parts.queues.get();
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
-        out.push(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
+        queues.out.push(Output::Send { conn, frame: ack(Lane::Durable, epoch, seq, false) });
     }
     while let Some((conn, epoch, seq)) = inbox.poll_refused() {
         parts.counters.commits_failed.bump();
         let mut lost = Header::new(Kind::REPORT);
         (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
         let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
-        out.push(Output::Send { conn, frame });
+        queues.out.push(Output::Send { conn, frame });
     }
     while let Some(conn) = inbox.poll_resume() {
-        out.push(Output::Resume { conn });
+        queues.out.push(Output::Resume { conn });
     }
     while let Some(records) = inbox.poll_records() {
-        events.push_back(NodeEvent::Records(records));
+        queues.happened(NodeEvent::Records(records));
     }
     // What comes on many connections in one turn is one batch for the store, unless it is large.
     if inbox.is_gathering_full() {

@@ -117,15 +117,15 @@ impl Downstream {
             && self.in_flight == 0
     }
 
-    /// There is something for this host.
-    pub fn want(&mut self, host: &HostName) {
-        match self.targets.get_mut(host) {
-            Some(target) => target.again |= matches!(target.stage, Stage::Sending(..)),
-            None => {
-                self.targets.insert(host.clone(), Target { stage: Stage::Queued, again: false });
-                self.queue.push_back(host.clone());
-            }
+    /// There is something for this host; whether it waits for its turn because of this.
+    pub fn want(&mut self, host: &HostName) -> bool {
+        if let Some(target) = self.targets.get_mut(host) {
+            target.again |= matches!(target.stage, Stage::Sending(..));
+            return false;
         }
+        self.targets.insert(host.clone(), Target { stage: Stage::Queued, again: false });
+        self.queue.push_back(host.clone());
+        true
     }
 
     /// Forgets those of these hosts that still wait for their turn; those under way go on.

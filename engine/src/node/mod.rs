@@ -120,7 +120,7 @@ impl<R: Role> Node<R> {
             if let Some(downstream) = &mut parts.downstream
                 && downstream.send(&host, conn, messages, &mut parts.queues.get().out)
             {
-                parts.queues.get().events.push_back(NodeEvent::Delivered { host, result: Ok(()) });
+                parts.queues.get().happened(NodeEvent::Delivered { host, result: Ok(()) });
             }
         } else if let Some((frame, within)) = parts.exchanges.get().dialed(dial, conn) {
             parts.links.insert(conn, Link::Exchange);
@@ -138,7 +138,7 @@ impl<R: Role> Node<R> {
         if let Some(uplink) = &mut parts.uplink
             && let Some(event) = uplink.handle_dial_failed(dial, reason, &mut parts.rng, now)
         {
-            parts.queues.get().events.push_back(event.into());
+            parts.queues.get().happened(event.into());
         } else if let Some(fetching) = &mut parts.fetching
             && fetching.handle_dial_failed(dial, now)
         {
@@ -146,10 +146,10 @@ impl<R: Role> Node<R> {
             parts.downstream.as_mut().and_then(|d| d.handle_dial_failed(dial))
         {
             let result = Err(DeliveryFailure::Connection(reason));
-            parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
+            parts.queues.get().happened(NodeEvent::Delivered { host, result });
         } else if let Some(id) = parts.exchanges.get().dial_failed(dial) {
             let response = Err(ExchangeFailure::Dial(reason));
-            parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
+            parts.queues.get().happened(NodeEvent::Exchanged { id, response });
         }
     }
 
@@ -163,13 +163,13 @@ impl<R: Role> Node<R> {
                 if let Some(server) = &mut parts.server {
                     server.closed(conn);
                 }
-                parts.queues.get().events.push_back(NodeEvent::Closed { conn });
+                parts.queues.get().happened(NodeEvent::Closed { conn });
             }
             Some(Link::Uplink) => {
                 if let Some(uplink) = &mut parts.uplink
                     && let Some(event) = uplink.handle_closed(conn, reason, &mut parts.rng, now)
                 {
-                    parts.queues.get().events.push_back(event.into());
+                    parts.queues.get().happened(event.into());
                 }
             }
             Some(Link::Fetching) => {
@@ -180,13 +180,13 @@ impl<R: Role> Node<R> {
             Some(Link::Downstream) => {
                 if let Some(host) = parts.downstream.as_mut().and_then(|d| d.handle_closed(conn)) {
                     let result = Err(DeliveryFailure::Connection(reason));
-                    parts.queues.get().events.push_back(NodeEvent::Delivered { host, result });
+                    parts.queues.get().happened(NodeEvent::Delivered { host, result });
                 }
             }
             Some(Link::Exchange) => {
                 if let Some(id) = parts.exchanges.get().finished(conn) {
                     let response = Err(ExchangeFailure::Response(reason));
-                    parts.queues.get().events.push_back(NodeEvent::Exchanged { id, response });
+                    parts.queues.get().happened(NodeEvent::Exchanged { id, response });
                 }
             }
             None => {}
@@ -200,7 +200,7 @@ impl<R: Role> Node<R> {
                 if let Some(uplink) = &mut parts.uplink {
                     let found = answer.as_deref();
                     let told = uplink.handle_resolved(&name, found, &mut parts.rng, now);
-                    parts.queues.get().events.extend(told.map(NodeEvent::from));
+                    parts.queues.get().happened_all(told.map(NodeEvent::from));
                 }
                 if let Some(downstream) = &mut parts.downstream {
                     match downstream.handle_resolved(
@@ -222,8 +222,7 @@ impl<R: Role> Node<R> {
                             parts
                                 .queues
                                 .get()
-                                .events
-                                .push_back(NodeEvent::Delivered { host: name.clone(), result });
+                                .happened(NodeEvent::Delivered { host: name.clone(), result });
                         }
                         None => {}
                     }
@@ -264,8 +263,10 @@ impl<R: Role> Node<R> {
     /// Lets every part go on, until none has anything to say.
     fn advance(&mut self) {
         loop {
+            self.parts.queues.get().out.trail.go_on_with(0);
             self.advance_parts();
-            let Some(event) = self.parts.queues.get().events.pop_front() else { break };
+            let Some((step, event)) = self.parts.queues.get().events.pop_front() else { break };
+            self.parts.queues.get().out.trail.go_on_with(step);
             if let NodeEvent::Delivered { result, .. } = &event {
                 let counters = &self.parts.counters;
                 match result {
@@ -301,17 +302,17 @@ impl<R: Role> Node<R> {
             let parent = parts.uplink.as_ref().and_then(|uplink| uplink.binding().parent());
             let told =
                 fetching.advance(parent, &mut parts.next_dial, now, &mut parts.queues.get().out);
-            parts.queues.get().events.extend(told.into_iter().map(NodeEvent::Fetched));
+            parts.queues.get().happened_all(told.into_iter().map(NodeEvent::Fetched));
         }
         if let Some(downstream) = &mut parts.downstream {
             let (resolve, failed) = downstream.advance(now);
-            let Queues { out, events, .. } = parts.queues.get();
+            let queues = parts.queues.get();
             for name in resolve {
-                out.push(Output::Request(Request::Resolve { name }));
+                queues.out.push(Output::Request(Request::Resolve { name }));
             }
-            let failed = failed.into_iter();
-            events
-                .extend(failed.map(|(host, why)| NodeEvent::Delivered { host, result: Err(why) }));
+            for (host, why) in failed {
+                queues.happened(NodeEvent::Delivered { host, result: Err(why) });
+            }
         }
         dispatch::advance_inbox(parts, now);
         dispatch::advance_server(parts);

@@ -25,6 +25,13 @@ impl<E> Outputs<E> {
         self.list.push_back(output);
     }
 
+    /// Asks for the dial that takes what is queued to the parent.
+    #[track_caller]
+    pub fn push_up(&mut self, dial: Output<E>) {
+        self.push(dial);
+        self.trail.is_up();
+    }
+
     /// The next thing to do.
     pub fn pop(&mut self) -> Option<Output<E>> {
         self.list.pop_front()

@@ -95,7 +95,8 @@ pub struct Queues<E> {
     /// What connections are owed for what was taken on them.
     pub(super) acks_due: Vec<AcksDue>,
     pub(super) out: Outputs<E>,
-    pub(super) events: VecDeque<NodeEvent>,
+    /// What the role is to be told, each with the step of the trail at which it happened.
+    pub(super) events: VecDeque<(u64, NodeEvent)>,
 }
 
 impl<E> Default for Queues<E> {
@@ -105,6 +106,16 @@ impl<E> Default for Queues<E> {
 }
 
 impl<E> Queues<E> {
+    /// The role is to be told this, once the node has done with its input.
+    pub(super) fn happened(&mut self, event: NodeEvent) {
+        self.events.push_back((self.out.trail.current(), event));
+    }
+
+    /// The same for several.
+    pub(super) fn happened_all(&mut self, events: impl IntoIterator<Item = NodeEvent>) {
+        events.into_iter().for_each(|event| self.happened(event));
+    }
+
     fn is_empty(&self) -> bool {
         self.acks_due.is_empty() && self.out.is_empty() && self.events.is_empty()
     }
@@ -244,9 +255,10 @@ impl<E> Context<'_, E> {
     /// There is something for this host: dial it when its turn comes, and ask the role then.
     #[track_caller]
     pub fn want(&mut self, host: &HostName) {
-        if let Some(downstream) = &mut self.node.downstream {
+        if let Some(downstream) = &mut self.node.downstream
+            && downstream.want(host)
+        {
             self.node.queues.get().out.trail.wanted(host, Location::caller());
-            downstream.want(host);
         }
     }
 

@@ -16,7 +16,7 @@ use std::panic::Location;
 
 /// Steps that a node remembers unless it is told to remember more: 20 KiB.
 const ROOM: usize = 256;
-/// Steps of one chain that are shown; older ones are left out.
+/// Steps of one chain that are shown: the first, and the last ones.
 const SHOWN_MAX: usize = 16;
 
 /// A name, by its hash: two that are taken for one make a line of the log wrong, and nothing else.
@@ -58,21 +58,57 @@ impl fmt::Display for Id {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
     // What a node is told.
-    Accepted { conn: ConnId, peer: PeerAddr },
-    Frame { conn: ConnId, id: Id },
-    Dialed { dial: DialId, conn: ConnId },
-    DialFailed { dial: DialId, reason: CloseReason },
-    Drained { conn: ConnId },
-    Closed { conn: ConnId, reason: CloseReason },
-    Resolved { name: Name, found: bool },
+    Accepted {
+        conn: ConnId,
+        peer: PeerAddr,
+    },
+    Frame {
+        conn: ConnId,
+        id: Id,
+    },
+    Dialed {
+        dial: DialId,
+        conn: ConnId,
+    },
+    DialFailed {
+        dial: DialId,
+        reason: CloseReason,
+    },
+    Drained {
+        conn: ConnId,
+    },
+    Closed {
+        conn: ConnId,
+        reason: CloseReason,
+    },
+    Resolved {
+        name: Name,
+        found: bool,
+    },
     From(&'static str),
     // What it asks for.
-    Wanted { name: Name },
-    Queued { id: Id },
-    Resolve { name: Name },
-    Dial { dial: DialId, addr: SocketAddr },
-    Sent { conn: ConnId, id: Id },
-    Close { conn: ConnId },
+    Wanted {
+        name: Name,
+    },
+    Queued {
+        id: Id,
+    },
+    Resolve {
+        name: Name,
+    },
+    /// `up`: what is queued is brought to the parent.
+    Dial {
+        dial: DialId,
+        addr: SocketAddr,
+        up: bool,
+    },
+    Sent {
+        conn: ConnId,
+        id: Id,
+    },
+    Close {
+        conn: ConnId,
+    },
 }
 
 impl What {
@@ -114,6 +150,8 @@ pub(super) struct Trail {
     /// A ring: step `n` lies at `n % room`.
     steps: Vec<Step>,
     room: usize,
+    /// Where the next one comes to lie.
+    next: usize,
     /// How many there were; the first has number 1.
     count: u64,
     /// What is being handled.
@@ -123,7 +161,14 @@ pub(super) struct Trail {
 
 impl Default for Trail {
     fn default() -> Self {
-        Self { steps: Vec::new(), room: ROOM, count: 0, current: 0, now: Instant::default() }
+        Self {
+            steps: Vec::new(),
+            room: ROOM,
+            next: 0,
+            count: 0,
+            current: 0,
+            now: Instant::default(),
+        }
     }
 }
 
@@ -135,10 +180,11 @@ impl Trail {
 
     fn note(&mut self, what: What, place: Option<&'static Location<'static>>, within: u64) {
         let step = Step { at: self.now, what, place, within };
-        match self.steps.get_mut((self.count % self.room as u64) as usize) {
+        match self.steps.get_mut(self.next) {
             Some(oldest) => *oldest = step,
             None => self.steps.push(step),
         }
+        self.next = if self.next + 1 == self.room { 0 } else { self.next + 1 };
         self.count += 1;
     }
 
@@ -147,6 +193,16 @@ impl Trail {
         self.now = now;
         self.note(what, None, 0);
         self.current = self.count;
+    }
+
+    /// The step that is being handled; 0 for none.
+    pub(super) fn current(&self) -> u64 {
+        self.current
+    }
+
+    /// What is asked for from now on is asked for because of this step.
+    pub(super) fn go_on_with(&mut self, step: u64) {
+        self.current = step;
     }
 
     pub(super) fn frame(&mut self, conn: ConnId, header: &Header, now: Instant) {
@@ -180,7 +236,7 @@ impl Trail {
     /// The node asks for this at that place. What it tells its own threads is no step.
     pub(super) fn output<E>(&mut self, output: &Output<E>, place: &'static Location<'static>) {
         let what = match output {
-            Output::Dial { dial, addr, .. } => What::Dial { dial: *dial, addr: *addr },
+            Output::Dial { dial, addr, .. } => What::Dial { dial: *dial, addr: *addr, up: false },
             Output::Send { conn, frame } | Output::SendFile { conn, frame, .. } => {
                 let Some(header) = frame.header() else { return };
                 What::Sent { conn: *conn, id: Id::of(&header) }
@@ -194,6 +250,14 @@ impl Trail {
             | Output::Exit => return,
         };
         self.note(what, Some(place), self.current);
+    }
+
+    /// The newest step is the dial that takes what is queued to the parent.
+    pub(super) fn is_up(&mut self) {
+        let newest = self.next.checked_sub(1).unwrap_or(self.room - 1);
+        if let Some(Step { what: What::Dial { up, .. }, .. }) = self.steps.get_mut(newest) {
+            *up = true;
+        }
     }
 
     /// A host is to be dialled when its turn comes.
@@ -214,16 +278,19 @@ impl Trail {
 
     /// What led to what the node was told last, itself included.
     pub(super) fn led(&self) -> Led {
-        let mut steps = Vec::new();
+        let (mut steps, mut left_out) = (Vec::new(), 0);
         let mut number = self.current;
-        while steps.len() < SHOWN_MAX
-            && let Some(step) = self.step(number)
-        {
+        while let Some(step) = self.step(number) {
+            if steps.len() == SHOWN_MAX {
+                // Who it began with is said, whatever is left out behind it.
+                steps.pop();
+                left_out += 1;
+            }
             steps.push(step.clone());
             number = self.before(number, step);
         }
         steps.reverse();
-        Led { steps, now: self.now }
+        Led { steps, left_out, now: self.now }
     }
 
     fn step(&self, number: u64) -> Option<&Step> {
@@ -242,10 +309,10 @@ impl Trail {
     /// The step that a step came of.
     fn before(&self, number: u64, step: &Step) -> u64 {
         let newest = |is: &dyn Fn(&What) -> bool| self.newest(number, is);
-        let or = |found: u64, other: u64| if found == 0 { other } else { found };
+        let found_or = |found: u64, other: u64| if found == 0 { other } else { found };
         let within = step.within;
         // A thread's answer or a timer says nothing of what it is about.
-        let tells = self.step(within).is_some_and(|step| !matches!(step.what, What::From(_)));
+        let says_why = self.step(within).is_some_and(|step| !matches!(step.what, What::From(_)));
         match &step.what {
             What::Accepted { .. } | What::From(_) => 0,
             What::Frame { conn, .. } | What::Drained { conn } | What::Closed { conn, .. } => {
@@ -256,13 +323,13 @@ impl Trail {
             }
             What::Resolved { name, .. } => newest(&|what| *what == What::Resolve { name: *name }),
             What::Resolve { name } => {
-                or(newest(&|what| *what == What::Wanted { name: *name }), within)
+                found_or(newest(&|what| *what == What::Wanted { name: *name }), within)
             }
-            What::Dial { .. } if !tells => {
-                or(newest(&|what| matches!(what, What::Queued { .. })), within)
+            What::Dial { up: true, .. } => {
+                found_or(newest(&|what| matches!(what, What::Queued { .. })), within)
             }
-            What::Sent { conn, .. } | What::Close { conn } if !tells => {
-                or(newest(&|what| what.conn() == Some(*conn)), within)
+            What::Sent { conn, .. } | What::Close { conn } if !says_why => {
+                found_or(newest(&|what| what.conn() == Some(*conn)), within)
             }
             _ => within,
         }
@@ -274,6 +341,8 @@ impl Trail {
 #[derive(Debug, Clone)]
 pub struct Led {
     steps: Vec<Step>,
+    /// So many steps behind the first.
+    left_out: usize,
     now: Instant,
 }
 
@@ -285,8 +354,10 @@ impl fmt::Display for Led {
             f.write_str("… > ")?;
         }
         for (n, step) in self.steps.iter().enumerate() {
-            if n > 0 {
-                f.write_str(" > ")?;
+            match n {
+                0 => {}
+                1 if self.left_out > 0 => write!(f, " > … ({} more) > ", self.left_out)?,
+                _ => f.write_str(" > ")?,
             }
             match &step.what {
                 What::Accepted { peer: PeerAddr::Tcp(peer), .. } => write!(f, "{peer} connected"),

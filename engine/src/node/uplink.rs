@@ -413,7 +413,7 @@ impl Uplink {
                 *next_dial += 1;
                 self.delivery = Some(Outbound::dialing(dial, now.at));
                 let from = source_for(addr, self.from);
-                out.push(Output::Dial { dial, addr, from, timeout: None });
+                out.push_up(Output::Dial { dial, addr, from, timeout: None });
             }
             (Some(_), _) => self.deliver(now, out),
             _ => {}

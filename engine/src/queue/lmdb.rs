@@ -98,7 +98,7 @@ pub struct LmdbStore {
     /// Pages were freed since the last commit of records.
     trimmed: bool,
     value: Vec<u8>,
-    _lock: File,
+    lock: File,
 }
 
 /// Keeps others out of a store for as long as it lives, without opening it.
@@ -130,10 +130,14 @@ impl LmdbStore {
         let lock = files::lock(&config.dir)?;
         let mut reserve = Reserve::find(&config.dir, config.reserve_bytes);
         if !files::was_made(&config.dir)
-            && matches!(check_file(&config.dir), Err(StoreError::Corrupt { .. }))
-            && files::move_unfinished(&config.dir).map_err(|error| io_error(&path, &error))?
+            && matches!(check::check(&config.dir.join("data.mdb"), false), Err(Unsound::Broken(_)))
+            && let Some(moved) =
+                files::move_unfinished(&config.dir).map_err(|error| io_error(&path, &error))?
         {
-            log::warn!("the queue in {path} was never made to its end, and is made anew");
+            log::warn!(
+                "the queue in {path} was never made to its end: it is made anew, and what was there is {}",
+                moved.display()
+            );
         }
         let open = Databases::open(&config).or_else(|error| match error {
             // Even to open takes a page or two.
@@ -151,7 +155,7 @@ impl LmdbStore {
             reserve,
             trimmed: false,
             value: Vec::new(),
-            _lock: lock,
+            lock,
             config,
         };
         let set_aside = store.set_aside_if_cloned()?;
@@ -314,6 +318,8 @@ impl LmdbStore {
         };
         self.open = None;
         let dir = &self.config.dir;
+        // From here on a cut leaves one that may be made anew.
+        files::note_unmade(&self.lock).map_err(|error| io_error(&self.path, &error))?;
         let aside = dir.join(format!("aside-{epoch:016x}"));
         let moved = std::fs::create_dir_all(&aside)
             .and_then(|()| std::fs::rename(dir.join("data.mdb"), aside.join("data.mdb")))
@@ -324,6 +330,7 @@ impl LmdbStore {
             aside.display()
         );
         self.open = Some(Databases::open(&self.config)?);
+        files::note_made(&self.lock, dir).map_err(|error| io_error(&self.path, &error))?;
         Ok(records)
     }
 }
@@ -374,7 +381,7 @@ fn store_error(path: &str, quota_bytes: u64, error: heed::Error) -> StoreError {
 fn check_file(dir: &Path) -> Result<(), StoreError> {
     let path = dir.display().to_string();
     check::check(&dir.join("data.mdb"), files::was_made(dir)).map_err(|unsound| match unsound {
-        Unsound::Broken(detail) => StoreError::Corrupt { path, detail },
+        Unsound::Broken(detail) | Unsound::Foreign(detail) => StoreError::Corrupt { path, detail },
         Unsound::Io(error) => io_error(&path, &error),
     })
 }

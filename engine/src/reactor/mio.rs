@@ -33,7 +33,7 @@ pub struct MioPoller {
     poll: mio::Poll,
     events: mio::Events,
     waker: Arc<MioWaker>,
-    /// What is little is gathered here.
+    /// Small pieces are joined here.
     gathered: Box<[u8]>,
 }
 
@@ -322,7 +322,7 @@ impl Poller for MioPoller {
         bufs: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let size: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if size > self.gathered.len() {
+        if bufs.len() == 1 || size > self.gathered.len() {
             return repeat(|| match stream {
                 MioStream::Tcp(s) => s.write_vectored(bufs),
                 MioStream::Unix(s) => s.write_vectored(bufs),

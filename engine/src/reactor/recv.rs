@@ -50,9 +50,10 @@ fn feed<H: Host>(
             }
             Ok(Verdict::Park) => Flow::Park,
             Err(_) => {
+                let led = host.trail();
                 log::error!(
-                    "{id:?}: the handler failed on a {kind} and the connection is closed; {}",
-                    host.trail()
+                    "{id:?}: the handler failed on a {kind} and the connection is closed{}{led}",
+                    if led.is_empty() { "" } else { "; " }
                 );
                 metrics.handler_failures.bump();
                 failed = true;

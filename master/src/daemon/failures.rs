@@ -1,4 +1,4 @@
-//! Hosts that could not be told what is assigned to them, for the log: one line a second says how
+//! Hosts that could not be reached with what waits for them, for the log: one line a second says how
 //! that came about, and how many more there were. `drover hosts` shows them all.
 
 use engine::ids::HostName;
@@ -37,8 +37,8 @@ impl Failures {
         }
         let more = match std::mem::take(&mut self.more) {
             0 => String::new(),
-            more => format!(" (and {more} more of late)"),
+            more => format!(" ({more} more since the last such line)"),
         };
-        log::warn!("{host} cannot be told what is assigned to it{more}: {why}; {}", led());
+        log::warn!("{host} cannot be reached with what waits for it{more}: {why}; {}", led());
     }
 }

@@ -40,6 +40,8 @@ pub struct Fault {
 struct Disk {
     path: PathBuf,
     ops: Vec<Op>,
+    /// How much was done when another file of its directory was first given a length.
+    noted_at: Option<usize>,
     fault: Option<Fault>,
     failed: bool,
 }
@@ -72,6 +74,11 @@ impl Watch {
     /// All that was done.
     pub fn ops(&self) -> Vec<Op> {
         disk().as_ref().map(|disk| disk.ops.clone()).unwrap_or_default()
+    }
+
+    /// How much was done when the queue noted beside it that it was made.
+    pub fn noted_at(&self) -> Option<usize> {
+        disk().as_ref().and_then(|disk| disk.noted_at)
     }
 
     /// Lets a call fail.
@@ -164,6 +171,15 @@ fn fault_of(call: Call, fd: libc::c_int) -> Option<i32> {
 fn note(fd: libc::c_int, op: impl FnOnce() -> Op) {
     if let Some(disk) = disk().as_mut().filter(|disk| is_watched(disk, fd)) {
         disk.ops.push(op());
+    }
+}
+
+fn note_beside(fd: libc::c_int) {
+    let mut guard = disk();
+    let Some(disk) = guard.as_mut() else { return };
+    let beside = disk.path.with_file_name("owner.lock");
+    if std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|path| path == beside) {
+        disk.noted_at.get_or_insert(disk.ops.len());
     }
 }
 
@@ -311,6 +327,7 @@ extern "C" fn ftruncate64(fd: libc::c_int, len: libc::off_t) -> libc::c_int {
     let done = unsafe { libc::syscall(libc::SYS_ftruncate, fd, len) };
     if done == 0 {
         note(fd, || Op::Truncate(len as u64));
+        note_beside(fd);
     }
     done as libc::c_int
 }

@@ -88,6 +88,8 @@ fn s1_53_a_power_cut_at_any_point_loses_nothing_that_was_committed() {
     let mut rng = fastrand::Rng::with_seed(1953);
     let (mut store, _) = open(&queue).unwrap();
     let made_at = watch.position();
+    let noted_at = watch.noted_at().expect("a queue notes that it was made");
+    assert!(noted_at < made_at);
     let mut promise = Promise { first: 1, next: 1 };
     let mut promises = vec![(made_at, promise)];
     for run in 0..40 {
@@ -117,7 +119,7 @@ fn s1_53_a_power_cut_at_any_point_loses_nothing_that_was_committed() {
             let what = format!("cut within call {position} of {}, {survival} survives", ops.len());
             let cut = tempfile::tempdir().unwrap();
             fs::write(cut.path().join("data.mdb"), &left).unwrap();
-            let noted = if position >= made_at { 1 } else { 0 };
+            let noted = u64::from(position >= noted_at);
             fs::File::create(cut.path().join("owner.lock")).unwrap().set_len(noted).unwrap();
             let (mut store, state) = open(cut.path()).unwrap_or_else(|e| panic!("{what}: {e}"));
             let found = Promise { first: state.first, next: state.next };

@@ -316,7 +316,7 @@ fn s1_40_a_delivery_that_fails_says_what_led_there() {
     cluster.publish();
     let mut master = cluster.master();
     poll(&cluster, 9, "web.test", clock::wall());
-    let line = master.wait_line("web.test cannot be told");
+    let line = master.wait_line("web.test cannot be reached with");
     assert_led(
         &line,
         &[

@@ -1,8 +1,12 @@
 use super::*;
 use crate::ids::Epoch;
-use crate::node::io::ResolveError;
-use crate::wire::FrameBuf;
+use crate::node::io::{Host, ResolveError};
+use crate::node::{
+    Context, Downstream, DownstreamLimits, Handled, Message, Node, NodeEvent, Parts, Role,
+};
+use crate::time::Now;
 use crate::wire::message::StatusReq;
+use crate::wire::{Class, Frame, FrameBuf};
 
 fn at(ms: u64) -> Instant {
     Instant::default() + std::time::Duration::from_millis(ms)
@@ -96,6 +100,7 @@ fn s1_40_a_dial_that_waited_is_led_to_by_the_message_that_waits() {
     trail.timeout(at(500));
     let addr = SocketAddr::from(([192, 0, 2, 9], 7400));
     let dial = ask(&mut trail, Output::Dial { dial: DialId(1), addr, from: None, timeout: None });
+    trail.is_up();
     tell(&mut trail, Input::Dialed { dial: DialId(1), conn: conn(1) }, 510);
     let sent = ask(&mut trail, status(1));
     tell(&mut trail, Input::Closed { conn: conn(1), reason: CloseReason::Reset }, 520);
@@ -127,7 +132,8 @@ fn s1_40_a_trail_forgets_its_oldest_steps_and_takes_no_more_room() {
         trail.frame(conn(1), &header(Kind::POLL, seq), at(seq));
     }
     let said = trail.led().to_string();
-    assert!(said.starts_with("what led there, in 0.015 s: … > Poll 35 came > "), "{said}");
+    let begins = "what led there, in 0.049 s: … > Poll 1 came > … (34 more) > Poll 36 came > ";
+    assert!(said.starts_with(begins), "{said}");
     assert_eq!(said.matches("came").count(), SHOWN_MAX, "{said}");
     assert_eq!(Trail::default().led().to_string(), "nothing led there");
 }
@@ -135,4 +141,90 @@ fn s1_40_a_trail_forgets_its_oldest_steps_and_takes_no_more_room() {
 #[test]
 fn a_step_takes_at_most_80_bytes() {
     assert!(size_of::<Step>() <= 80, "{}", size_of::<Step>());
+}
+
+/// A connection on which much has come is still named by its peer.
+#[test]
+fn s1_40_a_long_chain_begins_with_the_peer() {
+    let mut trail = Trail::default();
+    tell(&mut trail, accepted(1), 0);
+    for seq in 1..=40 {
+        trail.frame(conn(1), &header(Kind::POLL, seq), at(seq));
+    }
+    let said = trail.led().to_string();
+    let begins =
+        "what led there, in 0.040 s: 192.0.2.1:1001 connected > … (25 more) > Poll 26 came";
+    assert!(said.starts_with(begins), "{said}");
+}
+
+/// Notes what led to each delivery that failed.
+#[derive(Default)]
+struct Failures(Vec<(HostName, String)>);
+
+impl Role for Failures {
+    type Mail = ();
+    type Effect = ();
+
+    fn accepts(&self, _: Class) -> bool {
+        false
+    }
+
+    fn knows(&self, _: &HostName) -> bool {
+        false
+    }
+
+    fn handle_message(&mut self, _: Message<'_>, _: &mut Context<'_, ()>) -> Handled {
+        Handled::Taken
+    }
+
+    fn handle_request(
+        &mut self,
+        _: ConnId,
+        _: &PeerAddr,
+        _: Frame<'_>,
+        _: &mut Context<'_, ()>,
+    ) -> Option<()> {
+        None
+    }
+
+    fn handle_mail(&mut self, (): (), _: &mut Context<'_, ()>) {}
+
+    fn handle_event(&mut self, event: NodeEvent, cx: &mut Context<'_, ()>) {
+        if let NodeEvent::Delivered { host, result: Err(_) } = event {
+            self.0.push((host, cx.trail().to_string()));
+        }
+    }
+
+    fn handle_timeout(&mut self, _: &mut Context<'_, ()>) {}
+
+    fn next_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn is_finished(&self) -> bool {
+        true
+    }
+}
+
+/// A role is told after several inputs what happened at one of them: what led to that one counts.
+#[test]
+fn s1_40_each_failure_of_a_turn_is_led_to_by_its_own_steps() {
+    let mut parts = Parts::new("master".parse().unwrap(), fastrand::Rng::with_seed(1));
+    let limits = DownstreamLimits::default();
+    let down = Downstream::new(parts.name.clone(), Epoch(1), limits);
+    parts.downstream = Some(Box::new(down));
+    let mut node = Node::new(parts, Failures::default());
+    let names = ["web-1", "web-2"].map(|name| name.parse::<HostName>().unwrap());
+    let now = Now { at: at(0), wall: crate::time::WallMs(0) };
+    node.with_role(now, |_, cx| names.iter().for_each(|name| cx.want(name)));
+    while node.poll_output().is_some() {}
+    let found = Ok(vec![SocketAddr::from(([192, 0, 2, 9], 7401))]);
+    for (name, answer) in names.iter().zip([Err(ResolveError::NoSuchName), found]) {
+        let name = name.clone();
+        node.handle_input(Input::Mail(Mail::Resolved { name, answer }), now);
+    }
+    while node.poll_output().is_some() {}
+    let [(host, led)] = &node.role().0[..] else { panic!("{:?}", node.role().0) };
+    assert_eq!(host, &names[0]);
+    assert!(led.contains("wanted (") && led.ends_with("> name not found"), "{led}");
 }

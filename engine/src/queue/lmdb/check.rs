@@ -42,6 +42,8 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 pub(super) enum Unsound {
     /// What is broken, in words.
     Broken(String),
+    /// It is of another version of LMDB's format, in words.
+    Foreign(String),
     /// It could not be read.
     Io(io::Error),
 }
@@ -87,9 +89,9 @@ fn parse_meta(page: &[u8], number: u64) -> Result<Meta, Unsound> {
         Some((meta, is_meta && u32_at(page, 16)? == MAGIC, u32_at(page, 20)?))
     };
     match parse() {
-        Some((_, true, version)) if version != DATA_VERSION => {
-            broken(format!("data.mdb has data format {version}, this program reads 1"))
-        }
+        Some((_, true, version)) if version != DATA_VERSION => Err(Unsound::Foreign(format!(
+            "data.mdb has data format {version}, this program reads 1"
+        ))),
         Some((meta, true, _))
             if meta.page_size.is_power_of_two() && (512..=65_536).contains(&meta.page_size) =>
         {

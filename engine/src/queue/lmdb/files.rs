@@ -57,29 +57,39 @@ fn command_line(pid: u32) -> Option<String> {
     Some([&[program], &words[1..]].concat().join(" "))
 }
 
-/// A file that is larger than this was not left behind by its making, which writes six pages.
-const UNFINISHED_MAX: u64 = 64 * 1024;
+/// A file that is larger than this was not left behind by its making, which writes six pages of at
+/// most 32 KiB.
+const UNFINISHED_MAX: u64 = 192 * 1024;
 
 /// Notes in the lock's file that the database was made: by its length, which takes no space. From
-/// then on both outlast a power cut.
+/// then on all that leads to it outlasts a power cut.
 pub(super) fn note_made(lock: &File, dir: &Path) -> io::Result<()> {
     if lock.metadata()?.len() > 0 {
         return Ok(());
     }
     File::open(dir)?.sync_all()?;
+    File::open(dir.join(".."))?.sync_all()?;
     lock.set_len(1)?;
     lock.sync_all()
 }
 
+/// Takes that back: another database is to be made.
+pub(super) fn note_unmade(lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.sync_all()
+}
+
 /// Moves a database out of the way whose making was never finished: nothing was committed to it.
-/// Returns whether it could be that, by its size.
-pub(super) fn move_unfinished(dir: &Path) -> io::Result<bool> {
+/// Returns where it is now; `None` if it is too large to be that.
+pub(super) fn move_unfinished(dir: &Path) -> io::Result<Option<PathBuf>> {
     let file = dir.join("data.mdb");
     if file.metadata()?.len() > UNFINISHED_MAX {
-        return Ok(false);
+        return Ok(None);
     }
-    std::fs::rename(file, dir.join("data.mdb.unfinished"))?;
-    Ok(true)
+    let free = (1..).map(|n| dir.join(format!("data.mdb.unfinished-{n}"))).find(|to| !to.exists());
+    let Some(to) = free else { return Ok(None) };
+    std::fs::rename(file, &to)?;
+    Ok(Some(to))
 }
 
 /// Whether a queue's database was ever made, as far as it was noted.
