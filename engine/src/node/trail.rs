@@ -338,7 +338,7 @@ impl Trail {
 
 /// A chain of steps, the oldest first, in words for a line of the log: what happened, and for what
 /// was asked for the file and the line.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Led {
     steps: Vec<Step>,
     /// So many steps behind the first.

@@ -516,6 +516,7 @@ impl Role for MasterRole {
             unloaded.retry_at = cx.now.at + LOAD_RETRY;
             cx.effect(Effect::Load);
         }
+        self.failures.handle_timeout(cx.now.at);
         self.tell_pushes(cx);
     }
 
@@ -523,7 +524,8 @@ impl Role for MasterRole {
         let pushes = self.pushes.iter().map(Push::next_timeout).min();
         let refused = self.refused.as_ref().map(|(_, at)| *at);
         let load = self.unloaded.as_ref().map(|unloaded| unloaded.retry_at);
-        [self.update_at, refused, load, pushes].into_iter().flatten().min()
+        let failures = self.failures.next_timeout();
+        [self.update_at, refused, load, pushes, failures].into_iter().flatten().min()
     }
 
     fn compose(&mut self, host: &HostName, _: &mut Cx<'_>) -> Vec<Outgoing> {
