@@ -322,7 +322,8 @@ impl Trail {
                 newest(&|what| matches!(what, What::Dial { dial: of, .. } if of == dial))
             }
             What::Resolved { name, .. } => newest(&|what| *what == What::Resolve { name: *name }),
-            What::Resolve { name } => {
+            // Whoever asks at once, for a probe for instance, does not do so for what was wanted before.
+            What::Resolve { name } if !says_why => {
                 found_or(newest(&|what| *what == What::Wanted { name: *name }), within)
             }
             What::Dial { up: true, .. } => {

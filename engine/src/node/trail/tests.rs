@@ -51,6 +51,8 @@ fn s1_40_a_chain_leads_through_the_resolver_and_the_dial() {
         trail.frame(conn(n), &header(Kind::POLL, 7), at(5));
         trail.wanted(name, Location::caller());
     }
+    // A node begins with deliveries when their turn comes, because of nothing that it is told.
+    trail.go_on_with(0);
     let mut asked = Vec::new();
     for name in &names {
         asked.push(ask(&mut trail, Output::Request(Request::Resolve { name: name.clone() })));
@@ -89,6 +91,24 @@ fn s1_40_a_name_that_does_not_resolve_is_led_to() {
     let expected =
         format!("what led there, in 2.000 s: a timer > name looked up {place} > name not found");
     assert_eq!(trail.led().to_string(), expected);
+}
+
+/// A name that is asked for at once is not led to by a delivery that was over long before.
+#[test]
+fn s1_40_a_look_up_for_a_command_is_led_to_by_the_command() {
+    let mut trail = Trail::default();
+    let name: HostName = "web-1".parse().unwrap();
+    trail.timeout(at(0));
+    trail.wanted(&name, Location::caller());
+    tell(&mut trail, accepted(1), 1000);
+    trail.frame(conn(1), &header(Kind::CONTROL_REQ, 0), at(1000));
+    let _ = ask(&mut trail, Output::Request(Request::Resolve { name: name.clone() }));
+    let answer = Err(ResolveError::NoSuchName);
+    tell(&mut trail, Input::Mail(Mail::Resolved { name, answer }), 1001);
+    let said = trail.led().to_string();
+    let begins =
+        "what led there, in 0.001 s: 192.0.2.1:1001 connected > ControlReq came > name looked up";
+    assert!(said.starts_with(begins), "{said}");
 }
 
 /// What a client queued is what its dial is for, although a timer has begun it.
