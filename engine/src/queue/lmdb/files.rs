@@ -68,7 +68,6 @@ pub(super) fn note_made(lock: &File, dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     File::open(dir)?.sync_all()?;
-    File::open(dir.join(".."))?.sync_all()?;
     lock.set_len(1)?;
     lock.sync_all()
 }
@@ -97,12 +96,14 @@ pub(super) fn was_made(dir: &Path) -> bool {
     dir.join("owner.lock").metadata().is_ok_and(|meta| meta.len() > 0)
 }
 
-/// Makes a queue's directory, its owner's alone, if it is missing.
+/// Makes a queue's directory, its owner's alone, if it is missing; one that was made outlasts a power
+/// cut.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(dir.parent().unwrap_or(Path::new("/")))?;
+    let above = dir.parent().filter(|above| *above != Path::new("")).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(above)?;
     match std::fs::DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+        made => made.and_then(|()| File::open(above)?.sync_all()),
     }
 }
 
