@@ -270,6 +270,11 @@ impl<R: Role> Node<R> {
 
 /// Carries what the inbox has to say to peers, store and consumer.
 pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
+    // What comes on many connections in one turn is one batch for the store, unless it is large:
+    // then there is room again for what was parked.
+    if parts.inbox.as_ref().is_some_and(|inbox| inbox.is_gathering_full()) {
+        hand_over_inbox(parts, now);
+    }
     let Some(inbox) = &mut parts.inbox else { return };
     let queues = parts.queues.get();
     while let Some((conn, epoch, seq)) = inbox.poll_ack() {
@@ -287,10 +292,6 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
     }
     while let Some(records) = inbox.poll_records() {
         queues.happened(NodeEvent::Records(records));
-    }
-    // What comes on many connections in one turn is one batch for the store, unless it is large.
-    if inbox.is_gathering_full() {
-        hand_over_inbox(parts, now);
     }
 }
 

@@ -50,13 +50,15 @@ pub struct Node<R: Role> {
     role: R,
     life: Life,
     now: Now,
+    /// Nothing has happened since every part had gone as far as it could.
+    is_at_rest: bool,
 }
 
 impl<R: Role> Node<R> {
     /// A node of these parts.
     #[must_use]
     pub fn new(parts: Parts<R::Effect>, role: R) -> Self {
-        Self { parts, role, life: Life::Running, now: Now::default() }
+        Self { parts, role, life: Life::Running, now: Now::default(), is_at_rest: false }
     }
 
     /// Its role.
@@ -77,7 +79,7 @@ impl<R: Role> Node<R> {
         now: Now,
         act: impl FnOnce(&mut R, &mut Context<'_, R::Effect>) -> T,
     ) -> T {
-        self.now = now;
+        self.happens(now);
         act(&mut self.role, &mut Context { now, node: &mut self.parts })
     }
 
@@ -96,6 +98,12 @@ impl<R: Role> Node<R> {
     /// Gives back what was lent, once all its outputs were taken.
     pub fn give_back(&mut self, queues: &mut Option<Box<Queues<R::Effect>>>) {
         self.parts.give_back(queues);
+    }
+
+    /// Something happens at this time.
+    fn happens(&mut self, now: Now) {
+        self.now = now;
+        self.is_at_rest = false;
     }
 
     fn tell(&mut self, event: NodeEvent) {
@@ -339,7 +347,7 @@ impl<R: Role> Host for Node<R> {
     type Effect = R::Effect;
 
     fn handle_input(&mut self, input: Input<R::Mail>, now: Now) {
-        self.now = now;
+        self.happens(now);
         self.parts.queues.get().out.trail.input(&input, now.at);
         match input {
             Input::Accepted { conn, listener, peer, .. } => {
@@ -360,13 +368,13 @@ impl<R: Role> Host for Node<R> {
     }
 
     fn handle_frame(&mut self, conn: ConnId, frame: Frame<'_>, now: Now) -> Verdict {
-        self.now = now;
+        self.happens(now);
         self.parts.queues.get().out.trail.frame(conn, &frame.header, now.at);
         self.sort(conn, frame)
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        self.now = now;
+        self.happens(now);
         self.parts.queues.get().out.trail.timeout(now.at);
         if self.role.next_timeout().is_some_and(|at| at <= now.at) {
             self.role.handle_timeout(&mut Context { now, node: &mut self.parts });
@@ -374,7 +382,7 @@ impl<R: Role> Host for Node<R> {
     }
 
     fn end_turn(&mut self, now: Now) {
-        self.now = now;
+        self.happens(now);
         dispatch::hand_over_inbox(&mut self.parts, now);
     }
 
@@ -403,7 +411,13 @@ impl<R: Role> Host for Node<R> {
 
     fn poll_output(&mut self) -> Option<Output<R::Effect>> {
         if self.parts.queues.get().out.is_empty() {
-            self.advance();
+            if !self.is_at_rest {
+                self.advance();
+                self.is_at_rest = true;
+            } else if cfg!(debug_assertions) {
+                self.advance();
+                debug_assert!(self.parts.queues.get().out.is_empty(), "it was said to be at rest");
+            }
         }
         self.parts.queues.get().out.pop()
     }

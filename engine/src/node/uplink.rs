@@ -407,16 +407,17 @@ impl Uplink {
             Binding::Asked { until, .. } if until <= now.at => self.ask_again(rng, now),
             _ => {}
         }
-        match (&mut self.delivery, self.binding.parent()) {
-            (None, Some(addr)) if !waiting && self.outbox.is_due(now.at) => {
-                let dial = DialId(*next_dial);
-                *next_dial += 1;
-                self.delivery = Some(Outbound::dialing(dial, now.at));
-                let from = source_for(addr, self.from);
-                out.push_up(Output::Dial { dial, addr, from, timeout: None });
-            }
-            (Some(_), _) => self.deliver(now, out),
-            _ => {}
+        self.deliver(now, out);
+        if self.delivery.is_none()
+            && !waiting
+            && let Some(addr) = self.binding.parent()
+            && self.outbox.is_due(now.at)
+        {
+            let dial = DialId(*next_dial);
+            *next_dial += 1;
+            self.delivery = Some(Outbound::dialing(dial, now.at));
+            let from = source_for(addr, self.from);
+            out.push_up(Output::Dial { dial, addr, from, timeout: None });
         }
         while let Some(command) = self.outbox.poll_command(now) {
             out.push(Output::Request(Request::Store(command)));
