@@ -8,6 +8,9 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+/// A body of so many bytes is copied into its frame: that costs less than to share it.
+const COPIED_MAX: usize = 1024;
+
 /// A message for an outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -45,11 +48,14 @@ impl Message {
     /// The frame that carries it from its origin.
     #[must_use]
     pub fn seal(&self, origin: &Origin, ttl_s: u32) -> FrameBuf {
+        if self.body.len() <= COPIED_MAX {
+            return FrameBuf::whole(self.seal_whole(origin, ttl_s));
+        }
         let (header, route) = self.sealing(origin, ttl_s);
         FrameBuf::seal(header, Some(&route), self.body.clone())
     }
 
-    /// The same frame in one piece, for a log.
+    /// The bytes of that frame.
     #[must_use]
     pub fn seal_whole(&self, origin: &Origin, ttl_s: u32) -> Vec<u8> {
         let (header, route) = self.sealing(origin, ttl_s);

@@ -90,18 +90,10 @@ impl SendQueue {
         poller: &mut P,
         stream: &mut P::Stream,
     ) -> io::Result<Written> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut count = 0;
-        let mut offered = 0;
-        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-            let Piece::Bytes(bytes) = piece else { break };
-            *slice = IoSlice::new(bytes);
-            count += 1;
-            offered += bytes.len();
-        }
         let mut written = Written { bytes: 0, blocked: false };
-        if count > 0 {
-            if !written.note(poller.write_vectored(stream, &slices[..count]))? {
+        let (offered, result) = self.offer(poller, stream);
+        if offered > 0 {
+            if !written.note(result)? {
                 return Ok(written);
             }
             self.advance(written.bytes);
@@ -122,6 +114,28 @@ impl SendQueue {
             }
         }
         Ok(written)
+    }
+
+    /// Writes what comes next from memory; how much that was, and how it went.
+    fn offer<P: Poller>(
+        &self,
+        poller: &mut P,
+        stream: &mut P::Stream,
+    ) -> (usize, io::Result<usize>) {
+        let Some(Piece::Bytes(first)) = self.pieces.front() else { return (0, Ok(0)) };
+        // Most have one frame in one piece: a list of pieces is not made for it.
+        if self.pieces.len() == 1 {
+            return (first.len(), poller.write_vectored(stream, &[IoSlice::new(first)]));
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (mut count, mut offered) = (0, 0);
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            let Piece::Bytes(bytes) = piece else { break };
+            *slice = IoSlice::new(bytes);
+            count += 1;
+            offered += bytes.len();
+        }
+        (offered, poller.write_vectored(stream, &slices[..count]))
     }
 
     fn advance(&mut self, mut n: usize) {

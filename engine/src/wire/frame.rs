@@ -71,12 +71,13 @@ pub enum Verdict {
     Park,
 }
 
-/// A frame to be sent: header and route of its own, a body that others may share.
+/// A frame to be sent: header and route of its own, and a body that others may share unless it
+/// lies behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FrameBuf {
-    /// The sealed header and the route block.
+    /// The sealed header and the route block; of a frame in one piece, the body too.
     pub head: Bytes,
-    /// The body.
+    /// The body, if it does not lie in `head`.
     pub body: Bytes,
 }
 
@@ -85,6 +86,12 @@ impl FrameBuf {
     #[must_use]
     pub fn seal(header: Header, route: Option<&RouteBuf>, body: Bytes) -> Self {
         Self { head: head(header, route, &body, 0).into(), body }
+    }
+
+    /// A frame in one piece.
+    #[must_use]
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self { head: bytes.into(), body: Bytes::new() }
     }
 
     /// Its header, which is sound in what was sealed here.

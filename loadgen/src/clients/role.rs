@@ -6,9 +6,10 @@ use super::schedule::Slots;
 use super::work::{Goal, Reports, Work};
 use crate::measure::{Timed, Took};
 use engine::blob::{Blob, BlobCommand, BlobEvent, FetchEvent};
-use engine::ids::{BlobHash, ConnId, Epoch, HostName};
+use engine::ids::{BlobHash, ConnId, Epoch, HostName, Origin};
 use engine::node::io::PeerAddr;
 use engine::node::{Context, Handled, Message, NodeEvent, Role};
+use engine::queue::outbox::OutboxFull;
 use engine::release::{Assignment, ManifestBlob, SignedAssignment, decode};
 use engine::time::{Instant, Now, WallMs};
 use engine::wire::message::{Manifest, Poll, Report, ResourceResult, outcome, trigger};
@@ -295,21 +296,17 @@ impl LoadRole {
         self.poll_slots.peek(until).into_iter().chain(self.report_slots.peek(until)).min()
     }
 
-    fn poll(&self, wall: WallMs) -> Poll {
-        Poll {
-            held: self.held,
-            applied: self.held,
-            wall_ms: wall.0,
-            version: VERSION.to_owned(),
-            last_error: String::new(),
-        }
+    fn poll(&self, cx: &mut Cx<'_>) -> Result<Origin, OutboxFull> {
+        POLL.with_borrow_mut(|poll| {
+            (poll.held, poll.applied, poll.wall_ms) = (self.held, self.held, cx.now.wall.0);
+            cx.push_up(poll)
+        })
     }
 
     fn on_poll_due(&mut self, due: Instant, cx: &mut Cx<'_>) {
         let begun = cx.now.at;
         cx.effect(Observation::Took(Timed::Slip, Took::from_due(begun.since(due))));
-        let poll = self.poll(cx.now.wall);
-        if let Ok(origin) = cx.push_up(&poll) {
+        if let Ok(origin) = self.poll(cx) {
             cx.effect(Observation::Polled);
             let sent = Sent { seq: origin.seq, due, begun, revision: self.held, digest: None };
             self.polls.push(origin.epoch, sent);
@@ -458,9 +455,8 @@ impl LoadRole {
         // The polls that waited were dropped with the parent. One more takes their place; its
         // ack ends the wait of all of them, each counted from its own slot.
         if !self.polls.sent.is_empty() {
-            let poll = self.poll(cx.now.wall);
             // Only the durable lane can be full.
-            let _ = cx.push_up(&poll);
+            let _ = self.poll(cx);
         }
     }
 }
@@ -474,6 +470,14 @@ fn read_assignment(frame: &Frame<'_>) -> Option<Assignment> {
 }
 
 thread_local! {
+    /// A poll: those of a run differ in little, as reports do.
+    static POLL: RefCell<Poll> = RefCell::new(Poll {
+        held: 0,
+        applied: 0,
+        wall_ms: 0,
+        version: VERSION.to_owned(),
+        last_error: String::new(),
+    });
     /// A report as a host sends it after a change, or after a failure. Those of a run differ in
     /// little: one is written over and over, and costs the generator no memory of its own.
     static REPORT: RefCell<Report> = RefCell::new(Report {

@@ -8,7 +8,6 @@ use crate::queue::lanes::{LaneCounts, Message, ttl_seconds};
 use crate::queue::store::{Batch, Record, StoreCommand, StoreError, StoreEvent, StoreState};
 use crate::time::{Instant, Now};
 use crate::wire::{Frame, FrameBuf, Lane, Nack, NackReason};
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -472,21 +471,17 @@ fn prepare(record: Record, now: Now) -> Prepared {
         return Prepared::Broken(error.to_string());
     }
     let mut header = frame.header;
-    let route_end = HEADER_SIZE + usize::from(header.route_len);
-    let resealed = if header.ttl_s == 0 {
-        None
-    } else {
-        let age_s = now.wall.0.saturating_sub(record.arrived.0) / 1000;
-        let left = u64::from(header.ttl_s).saturating_sub(age_s);
-        if left == 0 {
-            return Prepared::Expired;
-        }
-        header.ttl_s = u32::try_from(left).expect("it only became less");
-        let route = frame.route_bytes();
-        let sealed = header.seal_length(route, frame.body().len(), header.body_crc);
-        Some(Bytes::from([&sealed[..], route].concat()))
-    };
-    let bytes = Bytes::from(record.frame);
-    let head = resealed.unwrap_or_else(|| bytes.slice(..route_end));
-    Prepared::Frame(FrameBuf { head, body: bytes.slice(route_end..) })
+    if header.ttl_s == 0 {
+        return Prepared::Frame(FrameBuf::whole(record.frame));
+    }
+    let age_s = now.wall.0.saturating_sub(record.arrived.0) / 1000;
+    let left = u64::from(header.ttl_s).saturating_sub(age_s);
+    if left == 0 {
+        return Prepared::Expired;
+    }
+    header.ttl_s = u32::try_from(left).expect("it only became less");
+    let sealed = header.seal_length(frame.route_bytes(), frame.body().len(), header.body_crc);
+    let mut resealed = record.frame;
+    resealed[..HEADER_SIZE].copy_from_slice(&sealed);
+    Prepared::Frame(FrameBuf::whole(resealed))
 }
