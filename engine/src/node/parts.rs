@@ -106,6 +106,14 @@ impl<E> Default for Queues<E> {
 }
 
 impl<E> Queues<E> {
+    /// Queues that remember nothing of what happened: for whoever never tells of it.
+    #[must_use]
+    pub fn without_trail() -> Self {
+        let mut queues = Self::default();
+        queues.out.trail.remember(0);
+        queues
+    }
+
     /// The role is to be told this, once the node has done with its input.
     pub(super) fn happened(&mut self, event: NodeEvent) {
         self.events.push_back((self.out.trail.current(), event));
@@ -199,7 +207,7 @@ impl<E> Parts<E> {
     }
 
     /// Remembers so many steps of what happened, 80 bytes each, for the log of what fails
-    /// ([`Context::trail`]).
+    /// ([`Context::trail`]); 0 for none.
     pub fn remember(&mut self, steps: usize) {
         self.queues.get().out.trail.remember(steps);
     }
@@ -213,9 +221,8 @@ impl<E> Parts<E> {
 
     /// Gives its queues away, if nothing is in them.
     pub(super) fn give_back(&mut self, queues: &mut Option<Box<Queues<E>>>) {
-        let empty = self.queues.0.take_if(|queues| queues.is_empty());
-        if empty.is_some() {
-            *queues = empty;
+        if let Some(empty) = self.queues.0.take_if(|queues| queues.is_empty()) {
+            queues.get_or_insert(empty);
         }
     }
 

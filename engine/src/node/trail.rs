@@ -173,12 +173,15 @@ impl Default for Trail {
 }
 
 impl Trail {
-    /// Remembers so many steps, 80 bytes each. What it remembers already is forgotten.
+    /// Remembers so many steps, 80 bytes each, or none. What it remembers already is forgotten.
     pub(super) fn remember(&mut self, steps: usize) {
-        *self = Self { room: steps.max(1), ..Self::default() };
+        *self = Self { room: steps, ..Self::default() };
     }
 
     fn note(&mut self, what: What, place: Option<&'static Location<'static>>, within: u64) {
+        if self.room == 0 {
+            return;
+        }
         let step = Step { at: self.now, what, place, within };
         match self.steps.get_mut(self.next) {
             Some(oldest) => *oldest = step,
@@ -235,6 +238,9 @@ impl Trail {
 
     /// The node asks for this at that place. What it tells its own threads is no step.
     pub(super) fn output<E>(&mut self, output: &Output<E>, place: &'static Location<'static>) {
+        if self.room == 0 {
+            return;
+        }
         let what = match output {
             Output::Dial { dial, addr, .. } => What::Dial { dial: *dial, addr: *addr, up: false },
             Output::Send { conn, frame } | Output::SendFile { conn, frame, .. } => {
@@ -254,7 +260,7 @@ impl Trail {
 
     /// The newest step is the dial that takes what is queued to the parent.
     pub(super) fn is_up(&mut self) {
-        let newest = self.next.checked_sub(1).unwrap_or(self.room - 1);
+        let newest = self.next.checked_sub(1).unwrap_or(self.room.saturating_sub(1));
         if let Some(Step { what: What::Dial { up, .. }, .. }) = self.steps.get_mut(newest) {
             *up = true;
         }

@@ -159,6 +159,16 @@ fn s1_40_a_trail_forgets_its_oldest_steps_and_takes_no_more_room() {
 }
 
 #[test]
+fn a_trail_that_is_to_remember_nothing_does_not() {
+    let mut trail = Trail::default();
+    trail.remember(0);
+    tell(&mut trail, accepted(1), 0);
+    trail.frame(conn(1), &header(Kind::POLL, 1), at(1));
+    trail.is_up();
+    assert_eq!((trail.steps.len(), trail.led().to_string()), (0, "nothing led there".to_owned()));
+}
+
+#[test]
 fn a_step_takes_at_most_80_bytes() {
     assert!(size_of::<Step>() <= 80, "{}", size_of::<Step>());
 }
