@@ -42,6 +42,8 @@ pub struct Limits {
     /// Connections accepted in one turn: many, since to accept one takes a fraction of what it
     /// brings, and what the kernel's queue has no room for is lost for a second or more.
     pub accepts_max: usize,
+    /// Connections written to in one turn: a commit is acked to thousands at once.
+    pub writes_max: usize,
     /// Connections at once from one address (IPv6: one /64); who dials beyond it is told when to
     /// come back. As many as `connections_max`, or more: no share of its own.
     pub connections_per_source: usize,
@@ -84,6 +86,7 @@ impl Default for Limits {
             requests_budget: 16,
             events_max: 64,
             accepts_max: 256,
+            writes_max: 256,
             connections_per_source: usize::MAX,
             source_seed: 0,
             unfinished_bytes_max: 256 * 1024 * 1024,

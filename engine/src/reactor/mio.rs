@@ -322,22 +322,27 @@ impl Poller for MioPoller {
         bufs: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         let size: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if bufs.len() == 1 || size > self.gathered.len() {
-            return repeat(|| match stream {
-                MioStream::Tcp(s) => s.write_vectored(bufs),
-                MioStream::Unix(s) => s.write_vectored(bufs),
-            });
-        }
-        let mut room = &mut self.gathered[..];
-        for buf in bufs {
-            let (into, rest) = room.split_at_mut(buf.len());
-            into.copy_from_slice(buf);
-            room = rest;
-        }
-        let gathered = &self.gathered[..size];
+        let whole: &[u8] = match bufs {
+            [only] => only,
+            _ if size <= self.gathered.len() => {
+                let mut room = &mut self.gathered[..];
+                for buf in bufs {
+                    let (into, rest) = room.split_at_mut(buf.len());
+                    into.copy_from_slice(buf);
+                    room = rest;
+                }
+                &self.gathered[..size]
+            }
+            _ => {
+                return repeat(|| match stream {
+                    MioStream::Tcp(s) => s.write_vectored(bufs),
+                    MioStream::Unix(s) => s.write_vectored(bufs),
+                });
+            }
+        };
         repeat(|| match stream {
-            MioStream::Tcp(s) => s.write(gathered),
-            MioStream::Unix(s) => s.write(gathered),
+            MioStream::Tcp(s) => s.write(whole),
+            MioStream::Unix(s) => s.write(whole),
         })
     }
 

@@ -89,7 +89,7 @@ pub struct Reactor<P: Poller, H: Host, S, C> {
     /// Those of them that bring commands: they have a share of each turn, whoever else waits.
     ready_control: VecDeque<ConnId>,
     /// Connections that have something to send and are not blocked.
-    dirty: Vec<ConnId>,
+    dirty: VecDeque<ConnId>,
     /// Empty send queues, kept for the next connection that has something to send.
     #[expect(
         clippy::vec_box,
@@ -145,7 +145,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             dials: IdMap::default(),
             ready: VecDeque::new(),
             ready_control: VecDeque::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             spare: Vec::new(),
             listeners: Vec::new(),
             listener_next: 0,
@@ -270,7 +270,10 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.flush(now);
         // Writing has told the host what drained and what ended.
         self.end_turn(now);
-        let full = !self.ready.is_empty() || self.outputs_left == 0 || self.may_accept();
+        let full = !self.ready.is_empty()
+            || !self.dirty.is_empty()
+            || self.outputs_left == 0
+            || self.may_accept();
         self.metrics.turned(self.clock.now().at.since(now.at), full);
         Ok(if self.exits { Turn::Exits } else { Turn::Goes })
     }

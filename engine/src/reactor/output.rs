@@ -140,14 +140,17 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             && !conn.flags.has(Flags::DIRTY)
         {
             conn.flags.set(Flags::DIRTY);
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 
-    /// Writes once to each connection that has something to send.
+    /// Writes once to each connection that has something to send, up to what one turn may take:
+    /// the rest is first in the next.
     pub(super) fn flush(&mut self, now: Now) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for id in dirty.drain(..) {
+        // There is no next one after the exit.
+        let most = if self.exits { usize::MAX } else { self.limits.writes_max };
+        for _ in 0..self.dirty.len().min(most) {
+            let Some(id) = self.dirty.pop_front() else { return };
             if let Some(conn) = self.conns.of(id) {
                 conn.flags.clear(Flags::DIRTY);
                 if !conn.flags.has(Flags::BLOCKED) {
@@ -155,9 +158,6 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 }
             }
         }
-        // Those that have more to send are on the new list; the old one's memory is kept.
-        dirty.append(&mut self.dirty);
-        self.dirty = dirty;
     }
 
     /// Writes once; what is left waits for the next turn, or for an event.

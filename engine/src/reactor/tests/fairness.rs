@@ -17,6 +17,7 @@ on_both! {
     e1_accepting_pauses_at_the_limit_and_resumes_after_a_close,
     s1_29_mail_wakes_a_sleeping_loop,
     parked_frames_are_offered_again_in_order,
+    e12_what_is_said_to_a_crowd_is_written_in_several_turns,
     e12_a_flood_of_requests_does_not_starve_the_others,
     e12_a_crowd_that_asks_is_answered_a_few_a_turn,
     a_flood_of_requests_is_answered_in_order_and_whole,
@@ -64,6 +65,33 @@ fn e12_a_big_sender_does_not_starve_small_ones<B: Backend>() {
     let left = rest.to_vec();
     w.send(&mut big, &left);
     w.until("the big one is whole", |w| w.frames().last() == Some(&(big_id, 1)));
+}
+
+fn e12_what_is_said_to_a_crowd_is_written_in_several_turns<B: Backend>() {
+    let limits = Limits { writes_max: 4, ..Limits::default() };
+    let mut w = World::<B>::with(limits);
+    let crowd: Vec<_> = (0..10).map(|_| w.connect()).collect();
+    w.settle();
+    for (_, conn) in &crowd {
+        w.output(Output::Send { conn: *conn, frame: frame(1, 100) });
+    }
+    let size = frame(1, 100).len() as u64;
+    let (before, mut written) = (w.reactor.metrics().bytes_out.value(), Vec::new());
+    for _ in 0..4 {
+        w.turn();
+        written.push((w.reactor.metrics().bytes_out.value() - before) / size);
+    }
+    assert_eq!(written, [4, 8, 10, 10], "frames after each turn");
+    // What is left over is no reason to wait, and nothing is left over at the exit.
+    for (_, conn) in &crowd {
+        w.output(Output::Send { conn: *conn, frame: frame(2, 100) });
+    }
+    w.turn();
+    let now = crate::clock::Clock::now(&w.backend.clock()).at;
+    assert_eq!(w.reactor.next_deadline(now), Some(now));
+    w.output(Output::Exit);
+    w.turn();
+    assert_eq!((w.reactor.metrics().bytes_out.value() - before) / size, 20);
 }
 
 fn e13_posts_from_the_loops_own_thread_neither_block_nor_are_lost<B: Backend>() {
