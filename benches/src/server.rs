@@ -2,7 +2,7 @@
 //! where a bench has no role of its own: it takes whatever comes from whomever.
 
 use engine::blob::{BlobThread, Cache, Listing, Server};
-use engine::clock::{Clock, SystemClock};
+use engine::clock::SystemClock;
 use engine::ids::{ConnId, HostName};
 use engine::limits::Limits;
 use engine::node::io::{Listener, Mail, PeerAddr, Request, Services};
@@ -140,7 +140,6 @@ impl Durable {
     /// Starts the store thread, and makes the inbox of what is on the disk.
     fn open(
         &self,
-        clock: &impl Clock,
         post: impl Fn(engine::queue::store::StoreEvent) + Send + 'static,
     ) -> io::Result<Option<(StoreHandle, Inbox)>> {
         let Some(dir) = self.dir() else { return Ok(None) };
@@ -156,7 +155,7 @@ impl Durable {
         let config = InboxConfig { bytes_high: 3 << 30, ..InboxConfig::default() };
         let mut inbox = Inbox::restore(&state, config, 1);
         if !matches!(self, Self::Kept(_)) {
-            inbox.start_consuming(None, clock.now());
+            inbox.start_consuming(None);
         }
         Ok(Some((store, inbox)))
     }
@@ -211,7 +210,7 @@ impl<M: Send + 'static, E> Builder<M, E> {
         stored: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let post = self.mailbox.clone();
-        let opened = durable.open(&self.clock, move |event| {
+        let opened = durable.open(move |event| {
             post.post(Mail::Store(event));
             stored();
         })?;

@@ -297,7 +297,7 @@ impl Inbox {
             }
             // Of a run that was given up: its frames are offered again.
             StoreEvent::Committed { .. } | StoreEvent::CommitFailed { .. } => {}
-            StoreEvent::Records { from, records } => self.on_records(from, records),
+            StoreEvent::Records { from, records } => self.on_records(from, records, now),
             StoreEvent::Quarantined { seq, bytes } => {
                 self.log_records = self.log_records.saturating_sub(u64::from(bytes > 0));
                 self.log_bytes = self.log_bytes.saturating_sub(bytes);
@@ -405,9 +405,9 @@ impl Inbox {
 
     /// The consumer begins behind the record that its cursor names. A cursor of another epoch
     /// is of another log, so all of this one is read.
-    pub fn start_consuming(&mut self, cursor: Option<(Epoch, u64)>, now: Now) {
+    pub fn start_consuming(&mut self, cursor: Option<(Epoch, u64)>) {
         let after = cursor.filter(|(epoch, _)| *epoch == self.epoch).map_or(0, |(_, seq)| seq);
-        self.consumer.start(after.min(self.committed_next - 1), now.at);
+        self.consumer.start(after.min(self.committed_next - 1));
     }
 
     /// The next lot for the consumer; there is none until it has said `consumed` for the last.
@@ -594,7 +594,7 @@ impl Inbox {
         self.failing = Some((now.at + self.config.failure_pause, error));
     }
 
-    fn on_records(&mut self, from: u64, records: Vec<Record>) {
+    fn on_records(&mut self, from: u64, records: Vec<Record>, now: Now) {
         match self.phase {
             Phase::Recovering { from: at, reading: true } if at == from => {
                 self.oldest = self.oldest.or(records.first().map(|record| record.arrived));
@@ -606,7 +606,7 @@ impl Inbox {
                 if let Some(first) = records.first() {
                     self.oldest = Some(first.arrived);
                 }
-                self.consumer.on_records(from, records);
+                self.consumer.on_records(from, records, now.at);
             }
         }
     }

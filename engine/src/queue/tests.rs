@@ -51,7 +51,7 @@ impl World {
         let outbox =
             OutboxConfig { window_frames: 12, read_bytes_max: 600, ..OutboxConfig::default() };
         let mut receiver = InboxRig::new(inbox);
-        receiver.inbox.start_consuming(None, at(0));
+        receiver.inbox.start_consuming(None);
         Self {
             rng: fastrand::Rng::with_seed(seed),
             sender: OutboxRig::new(outbox),
@@ -105,7 +105,7 @@ impl World {
         self.receiver.restart(now);
         let epoch = self.receiver.inbox.epoch();
         let cursor = self.cursor.map(|seq| (epoch, seq));
-        self.receiver.inbox.start_consuming(cursor, now);
+        self.receiver.inbox.start_consuming(cursor);
         self.crashes += 1;
     }
 

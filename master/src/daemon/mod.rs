@@ -170,7 +170,7 @@ fn start_with(
         ..InboxConfig::default()
     };
     let mut inbox = Inbox::restore(&state, inbox_config, rng.u64(..));
-    inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)), now);
+    inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)));
     let limits = Limits { source_seed: rng.u64(..), ..config.limits.limits() };
     let downstream = DownstreamLimits {
         in_flight_max: config.dial_in_flight_max,

@@ -90,7 +90,7 @@ fn node(disk: &Disk, seed: u64, cursor: Option<(Epoch, u64)>, now: Now) -> Node<
     let state = disk.store.state();
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut inbox = Inbox::restore(&state, INBOX, seed);
-    inbox.start_consuming(cursor, now);
+    inbox.start_consuming(cursor);
     let mut parts = Parts::new(name.clone(), rng.fork());
     parts.reserve(&Limits { connections_max: 16, ..Limits::default() });
     parts.inbox = Some(Box::new(inbox));

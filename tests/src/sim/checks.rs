@@ -4,6 +4,7 @@ use super::World;
 use super::agenda::Who;
 use super::disk::SharedDisk;
 use super::machine::Running;
+use engine::ids::Origin;
 use engine::node::io::{Host, Services};
 use engine::node::{Node, Role};
 use engine::time::Instant;
@@ -115,7 +116,8 @@ impl World {
     }
 
     /// The heart of it: every report that a client had on its disk is stored, as it was, and
-    /// nothing else is.
+    /// nothing else is. One that was damaged on a disk, and was not under way already, lies in
+    /// that disk's quarantine instead.
     ///
     /// # Panics
     /// It is not so.
@@ -125,14 +127,25 @@ impl World {
         for seat in &self.clients {
             written.extend(seat.disk.borrow().written.clone());
         }
-        let lost: Vec<_> = written.keys().filter(|o| !results.reports.contains_key(o)).collect();
+        let quarantined: usize =
+            self.disks().map(|disk| disk.borrow().store.quarantine().len()).sum();
+        let damaged = self.damaged();
+        let missing = written.keys().filter(|o| !results.reports.contains_key(o));
+        let (set_aside, lost): (Vec<_>, Vec<_>) = missing.partition(|o| damaged.contains(o));
+        assert!(
+            set_aside.len() <= quarantined,
+            "seed {:#x}: {quarantined} in quarantine of {set_aside:?}",
+            self.seed
+        );
         let made_up: Vec<_> = results.reports.keys().filter(|o| !written.contains_key(o)).collect();
         assert!(
             lost.is_empty() && made_up.is_empty(),
             "seed {:#x}: lost {lost:?}, made up {made_up:?}",
             self.seed
         );
-        let is_altered = |(origin, digest): &(_, &u64)| results.reports[*origin].digest != **digest;
+        let is_altered = |(origin, digest): &(&Origin, &u64)| {
+            results.reports.get(origin).is_some_and(|stored| stored.digest != **digest)
+        };
         let altered: Vec<_> = written.iter().filter(is_altered).collect();
         assert!(altered.is_empty(), "seed {:#x}: altered {altered:?}", self.seed);
     }

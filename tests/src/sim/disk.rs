@@ -8,9 +8,9 @@ use engine::queue::store::{Record, StoreCommand, StoreEvent, StoreState};
 use engine::time::Instant;
 use engine::wire::Frame;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Default for Manners {
 /// Who sent a record first.
 ///
 /// # Panics
-/// The record is no frame: nothing here damages any.
+/// The record is no frame: what is written is sound, and what is damaged goes no further.
 #[must_use]
 pub fn origin_of(record: &[u8]) -> Origin {
     let frame = Frame::parse(record).expect("a record is a frame");
@@ -84,6 +84,8 @@ pub struct Disk {
     pub held: Option<Vec<u8>>,
     /// Origins of all records that were ever committed to the log, with a digest of each.
     pub written: BTreeMap<Origin, u64>,
+    /// Those of the log that were damaged where they lay.
+    pub damaged: BTreeSet<Origin>,
     /// Commits that succeeded.
     pub commits: u64,
     /// Commits that failed.
@@ -105,6 +107,7 @@ impl Disk {
             store: MemoryStore::new(epoch),
             held: None,
             written: BTreeMap::new(),
+            damaged: BTreeSet::new(),
             commits: 0,
             commits_failed: 0,
             mutation: None,
@@ -130,6 +133,22 @@ impl Disk {
             self.store = mutation::lost_by_power_cut(&self.store, first);
         }
         self.store.crash();
+    }
+
+    /// A byte of a record of the log becomes another, if there is a record.
+    pub fn damage(&mut self, rng: &mut fastrand::Rng) {
+        let seqs: Vec<u64> = self.store.records().map(|record| record.seq).collect();
+        let Some(record) = rng.choice(seqs).and_then(|seq| self.store.record_mut(seq)) else {
+            return;
+        };
+        // One that is damaged already may be so as to look sound again.
+        if Frame::parse(&record.frame)
+            .is_ok_and(|frame| frame.header.check_body(frame.body()).is_ok())
+        {
+            self.damaged.insert(origin_of(&record.frame));
+            let at = rng.usize(..record.frame.len());
+            record.frame[at] ^= rng.u8(1..);
+        }
     }
 
     fn carry_out(&mut self, command: StoreCommand, fails: bool) -> Option<StoreEvent> {
@@ -275,8 +294,8 @@ pub struct Stored {
 pub struct ResultStore {
     /// Reports by their origin.
     pub reports: BTreeMap<Origin, Stored>,
-    /// Times that a report came that was there.
-    pub duplicates: u64,
+    /// Reports that came once more when they were there.
+    pub again: Vec<Origin>,
     cursors: BTreeMap<Epoch, u64>,
 }
 
@@ -290,7 +309,7 @@ impl ResultStore {
             let order = self.reports.len() as u64;
             let origin = origin_of(&record.frame);
             match self.reports.entry(origin) {
-                Entry::Occupied(_) => self.duplicates += 1,
+                Entry::Occupied(there) => self.again.push(there.key().clone()),
                 Entry::Vacant(free) => {
                     free.insert(Stored { order, digest: digest(&record.frame) });
                 }

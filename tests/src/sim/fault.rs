@@ -2,7 +2,7 @@
 //! disks and clocks. A soak throws faults at random; [`World::calm`] ends all that last.
 
 use super::agenda::Who;
-use super::disk::Manners;
+use super::disk::{Manners, SharedDisk};
 use super::line::Delay;
 use super::tool::Tool;
 use super::{PORT, World, ip};
@@ -45,6 +45,8 @@ pub enum Fault {
     SlowStore,
     /// A store has hardly any room left, or has again.
     FullStore,
+    /// A record on a disk is damaged.
+    Damage,
     /// Blobs are read and written slowly.
     SlowBlobs,
     /// The result store takes long.
@@ -73,7 +75,7 @@ pub enum Fault {
 
 impl Fault {
     /// All sorts.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Kill,
         Self::Stop,
         Self::Stall,
@@ -90,6 +92,7 @@ impl Fault {
         Self::FailingStore,
         Self::SlowStore,
         Self::FullStore,
+        Self::Damage,
         Self::SlowBlobs,
         Self::SlowSink,
         Self::FailingSink,
@@ -135,6 +138,13 @@ impl World {
         match who {
             Who::Master(at) => self.masters[at].addr.ip(),
             Who::Client(at) => self.clients[at].addr.ip(),
+        }
+    }
+
+    fn disk(&self, who: Who) -> &SharedDisk {
+        match who {
+            Who::Master(at) => &self.masters[at].disk,
+            Who::Client(at) => &self.clients[at].disk,
         }
     }
 
@@ -250,13 +260,14 @@ impl World {
             }),
             Fault::SlowStore => self.behave(|m| m.store = Delay(up_to(1), up_to(2))),
             Fault::FullStore => {
-                let disk = match who {
-                    Who::Master(at) => &self.masters[at].disk,
-                    Who::Client(at) => &self.clients[at].disk,
-                };
-                let mut disk = disk.borrow_mut();
-                let room = disk.state().bytes + self.rng.u64(..2_000);
+                let more = self.rng.u64(..2_000);
+                let mut disk = self.disk(who).borrow_mut();
+                let room = disk.state().bytes + more;
                 disk.store.faults().quota_bytes = on.then_some(room);
+            }
+            Fault::Damage => {
+                self.disk(who).borrow_mut().damage(&mut rng);
+                self.fate(self.address(who), "damage");
             }
             Fault::SlowBlobs => self.behave(|m| m.blobs = Delay(up_to(1), up_to(5))),
             Fault::SlowSink => self.behave(|m| m.sink = Delay(up_to(1), up_to(60))),
@@ -334,8 +345,7 @@ impl World {
                 net.set_descriptors_max(machine.process(), usize::MAX);
             }
         }
-        let masters = self.masters.iter().map(|seat| &seat.disk);
-        for disk in masters.chain(self.clients.iter().map(|seat| &seat.disk)) {
+        for disk in self.disks() {
             disk.borrow_mut().store.faults().quota_bytes = None;
         }
     }

@@ -164,7 +164,7 @@ pub fn start(
     }
     let mut inbox = Inbox::restore(&state, inbox_config, rng.u64(..));
     let cursor = results.borrow().cursor(inbox_epoch);
-    inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)), now);
+    inbox.start_consuming(cursor.map(|seq| (inbox_epoch, seq)));
     let mut parts = Parts::new(name.clone(), rng.fork());
     parts.inbox = Some(Box::new(inbox));
     let down = Downstream::new(name.clone(), Epoch(rng.u64(..)), settings.downstream);

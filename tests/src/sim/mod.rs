@@ -523,7 +523,25 @@ impl World {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         (0..self.clients.len()).all(|at| self.unacked(at) == 0)
-            && self.results.borrow().reports.len() == self.written_count()
+            && self.results.borrow().reports.len() + self.set_aside_count() == self.written_count()
+    }
+
+    /// All disks, the masters' first.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &SharedDisk> {
+        let masters = self.masters.iter().map(|seat| &seat.disk);
+        masters.chain(self.clients.iter().map(|seat| &seat.disk))
+    }
+
+    /// Reports that were damaged on a disk, on a client's or on a master's.
+    #[must_use]
+    pub fn damaged(&self) -> BTreeSet<engine::ids::Origin> {
+        self.disks().flat_map(|disk| disk.borrow().damaged.clone()).collect()
+    }
+
+    /// How many of them are not stored: one that was under way already is.
+    fn set_aside_count(&self) -> usize {
+        let results = self.results.borrow();
+        self.damaged().iter().filter(|origin| !results.reports.contains_key(origin)).count()
     }
 
     /// How many reports clients ever had on their disks.

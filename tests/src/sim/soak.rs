@@ -207,8 +207,11 @@ impl Plan {
         self.converge(world);
         let in_order = world.results.borrow().in_order();
         assert!(in_order, "seed {:#x}: out of order", self.seed);
-        let duplicates = world.results.borrow().duplicates;
-        assert_eq!(duplicates, 0, "seed {:#x}: reports were stored again", self.seed);
+        let mut again = world.results.borrow().again.clone();
+        // Of a record that was damaged a master that starts cannot know that it has it.
+        let damaged = world.damaged();
+        again.retain(|origin| !damaged.contains(origin));
+        assert!(again.is_empty(), "seed {:#x}: stored again: {again:?}", self.seed);
         world.assert_exactly_once();
         world.assert_rest();
     }

@@ -51,6 +51,8 @@ pub(super) struct Consumer {
     state: State,
     /// The next number to read.
     cursor: u64,
+    /// Up to here all was consumed before the start.
+    known: u64,
     consumed: u64,
     trimmed: u64,
     trimming: Option<u64>,
@@ -76,6 +78,7 @@ impl Consumer {
         Self {
             state: State::Absent,
             cursor: first,
+            known: 0,
             consumed: first.saturating_sub(1),
             trimmed: first.saturating_sub(1),
             trimming: None,
@@ -89,15 +92,16 @@ impl Consumer {
         }
     }
 
-    pub(super) fn start(&mut self, after: u64, at: Instant) {
+    /// Begins behind this number. What lies before it and was not trimmed is read once more all
+    /// the same: one of them may be broken and not in the quarantine yet.
+    pub(super) fn start(&mut self, after: u64) {
         self.state = State::Ready;
-        self.consumed(after, at);
-        self.cursor = self.cursor.max(after + 1);
+        self.known = after;
     }
 
     /// The highest number that is consumed.
     pub(super) fn consumed_upto(&self) -> u64 {
-        self.consumed
+        self.consumed.max(self.known)
     }
 
     pub(super) fn poll_records(&mut self) -> Option<Vec<Record>> {
@@ -111,7 +115,6 @@ impl Consumer {
         // Nobody has consumed what was never read.
         let upto = match self.state {
             State::Consuming { last } => upto.min(last),
-            State::Ready => upto,
             _ => upto.min(self.cursor - 1),
         };
         let is_done = matches!(self.state, State::Consuming { last } if upto >= last);
@@ -220,22 +223,25 @@ impl Consumer {
         pauses.into_iter().chain([quarantine]).flatten().min()
     }
 
-    pub(super) fn on_records(&mut self, from: u64, mut records: Vec<Record>) {
+    pub(super) fn on_records(&mut self, from: u64, mut records: Vec<Record>, at: Instant) {
         let State::Reading { from: asked, next } = self.state else { return };
         if asked != from {
             return;
         }
         self.cursor = records.last().map_or(next, |record| record.seq + 1);
         records.retain(|record| match record.check() {
-            Ok(_) => true,
+            Ok(_) => record.seq > self.known,
             Err(reason) => {
                 self.quarantine(record.seq, reason);
                 false
             }
         });
         self.state = if records.is_empty() {
-            // Nothing but gaps and broken records: there is nothing to consume before the cursor.
-            self.consumed = self.consumed.max(self.cursor - 1);
+            // Nothing but gaps, broken records and consumed ones: there is none before the cursor.
+            if self.cursor - 1 > self.consumed {
+                self.consumed = self.cursor - 1;
+                self.trim_at.get_or_insert(at);
+            }
             State::Ready
         } else {
             State::Read(records)

@@ -22,6 +22,7 @@ fn sleeps_until_answered(mut rig: InboxRig) {
     rig.store.faults().delay = 0;
     rig.tick(at(5000));
     rig.turn(at(5001));
+    rig.turn(at(6001));
     assert_eq!(rig.store.records().count(), 0, "then it is trimmed");
 }
 
@@ -148,7 +149,7 @@ fn a_full_gathering_parks_and_its_commit_resumes() {
 fn s1_53_a_full_store_is_back_pressure() {
     let config = InboxConfig { bytes_high: 1000, bytes_low: 300, ..Default::default() };
     let mut rig = InboxRig::new(config);
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     let body = [7; 100];
     let mut taken = 0;
     while rig.offer(1, &frame("a", 1, taken + 1, &body), at(0)) == Offer::Gathered {
@@ -194,7 +195,7 @@ fn s1_53_marks_survive_a_restart_by_the_log_and_by_the_checkpoint() {
     // Replayed from the log alone.
     rig.restart(at(1));
     assert!(matches!(rig.offer(2, &frame("a", 1, 10, b"x"), at(1)), Offer::AckNow { .. }));
-    rig.inbox.start_consuming(None, at(1));
+    rig.inbox.start_consuming(None);
     rig.turn(at(1));
     let records = rig.inbox.poll_records().unwrap();
     assert_eq!(seqs(&records), (1..=10).collect::<Vec<_>>());
@@ -236,7 +237,7 @@ fn a_failed_trim_keeps_its_checkpoint_for_the_next() {
     let mut rig = rig();
     rig.offer(1, &frame("a", 1, 1, b"x"), at(0));
     rig.turn(at(0));
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     rig.turn(at(0));
     assert_eq!(rig.inbox.poll_records().unwrap().len(), 1);
     rig.inbox.consumed(1, at(0));
@@ -261,7 +262,7 @@ fn s1_53_a_corrupt_record_is_quarantined_and_blocks_nothing() {
     rig.store.record_mut(1).unwrap().frame[20] ^= 1;
     rig.store.record_mut(3).unwrap().frame.last_mut().map(|b| *b ^= 1).unwrap();
     rig.store.record_mut(5).unwrap().frame.truncate(10);
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     rig.turn(at(0));
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [2, 4]);
     // The consumer itself cannot read one of them.
@@ -292,7 +293,7 @@ fn s1_53_a_corrupt_record_at_the_end_of_a_lot_blocks_nothing() {
     }
     rig.turn(at(0));
     rig.store.record_mut(2).unwrap().frame[20] ^= 1;
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     rig.turn(at(0));
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1]);
     rig.inbox.consumed(1, at(0));
@@ -305,6 +306,42 @@ fn s1_53_a_corrupt_record_at_the_end_of_a_lot_blocks_nothing() {
     assert_eq!(rig.inbox.depth(), Depth::default());
 }
 
+/// The consumer had passed it, the disk had not taken it into the quarantine, and the checkpoint
+/// lies behind it: nothing but the log itself tells of it then.
+#[test]
+fn s1_53_a_corrupt_record_that_was_passed_before_a_restart_is_set_aside_all_the_same() {
+    let mut rig = InboxRig::new(InboxConfig { read_records_max: 1, ..Default::default() });
+    for seq in 1..=3 {
+        rig.offer(1, &frame("a", 1, seq, b"x"), at(0));
+    }
+    rig.turn(at(0));
+    rig.store.record_mut(2).unwrap().frame.truncate(10);
+    let epoch = rig.inbox.epoch();
+    rig.inbox.start_consuming(None);
+    rig.turn(at(0));
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1]);
+    rig.inbox.consumed(1, at(0));
+    rig.inbox.flush();
+    let trim = rig.inbox.poll_command(at(0)).unwrap();
+    let trimmed = rig.store.apply(trim).unwrap();
+    rig.inbox.handle_store(trimmed, at(0));
+    assert_eq!(rig.store.state().first, 2, "what was consumed is trimmed");
+    rig.store.faults().failing_trims = 1;
+    rig.turn(at(0));
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [3]);
+    rig.inbox.consumed(3, at(0));
+    assert!(rig.store.quarantine().is_empty());
+    rig.restart(at(1));
+    rig.inbox.start_consuming(Some((epoch, 3)));
+    assert_eq!(rig.inbox.depth().waiting, 0);
+    for ms in [1, 2, 2000, 4000] {
+        rig.turn(at(ms));
+        assert_eq!(rig.inbox.poll_records(), None, "consumed twice");
+    }
+    let aside: Vec<u64> = rig.store.quarantine().iter().map(|(record, _)| record.seq).collect();
+    assert_eq!((aside, rig.store.records().count()), (vec![2], 0));
+}
+
 #[test]
 fn a_consumer_reads_bounded_lots_from_its_cursor() {
     let mut rig = InboxRig::new(InboxConfig { read_records_max: 3, ..Default::default() });
@@ -313,17 +350,17 @@ fn a_consumer_reads_bounded_lots_from_its_cursor() {
     }
     rig.turn(at(0));
     let epoch = rig.inbox.epoch();
-    rig.inbox.start_consuming(Some((epoch, 2)), at(0));
+    rig.inbox.start_consuming(Some((epoch, 2)));
     rig.turn(at(0));
-    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [3, 4, 5]);
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [3], "of a lot of three two are known");
     rig.turn(at(0));
     assert!(rig.inbox.poll_records().is_none(), "a second lot before the first was consumed");
-    rig.inbox.consumed(5, at(0));
+    rig.inbox.consumed(3, at(0));
     rig.turn(at(0));
-    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [6, 7, 8]);
+    assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [4, 5, 6]);
     // A cursor into another log says nothing about this one.
     rig.restart(at(0));
-    rig.inbox.start_consuming(Some((Epoch(1), 7)), at(0));
+    rig.inbox.start_consuming(Some((Epoch(1), 7)));
     rig.turn(at(0));
     assert_eq!(seqs(&rig.inbox.poll_records().unwrap()), [1, 2, 3]);
 }
@@ -334,7 +371,7 @@ fn a_replay_that_takes_longer_than_the_trim_interval_leaves_the_loop_asleep() {
     rig.store.crash();
     rig.inbox = Inbox::restore(&rig.store.state(), rig.config, 2);
     // All of it was consumed before; the disk needs five seconds to say what it has.
-    rig.inbox.start_consuming(Some((Epoch(77), 3)), at(0));
+    rig.inbox.start_consuming(Some((Epoch(77), 3)));
     rig.store.faults().delay = 1;
     rig.turn(at(0));
     sleeps_until_answered(rig);
@@ -344,7 +381,7 @@ fn a_replay_that_takes_longer_than_the_trim_interval_leaves_the_loop_asleep() {
 fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
     let mut rig = rig_with(3);
     rig.store.record_mut(2).unwrap().frame.truncate(10);
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     let read = rig.inbox.poll_command(at(0)).unwrap();
     let found = rig.store.apply(read).unwrap();
     rig.inbox.handle_store(found, at(0));
@@ -360,7 +397,7 @@ fn a_trim_that_waits_for_a_quarantine_leaves_the_loop_asleep() {
 #[test]
 fn a_read_that_fails_is_tried_again_once_its_pause_is_over() {
     let mut rig = rig();
-    rig.inbox.start_consuming(None, at(0));
+    rig.inbox.start_consuming(None);
     rig.store.faults().failing_reads = 1;
     rig.offer(1, &frame("a", 1, 1, b"x"), at(0));
     rig.turn(at(0));
