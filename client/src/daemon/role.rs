@@ -35,9 +35,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const UNCHECKED: &str =
     "signatures are not checked: whoever reaches this client's port decides what this host does";
 
-/// Bytes of a manifest: some hundred thousand files. A longer one is refused.
-const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
-
 /// Bytes of what is wrong, as polls and status say it: a master keeps less.
 const ERRORS_SIZE_MAX: usize = 4096;
 

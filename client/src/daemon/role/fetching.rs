@@ -1,11 +1,12 @@
 //! The blobs of what is assigned, and of what is enforced and was found broken: fetched, and told
 //! to the enforcer when all are there.
 
-use super::{ClientRole, Cx, Effect, Incoming, MANIFEST_SIZE_MAX};
+use super::{ClientRole, Cx, Effect, Incoming};
 use crate::daemon::refused::Refused;
 use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, FetchEvent};
 use engine::ids::{BlobHash, Revision};
+use engine::limits::MANIFEST_SIZE_MAX;
 use engine::release::{ManifestBlob, decode};
 use std::collections::HashSet;
 
