@@ -227,7 +227,9 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The stored assignment is not what it was when it was accepted.
-    #[error("the assignment {path:?} is damaged; the daemon's next poll brings another")]
+    #[error(
+        "the assignment {path:?} is damaged, and nothing is enforced until the daemon's next poll brings another"
+    )]
     DamagedAssignment {
         /// Its path.
         path: PathBuf,

@@ -213,9 +213,13 @@ pub fn start(
     let held = match config.stored_assignment() {
         Ok(assignment) => Some(assignment),
         Err(ConfigError::NoAssignment { .. }) => None,
+        // Giving up would be worse than waiting for the next poll with a clear word.
+        Err(error @ ConfigError::DamagedAssignment { .. }) => {
+            log::error!("{error}");
+            None
+        }
         Err(error) => {
-            // Enforcing nothing is worse than waiting for the next poll with a clear word.
-            log::error!("{error}; it is not enforced, and a new one is awaited");
+            log::error!("{error}; nothing is enforced until the next poll brings another");
             None
         }
     };

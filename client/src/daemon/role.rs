@@ -211,6 +211,14 @@ impl ClientRole {
         self.fetch_held(cx);
     }
 
+    /// What becomes of this host as long as no master is heard.
+    fn meanwhile(&self) -> &'static str {
+        match self.held.is_some() && self.options.unfetched.is_none() {
+            true => "what is assigned stays enforced",
+            false => "nothing is enforced until then",
+        }
+    }
+
     fn held_revision(&self) -> Revision {
         Revision(self.held.as_ref().map_or(0, |a| a.revision))
     }
@@ -475,7 +483,8 @@ impl Role for ClientRole {
                 self.poll_lost |= matches!(trouble, Trouble::Unreachable { .. });
                 if !self.troubles.contains(&trouble) {
                     log::warn!(
-                        "the master cannot be reached: {trouble}; what is assigned stays enforced; {}",
+                        "the master cannot be reached: {trouble}; {}; {}",
+                        self.meanwhile(),
                         cx.trail()
                     );
                     self.troubles.push(trouble);
@@ -483,8 +492,9 @@ impl Role for ClientRole {
             }
             NodeEvent::Unknown { parent } => {
                 log::warn!(
-                    "the master {parent} does not have `{0}` in its inventory: add it to hosts.yaml and publish, or set `name`; reports wait, and what is assigned stays enforced",
-                    self.name
+                    "the master {parent} does not have `{0}` in its inventory: add it to hosts.yaml and publish, or set `name`; reports wait, and {1}",
+                    self.name,
+                    self.meanwhile()
                 );
                 self.is_unknown = true;
                 self.dial_back.handle_heard();
