@@ -81,7 +81,8 @@ Examples:
 const HELP_STATUS: &str = "\
 drover-client status: whether the daemon runs, and what was applied
 
-Asks the running daemon; if there is none, it says so and shows what the last one left behind.
+Asks the running daemon; if there is none, it says so and shows what the last one left behind:
+the last run, and how many reports wait on the disk.
 
 Exit status: 0 the daemon runs, 3 it does not run or does not answer, 2 nothing could be read.
 
@@ -90,7 +91,7 @@ Exit status: 0 the daemon runs, 3 it does not run or does not answer, 2 nothing 
 
 Examples:
   drover-client status
-  drover-client status --json | jq .daemon.counters.outbox_records
+  drover-client status --json | jq .outbox.records
 ";
 
 const HELP_FACTS: &str = "\

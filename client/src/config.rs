@@ -1,13 +1,16 @@
 //! `client.toml`: how this machine's client is set up.
 
 mod keys;
+mod master;
 
 use engine::config::{
     CLIENT_PORT, DurationValue, ListenAddr, MASTER_PORT, Mistake, path as some_path,
 };
 use engine::ids::{HostName, HostNameError};
+use engine::node::MasterAddr;
 use engine::release::{Assignment, AssignmentError, TrustedKeys};
 use engine::sign::{KeyError, PublicKey};
+use master::master_addr;
 use serde::Deserialize;
 use std::io;
 use std::net::SocketAddr;
@@ -148,8 +151,8 @@ pub struct Config {
     pub name: HostName,
     /// The master's names or addresses; empty: enforcement alone.
     pub master: Vec<String>,
-    /// The master's port, where `master` names none.
-    pub port: u16,
+    /// The same, read, with a port each.
+    pub master_addrs: Vec<MasterAddr>,
     /// Where pushes are taken.
     pub listen: SocketAddr,
     /// The keys that may sign assignments.
@@ -192,23 +195,13 @@ pub enum ConfigError {
         /// What the system says.
         source: io::Error,
     },
-    /// It is no TOML, or has a key or value that does not exist.
+    /// It is no TOML, or has a key or value that does not exist or makes no sense.
     #[error("{}:{mistake}", path.display())]
     Form {
         /// Its path.
         path: PathBuf,
         /// What exactly, and what to write instead.
         mistake: Mistake,
-    },
-    /// A value makes no sense.
-    #[error("{path:?}: {key}: {message}")]
-    Value {
-        /// Its path.
-        path: PathBuf,
-        /// The key.
-        key: &'static str,
-        /// What is wrong, and what to write.
-        message: String,
     },
     /// No assignment has been accepted yet.
     #[error(
@@ -227,7 +220,9 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The stored assignment is not what it was when it was accepted.
-    #[error("the assignment {path:?} is damaged; the daemon's next poll brings another")]
+    #[error(
+        "the assignment {path:?} is damaged, and nothing is enforced until the daemon's next poll brings another"
+    )]
     DamagedAssignment {
         /// Its path.
         path: PathBuf,
@@ -270,7 +265,10 @@ impl Config {
             path: path.to_owned(),
             mistake: Mistake::of(&error, text, &keys::KEYS),
         })?;
-        let value = |key, message| ConfigError::Value { path: path.to_owned(), key, message };
+        let value = |key: &str, message: String| ConfigError::Form {
+            path: path.to_owned(),
+            mistake: Mistake::senseless(text, &[key], format!("{key}: {message}")),
+        };
         let name = match &file.name {
             Some(name) => name.parse(),
             None => system_name(),
@@ -312,6 +310,10 @@ impl Config {
             let message = format!("write the master's, or leave it out, which means {MASTER_PORT}");
             return Err(value("port", message));
         }
+        let master = file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default();
+        let master_addrs = master.iter().map(|text| master_addr(text, file.port));
+        let master_addrs = master_addrs.collect::<Result<_, _>>();
+        let master_addrs = master_addrs.map_err(|e| value("master", e.to_string()))?;
         if file.parallel == Some(0) {
             return Err(value("parallel", "write 1 or more, or leave it out".to_owned()));
         }
@@ -324,8 +326,8 @@ impl Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             name,
-            master: file.master.map(|m| m.as_slice().to_vec()).unwrap_or_default(),
-            port: file.port,
+            master,
+            master_addrs,
             listen: file
                 .listen
                 .map_or_else(|| SocketAddr::from(([0, 0, 0, 0], CLIENT_PORT)), |addr| addr.0),

@@ -10,6 +10,11 @@ pub const ROUTE_SIZE_MAX: usize = 2 * 1024;
 pub const HOPS_MAX: u8 = 8;
 /// Raw bytes of a blob in one chunk.
 pub const CHUNK_SIZE_MAX: usize = 256 * 1024;
+/// Bytes of a manifest, which lists all files of one host: a client reads no longer one, and
+/// `drover publish` makes none.
+pub const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of a catalog, which has all resources of one host, and of the list of one tree, likewise.
+pub const CATALOG_SIZE_MAX: u64 = 512 * 1024 * 1024;
 
 /// Beyond so many connections tables grow: nobody is to run out of memory for a bound alone.
 const ROOM_MAX: usize = 1 << 16;

@@ -50,6 +50,23 @@ pub enum LoadError {
         /// The address that was given.
         master: SocketAddr,
     },
+    /// No process has the number that was given for the master's.
+    #[error(
+        "there is no process {pid} on this machine, or it is hidden from this user: name the master's with --master-pid (`pgrep -a drover` shows it), or leave that out"
+    )]
+    NoMasterPid {
+        /// The number.
+        pid: u32,
+    },
+    /// Where the report is to be left, one lies already.
+    #[error(
+        "{} is of an earlier run: take another --out, or overwrite what that run left with --force",
+        path.display()
+    )]
+    EarlierReport {
+        /// The first file of it.
+        path: PathBuf,
+    },
     /// The workload needs dial-backs, and the master cannot dial this machine's 127.a.b.c.
     #[error(
         "{what} waits for manifests that the master dials back, and a master on another machine cannot dial the 127.a.b.c addresses of the simulated clients; run loadgen beside the master"
@@ -242,6 +259,8 @@ impl LoadError {
         match self {
             Self::ForeignTarget { .. }
             | Self::LoadTestsOff { .. }
+            | Self::NoMasterPid { .. }
+            | Self::EarlierReport { .. }
             | Self::NoDialBack { .. }
             | Self::WorkerElsewhere { .. }
             | Self::ForeignListen { .. }

@@ -203,44 +203,51 @@ impl MasterConfig {
         {
             *relative = base.join(&*relative);
         }
-        config.check().map_err(|problem| ConfigError::Value { path: path.to_owned(), problem })?;
+        config.check().map_err(|(keys, words)| ConfigError::Form {
+            path: path.to_owned(),
+            mistake: Mistake::senseless(text, &keys, words),
+        })?;
         Ok(config)
     }
 
-    /// What no type can say.
-    fn check(&self) -> Result<(), String> {
+    /// What no type can say: the keys that it is about, and what is wrong.
+    fn check(&self) -> Result<(), (Vec<&'static str>, String)> {
         // sockaddr_un holds 108 bytes with the final NUL.
         let socket_len = self.control_socket.as_os_str().len();
-        let least = |key: &str, value: u64, min: u64| {
+        let least = |key: &'static str, value: u64, min: u64| {
             if value < min {
-                Err(format!("{key} = {value} is too small: write at least {min}"))
+                Err((vec![key], format!("{key} = {value} is too small: write at least {min}")))
             } else {
                 Ok(())
             }
         };
         if socket_len > 107 {
-            return Err(format!(
+            let words = format!(
                 "control_socket is a path of {socket_len} bytes, and Unix sockets have at most 107: choose a shorter one, such as /run/drover/control.sock"
-            ));
+            );
+            return Err((vec!["control_socket"], words));
         }
         if self.inbox_bytes_low >= self.inbox_bytes_high {
-            return Err(format!(
+            let words = format!(
                 "inbox_bytes_low = {} must be less than inbox_bytes_high = {}, or reports would never be taken again",
                 self.inbox_bytes_low, self.inbox_bytes_high
-            ));
+            );
+            return Err((vec!["inbox_bytes_low", "inbox_bytes_high"], words));
         }
         if self.inbox_bytes_high > self.queue_quota_bytes / 5 * 4 {
-            return Err(format!(
+            let words = format!(
                 "inbox_bytes_high = {} must be at most four fifths of queue_quota_bytes = {}: removing records takes room too",
                 self.inbox_bytes_high, self.queue_quota_bytes
-            ));
+            );
+            return Err((vec!["inbox_bytes_high", "queue_quota_bytes"], words));
         }
         if self.silent_after <= self.poll_interval {
-            return Err(format!(
+            let words = format!(
                 "silent_after = {}s must be longer than poll_interval = {}s, or every host would be silent between two polls",
                 self.silent_after.as_secs(),
                 self.poll_interval.as_secs()
-            ));
+            );
+            return Err((vec!["silent_after", "poll_interval"], words));
         }
         least("client_port", self.client_port.into(), 1)?;
         least("dial_in_flight_max", self.dial_in_flight_max as u64, 1)?;
@@ -262,7 +269,8 @@ impl MasterConfig {
             ("limits.idle_timeout", self.limits.idle_timeout),
         ] {
             if timeout.is_zero() {
-                return Err(format!("{key} = \"0s\" is too short: write at least \"1ms\""));
+                let words = format!("{key} = \"0s\" is too short: write at least \"1ms\"");
+                return Err((vec![key], words));
             }
         }
         Ok(())

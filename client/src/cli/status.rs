@@ -8,6 +8,8 @@ use engine::blocking::{BlockingError, Connection};
 use engine::config::format_duration;
 use engine::logging::printable_lines;
 use engine::node::io::CloseReason;
+use engine::queue::lmdb;
+use engine::queue::store::StoreError;
 use engine::release::TrustedKeys;
 use engine::wire::message::{ArchivedStatusResp, StatusReq, StatusResp};
 use engine::wire::{FrameBuf, access};
@@ -118,6 +120,25 @@ fn ask(socket: &Path) -> Result<Option<DaemonView>, BlockingError> {
     }
 }
 
+/// The reports that wait for the master.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct OutboxView {
+    records: u64,
+    bytes: u64,
+}
+
+impl OutboxView {
+    /// As the daemon says, or as the disk has it where none runs; `None` if there is none yet.
+    fn read(config: &Config, daemon: Option<&DaemonView>) -> Result<Option<Self>, StoreError> {
+        if let Some(daemon) = daemon {
+            let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
+            return Ok(Some(Self { records, bytes }));
+        }
+        let stat = lmdb::stat_unowned(&config.outbox_dir())?;
+        Ok(stat.map(|stat| Self { records: stat.records, bytes: stat.bytes }))
+    }
+}
+
 /// All that is shown.
 #[derive(Debug, Serialize)]
 struct StatusView {
@@ -134,6 +155,10 @@ struct StatusView {
     assignment_error: Option<String>,
     last_run: Option<LastRun>,
     last_run_error: Option<String>,
+    /// The daemon's, or what the last one left on the disk.
+    outbox: Option<OutboxView>,
+    /// Why it cannot be told what waits.
+    outbox_error: Option<String>,
 }
 
 /// The last run as it was written, unless the daemon knows of a later one that it could not write.
@@ -170,6 +195,10 @@ impl StatusView {
             Ok(left) => newest_run(left.map(|left| left.last_run), daemon.as_ref()),
             Err(error) => (None, Some(error)),
         };
+        let (outbox, outbox_error) = match OutboxView::read(config, daemon.as_ref()) {
+            Ok(outbox) => (outbox, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let is_well = daemon.as_ref().is_none_or(|daemon| daemon.warnings().is_empty());
         Self {
             converged: is_well && last_run.as_ref().is_some_and(|last| last.converged),
@@ -182,6 +211,8 @@ impl StatusView {
             assignment_error,
             last_run,
             last_run_error,
+            outbox,
+            outbox_error,
         }
     }
 
@@ -243,22 +274,30 @@ impl StatusView {
             self.name,
             self.daemon_line()
         );
-        if let Some(daemon) = &self.daemon {
-            if daemon.count("running") > 0 {
-                let in_hand = match daemon.in_hand() {
-                    none if none.is_empty() => none,
-                    what => format!("; in hand: {what}"),
-                };
-                let done = match (daemon.count("running_done"), daemon.count("running_total")) {
-                    (_, 0) => "begins".to_owned(),
-                    (done, total) => format!("{done} of {total} resources are done"),
-                };
-                let revision = daemon.count("revision_assigned");
-                let _ = writeln!(text, "now:        applies revision {revision}: {done}{in_hand}");
+        if let Some(daemon) = &self.daemon
+            && daemon.count("running") > 0
+        {
+            let in_hand = match daemon.in_hand() {
+                none if none.is_empty() => none,
+                what => format!("; in hand: {what}"),
+            };
+            let done = match (daemon.count("running_done"), daemon.count("running_total")) {
+                (_, 0) => "begins".to_owned(),
+                (done, total) => format!("{done} of {total} resources are done"),
+            };
+            let revision = daemon.count("revision_assigned");
+            let _ = writeln!(text, "now:        applies revision {revision}: {done}{in_hand}");
+        }
+        let outbox = match (&self.outbox, &self.outbox_error) {
+            (Some(OutboxView { records, bytes }), _) => {
+                format!("{records} reports of {bytes} bytes wait")
             }
-            let (records, bytes) = (daemon.count("outbox_records"), daemon.count("outbox_bytes"));
-            // Writing to a string cannot fail.
-            let _ = writeln!(text, "outbox:     {records} reports of {bytes} bytes wait");
+            (None, Some(error)) => error.clone(),
+            (None, None) => "none yet".to_owned(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "outbox:     {outbox}");
+        if let Some(daemon) = &self.daemon {
             for warning in daemon.warnings() {
                 let _ = writeln!(text, "warning: {warning}");
             }
@@ -304,6 +343,8 @@ pub(super) fn run(options: &Options) -> CliResult<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use engine::queue::lmdb::{LmdbConfig, LmdbStore};
+    use engine::queue::store::{Batch, StoreCommand};
 
     fn shown(in_hand: &[(&str, u64)], counters: &[(&str, u64)]) -> String {
         let map = |of: &[(&str, u64)]| of.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect();
@@ -327,8 +368,36 @@ mod tests {
             assignment_error: None,
             last_run: None,
             last_run_error: None,
+            outbox: None,
+            outbox_error: None,
         };
         view.to_text()
+    }
+
+    #[test]
+    fn without_a_daemon_the_disk_tells_how_many_reports_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("name = 'web-1'\nstate_dir = {:?}\n", dir.path());
+        let config = Config::parse(&text, Path::new("client.toml")).unwrap();
+        let seen = || {
+            let view = StatusView::read(&config);
+            (view.to_text(), serde_json::to_value(&view).unwrap()["outbox"].clone())
+        };
+        let (text, json) = seen();
+        assert!(text.contains("\noutbox:     none yet\n"), "{text}");
+        assert!(json.is_null(), "{json}");
+        let (mut store, _) = LmdbStore::open(LmdbConfig::new(config.outbox_dir())).unwrap();
+        let mut batch = Batch { first: 1, ..Batch::default() };
+        [&b"one"[..], b"three"].iter().for_each(|record| batch.push(record));
+        store.apply(&StoreCommand::Write(batch));
+        drop(store);
+        let (text, json) = seen();
+        assert!(text.contains("\noutbox:     2 reports of 8 bytes wait\n"), "{text}");
+        assert_eq!(json, serde_json::json!({ "records": 2, "bytes": 8 }));
+        std::fs::write(config.outbox_dir().join("data.mdb"), "damaged").unwrap();
+        let (text, json) = seen();
+        assert!(text.contains("\noutbox:     the queue in "), "{text}");
+        assert!(json.is_null(), "{json}");
     }
 
     #[test]

@@ -86,9 +86,13 @@ fn errors_name_the_key_and_what_to_write() {
         ("name = 'a b'", vec!["name", "another character"]),
         ("trusted_keys = ['x']", vec!["trusted_keys", "signing.pub"]),
         ("log_level = 'loud'", vec!["log_level", "debug"]),
+        ("\nmaster = 'm:0'", vec!["client.toml:2: master: \"m:0\" is no host name and no address"]),
+        ("fsync = true\nmaster = ['m', '::1:7400']", vec!["toml:2: master: is \"::1:7400\" an"]),
     ] {
         let error = parse(text).unwrap_err();
         assert!(words.iter().all(|w| error.contains(w)), "{text}: {error}");
+        let place = error.strip_prefix("client.toml:").unwrap();
+        assert!(place.starts_with(|c: char| c.is_ascii_digit()), "{text}: {error}");
     }
 }
 

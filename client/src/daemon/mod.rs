@@ -25,11 +25,11 @@ use crate::owner::OwnerError;
 use crate::policy::{AssignedManifest, Cache as PolicyCache};
 use engine::blob::{BlobThread, Cache, CacheError, FetchSettings, Fetcher};
 use engine::clock::{self, Clock, SystemClock};
-use engine::config::{as_if_with_port, listen_hint};
+use engine::config::listen_hint;
 use engine::ids::{Epoch, Revision};
 use engine::limits::{CHUNK_SIZE_MAX, Limits};
 use engine::node::io::{Listener, Mail};
-use engine::node::{Fetching, MasterAddr, Node, Parts, Uplink};
+use engine::node::{Fetching, Node, Parts, Uplink};
 use engine::queue::lmdb::{LmdbConfig, machine_identity};
 use engine::queue::outbox::{Outbox, OutboxConfig};
 use engine::queue::store::{StoreError, StoreState};
@@ -39,8 +39,7 @@ use engine::release::TrustedKeys;
 use engine::resolver::{NameSettings, Resolver, Stub, StubConfig};
 use engine::wire::message::trigger;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU16;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -62,23 +61,6 @@ pub enum DaemonError {
     /// The configuration, or the stored assignment.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The master's address in the configuration.
-    #[error(
-        "master: {0:?} is no host name and no address with a port from 1 to 65535; write \"NAME\", \"NAME:PORT\" or \"ADDRESS:PORT\""
-    )]
-    Master(String),
-    /// An address that can be read in two ways.
-    #[error(
-        "master: is {text:?} an address, or one with a port? write \"[{text}]\" or \"[{ip}]:{port}\""
-    )]
-    Ambiguous {
-        /// What is written.
-        text: String,
-        /// With the port taken off.
-        ip: Ipv6Addr,
-        /// The port.
-        port: NonZeroU16,
-    },
     /// The queue.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -115,29 +97,6 @@ pub enum DaemonError {
 #[must_use]
 pub fn control_socket(config: &Config) -> PathBuf {
     config.state_dir.join("control.sock")
-}
-
-fn master_addr(text: &str, port: u16) -> Result<MasterAddr, DaemonError> {
-    let bad = || DaemonError::Master(text.to_owned());
-    let in_brackets = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(ip) = in_brackets {
-        let ip: Ipv6Addr = ip.parse().map_err(|_| bad())?;
-        return Ok(MasterAddr::Fixed((ip, port).into()));
-    }
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return match as_if_with_port(text) {
-            Some((ip, port)) => Err(DaemonError::Ambiguous { text: text.to_owned(), ip, port }),
-            None => Ok(MasterAddr::Fixed(SocketAddr::new(ip, port))),
-        };
-    }
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        return if addr.port() == 0 { Err(bad()) } else { Ok(MasterAddr::Fixed(addr)) };
-    }
-    let (name, port) = match text.rsplit_once(':') {
-        Some((name, port)) => (name, port.parse::<NonZeroU16>().map_err(|_| bad())?.get()),
-        None => (text, port),
-    };
-    Ok(MasterAddr::Name(name.parse().map_err(|_| bad())?, port))
 }
 
 /// Enforces, takes assignments and reports until SIGTERM or SIGINT; running resources may then
@@ -190,12 +149,6 @@ pub fn start(
     let clock = SystemClock::start();
     let now = clock.now();
     let mut rng = fastrand::Rng::new();
-    let masters: Vec<MasterAddr> = config
-        .master
-        .iter()
-        .map(|text| master_addr(text, config.port))
-        .collect::<Result<_, _>>()?;
-
     if config.trusted_keys == TrustedKeys::Unchecked {
         log::warn!("{UNCHECKED}: take `signature_check` out of the configuration");
     }
@@ -213,9 +166,13 @@ pub fn start(
     let held = match config.stored_assignment() {
         Ok(assignment) => Some(assignment),
         Err(ConfigError::NoAssignment { .. }) => None,
+        // Giving up would be worse than waiting for the next poll with a clear word.
+        Err(error @ ConfigError::DamagedAssignment { .. }) => {
+            log::error!("{error}");
+            None
+        }
         Err(error) => {
-            // Enforcing nothing is worse than waiting for the next poll with a clear word.
-            log::error!("{error}; it is not enforced, and a new one is awaited");
+            log::error!("{error}; nothing is enforced until the next poll brings another");
             None
         }
     };
@@ -292,7 +249,7 @@ pub fn start(
     let schedule = PollSchedule::new(config.poll_interval, splay, &mut rng, now);
     // Several clients on one machine are told apart by the loopback address that each listens on.
     let from = Some(config.listen.ip()).filter(IpAddr::is_loopback);
-    let mut uplink = Uplink::new(masters, from, VERSION, outbox);
+    let mut uplink = Uplink::new(config.master_addrs.clone(), from, VERSION, outbox);
     uplink.hold_off(schedule.next().since(now.at), now);
     let mut parts = Parts::new(config.name.clone(), rng.fork());
     parts.uplink = Some(Box::new(uplink));
@@ -327,44 +284,4 @@ pub fn start(
     reactor.run()?;
     log::info!("stopped");
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_master_is_a_name_or_an_address_and_port_0_is_none() {
-        let fixed = |text: &str| MasterAddr::Fixed(text.parse().unwrap());
-        let named = |port| MasterAddr::Name("m.test".parse().unwrap(), port);
-        for (text, found) in [
-            ("192.0.2.1", fixed("192.0.2.1:7400")),
-            ("192.0.2.1:9", fixed("192.0.2.1:9")),
-            ("::1", fixed("[::1]:7400")),
-            ("[::1]:9", fixed("[::1]:9")),
-            ("[::1]", fixed("[::1]:7400")),
-            ("[::1:7400]", fixed("[::1:7400]:7400")),
-            ("fe80::1:2", fixed("[fe80::1:2]:7400")),
-            ("m.test", named(7400)),
-            ("m.test:65535", named(65_535)),
-        ] {
-            assert_eq!(master_addr(text, 7400).unwrap(), found, "{text}");
-        }
-        let told = master_addr("::1:7400", 7400).unwrap_err().to_string();
-        assert!(told.ends_with(r#"write "[::1:7400]" or "[::1]:7400""#), "{told}");
-        for text in [
-            "m.test:0",
-            "[::1",
-            "[m.test]",
-            "192.0.2.1:0",
-            "[::1]:0",
-            "m.test:65536",
-            "m test",
-            "",
-            ":7400",
-        ] {
-            let told = master_addr(text, 7400).unwrap_err().to_string();
-            assert!(told.contains("1 to 65535") && told.contains("NAME:PORT"), "{told}");
-        }
-    }
 }

@@ -35,9 +35,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub const UNCHECKED: &str =
     "signatures are not checked: whoever reaches this client's port decides what this host does";
 
-/// Bytes of a manifest: some hundred thousand files. A longer one is refused.
-const MANIFEST_SIZE_MAX: u64 = 256 * 1024 * 1024;
-
 /// Bytes of what is wrong, as polls and status say it: a master keeps less.
 const ERRORS_SIZE_MAX: usize = 4096;
 
@@ -212,6 +209,14 @@ impl ClientRole {
         self.metrics = metrics;
         self.started = Some(cx.now.at);
         self.fetch_held(cx);
+    }
+
+    /// What becomes of this host as long as no master is heard.
+    fn meanwhile(&self) -> &'static str {
+        match self.held.is_some() && self.options.unfetched.is_none() {
+            true => "what is assigned stays enforced",
+            false => "nothing is enforced until then",
+        }
     }
 
     fn held_revision(&self) -> Revision {
@@ -478,7 +483,8 @@ impl Role for ClientRole {
                 self.poll_lost |= matches!(trouble, Trouble::Unreachable { .. });
                 if !self.troubles.contains(&trouble) {
                     log::warn!(
-                        "the master cannot be reached: {trouble}; what is assigned stays enforced; {}",
+                        "the master cannot be reached: {trouble}; {}; {}",
+                        self.meanwhile(),
                         cx.trail()
                     );
                     self.troubles.push(trouble);
@@ -486,8 +492,9 @@ impl Role for ClientRole {
             }
             NodeEvent::Unknown { parent } => {
                 log::warn!(
-                    "the master {parent} does not have `{0}` in its inventory: add it to hosts.yaml and publish, or set `name`; reports wait, and what is assigned stays enforced",
-                    self.name
+                    "the master {parent} does not have `{0}` in its inventory: add it to hosts.yaml and publish, or set `name`; reports wait, and {1}",
+                    self.name,
+                    self.meanwhile()
                 );
                 self.is_unknown = true;
                 self.dial_back.handle_heard();

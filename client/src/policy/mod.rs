@@ -1,6 +1,7 @@
 //! What this client is to apply: the catalog of its assignment, read in place from the cache.
 
 use engine::ids::{BlobHash, Revision};
+use engine::limits::{CATALOG_SIZE_MAX, MANIFEST_SIZE_MAX};
 use engine::release::{
     ArchivedCatalog, ArchivedManifestBlob, ArchivedTree, Assignment, CATALOG_SCHEMA, Catalog,
     ManifestBlob, Tree, access,
@@ -8,9 +9,6 @@ use engine::release::{
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-
-/// Longest catalog, manifest or tree that is read into memory, in bytes.
-const ARCHIVE_SIZE_MAX: u64 = 512 * 1024 * 1024;
 
 /// What the client enforces: the numbers of an accepted assignment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +123,7 @@ impl LoadedCatalog {
     /// # Errors
     /// [`BlobError`].
     pub fn load(cache: &Cache, hash: BlobHash) -> Result<Self, BlobError> {
-        let bytes = cache.read(hash, ARCHIVE_SIZE_MAX)?;
+        let bytes = cache.read(hash, CATALOG_SIZE_MAX)?;
         match access::<Catalog>(&bytes) {
             Some(catalog) if catalog.schema == CATALOG_SCHEMA => Ok(Self(bytes)),
             _ => Err(BlobError::Format { hash, what: "catalog" }),
@@ -151,7 +149,7 @@ impl LoadedTree {
     /// # Errors
     /// [`BlobError`].
     pub fn load(cache: &Cache, hash: BlobHash) -> Result<Self, BlobError> {
-        let bytes = cache.read(hash, ARCHIVE_SIZE_MAX)?;
+        let bytes = cache.read(hash, CATALOG_SIZE_MAX)?;
         match access::<Tree>(&bytes) {
             Some(tree) if tree.schema == CATALOG_SCHEMA => Ok(Self(bytes)),
             _ => Err(BlobError::Format { hash, what: "tree" }),
@@ -177,7 +175,7 @@ impl LoadedManifest {
     /// # Errors
     /// [`BlobError`].
     pub fn load(cache: &Cache, hash: BlobHash) -> Result<Self, BlobError> {
-        let bytes = cache.read(hash, ARCHIVE_SIZE_MAX)?;
+        let bytes = cache.read(hash, MANIFEST_SIZE_MAX)?;
         match access::<ManifestBlob>(&bytes) {
             Some(manifest) if manifest.schema == CATALOG_SCHEMA => Ok(Self(bytes)),
             _ => Err(BlobError::Format { hash, what: "manifest" }),

@@ -30,8 +30,8 @@ pub const fn key(name: &'static str, expects: &'static str, example: &'static st
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// The line, from 1.
-    pub line: usize,
+    /// The line, from 1; `None` if what is wrong does not stand in the file.
+    pub line: Option<usize>,
     /// What it is.
     pub what: Box<What>,
 }
@@ -73,6 +73,9 @@ pub enum What {
         /// What its reader says.
         words: String,
     },
+    /// A value that makes no sense, alone or beside another; the words name the key.
+    #[error("{0}")]
+    Senseless(String),
     /// It is no TOML.
     #[error("this is no TOML: {0}")]
     Syntax(String),
@@ -80,7 +83,8 @@ pub enum What {
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.line, self.what)
+        self.line.map_or(Ok(()), |line| write!(f, "{line}:"))?;
+        write!(f, " {}", self.what)
     }
 }
 
@@ -96,9 +100,34 @@ impl Mistake {
     #[must_use]
     pub fn of(error: &toml::de::Error, text: &str, keys: &[Key]) -> Self {
         let span = error.span().unwrap_or(0..0);
-        let at = span.start.min(text.len());
-        let line = 1 + text.as_bytes()[..at].iter().filter(|b| **b == b'\n').count();
+        let line = Some(line_at(text, span.start));
         Self { line, what: Box::new(what(error.message().trim(), span, text, keys)) }
+    }
+
+    /// What makes no sense though it can be read. It stands at the first of these keys that is in
+    /// the text: the others have their defaults.
+    #[must_use]
+    pub fn senseless(text: &str, keys: &[&str], words: String) -> Self {
+        let table = DeTable::parse(text).ok();
+        let place = |table: &Spanned<DeTable<'_>>| {
+            keys.iter().find_map(|key| place_of(table.get_ref(), key))
+        };
+        let line = table.as_ref().and_then(place).map(|at| line_at(text, at));
+        Self { line, what: Box::new(What::Senseless(words)) }
+    }
+}
+
+fn line_at(text: &str, at: usize) -> usize {
+    1 + text.as_bytes()[..at.min(text.len())].iter().filter(|b| **b == b'\n').count()
+}
+
+/// Where the key of this name stands.
+fn place_of(table: &DeTable<'_>, name: &str) -> Option<usize> {
+    let (first, rest) = name.split_once('.').map_or((name, None), |(a, b)| (a, Some(b)));
+    let (key, value) = table.iter().find(|(key, _)| *key.get_ref() == first)?;
+    match rest {
+        None => Some(key.span().start),
+        Some(rest) => place_of(value.get_ref().as_table()?, rest),
     }
 }
 
@@ -194,6 +223,16 @@ mod tests {
         key("phase.length", "a duration", "\"10s\""),
         key("phase.every", "a list of numbers", "[1, 2]"),
     ];
+
+    #[test]
+    fn what_makes_no_sense_is_told_with_its_line_if_it_has_one() {
+        let text = "a = 1\n[b]\n\nc = 2\n[[d]]\nc = 3\n";
+        let told = |keys: &[&str]| Mistake::senseless(text, keys, "no".to_owned()).to_string();
+        assert_eq!(told(&["a"]), "1: no");
+        assert_eq!(told(&["b.c", "a"]), "4: no");
+        assert_eq!(told(&["b.e", "b"]), "2: no");
+        assert_eq!(told(&["a.c", "d.c", "e"]), " no");
+    }
 
     #[test]
     fn what_is_wrong_is_told_with_key_value_and_example() {

@@ -17,7 +17,7 @@ use heed::types::{Bytes, U64};
 use heed::{
     CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls,
 };
-pub use inspect::{DAMAGED_SHOWN, QueueStat, Verified, dump, stat, verify};
+pub use inspect::{DAMAGED_SHOWN, QueueStat, Verified, dump, stat, stat_unowned, verify};
 use ring::rand::SecureRandom;
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -68,3 +68,28 @@ fn the_program_says_how_it_ended() {
     assert_eq!(format!("{:?}", main(&check)), code(Exit::Unreachable));
     assert_eq!(format!("{:?}", main(&["nonsense".into()])), code(Exit::Usage));
 }
+
+#[test]
+fn a_report_of_an_earlier_run_is_overwritten_only_if_that_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let storm = |more: &[&str]| {
+        // Nobody listens there.
+        let words = ["loadgen", "storm", "--master", "127.0.0.1:1", "--out"].map(OsString::from);
+        let rest = more.iter().map(OsString::from);
+        format!("{:?}", main(words.into_iter().chain([out.clone().into()]).chain(rest)))
+    };
+    let code = |exit: Exit| format!("{:?}", ExitCode::from(exit as u8));
+    assert_eq!(storm(&[]), code(Exit::Unreachable));
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("notes.txt"), "mine").unwrap();
+    assert_eq!(storm(&[]), code(Exit::Unreachable));
+    std::fs::write(out.join("latency.hlog"), "of another run").unwrap();
+    assert_eq!(storm(&[]), code(Exit::Usage));
+    assert_eq!(storm(&["--force"]), code(Exit::Unreachable));
+    // A run that did not begin takes nothing away.
+    assert!(out.join("latency.hlog").exists() && out.join("notes.txt").exists());
+    let path = out.join("latency.hlog");
+    let said = LoadError::EarlierReport { path }.to_string();
+    assert!(said.ends_with("take another --out, or overwrite what that run left with --force"));
+}

@@ -7,6 +7,7 @@ use crate::error::{Exit, LoadError};
 use crate::names::{NameFaults, NamesConfig};
 use crate::peers::{BadPeers, Badness};
 use crate::progress::Progress;
+use crate::report;
 use crate::run::file::{permille, report_bytes};
 use crate::run::scenario::Return;
 use crate::run::{self, Bound, LoadConfig, MasterChoice, Scenario, Script};
@@ -302,6 +303,9 @@ pub(super) struct Common {
     /// Leave the report here: report.json, seconds.csv, latency.hlog, junit.xml, report.html
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Overwrite the report that an earlier run has left there; other files stay as they are
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Kill a master of its own with SIGKILL so often, and start it again at once
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, requires = "own_master")]
     kill_master: Option<Duration>,
@@ -361,6 +365,10 @@ impl Common {
     }
 
     fn load(&self, config: &LoadConfig, scenario: &Scenario) -> Result<Exit, LoadError> {
+        let mut earlier = config.out.iter().flat_map(|dir| report::left_in(dir));
+        if let Some(path) = earlier.next().filter(|_| !self.force) {
+            return Err(LoadError::EarlierReport { path });
+        }
         let stop = Signals::stop_flag(STOPS_MAX)?;
         let mut progress = Progress::to_stderr();
         let report = run::run(config, scenario, &stop, &mut progress)?;

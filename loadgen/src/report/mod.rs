@@ -23,11 +23,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Version of the JSON: raised whenever a field changes its meaning or goes.
 pub const SCHEMA: u32 = 3;
+
+/// What a run leaves in its directory.
+const FILES: [&str; 5] = ["report.json", "seconds.csv", "latency.hlog", "junit.xml", "report.html"];
+
+/// The files that an earlier run has left in a directory.
+pub fn left_in(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    FILES.iter().map(|name| dir.join(name)).filter(|path| path.is_file())
+}
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,8 +10,15 @@ const LEFT: f64 = 80.0;
 const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 38.0;
-/// Classes of the page's style, each a colour that is told from the others in grey too.
-const COLOURS: usize = 6;
+/// Classes of the page's style: so many colours, and as many patterns of dashes.
+const STYLES: usize = 6;
+
+/// How the line of a series is drawn. Each of the first has a pattern of its own beside its colour,
+/// so that they are told apart in grey too; those behind them have the colours again, each with the
+/// pattern of the next one, and so on for 36 series.
+fn style(series: usize) -> String {
+    format!("s{} d{}", series % STYLES, (series + series / STYLES) % STYLES)
+}
 
 /// A line.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -165,16 +172,16 @@ impl Plot {
         for (i, series) in self.series.iter().enumerate() {
             let line: Vec<_> =
                 series.points.iter().map(|(a, b)| format!("{:.1},{:.1}", x(*a), y(*b))).collect();
-            let _ =
-                write!(out, "<polyline class=\"s{}\" points=\"{}\"/>", i % COLOURS, line.join(" "));
+            let _ = write!(out, "<polyline class=\"{}\" points=\"{}\"/>", style(i), line.join(" "));
         }
         out.push_str("</svg><p class=\"legend\">");
         for (i, series) in self.series.iter().enumerate() {
             let last = series.points.last().map_or_else(String::new, |(_, y)| self.unit.show(*y));
             let _ = write!(
                 out,
-                "<span class=\"s{}\">{}</span> <small>{last}</small> ",
-                i % COLOURS,
+                "<svg class=\"key\" viewBox=\"0 0 40 4\"><polyline class=\"{}\" points=\"0,2 40,2\"/></svg><span class=\"s{}\">{}</span> <small>{last}</small> ",
+                style(i),
+                i % STYLES,
                 escape(&series.name)
             );
         }
@@ -211,6 +218,23 @@ mod tests {
             assert!(found[1] <= HEIGHT - BOTTOM && found[3] >= TOP, "{found:?}");
             assert!(found[3] < found[1], "more is higher: {found:?}");
             assert!(svg.contains("a &lt; b"));
+        }
+    }
+
+    #[test]
+    fn lines_are_told_apart_and_the_legend_draws_them_alike() {
+        let one = plot(false).series.remove(0);
+        let svg = Plot { series: vec![one; 13], ..plot(false) }.svg();
+        let classes =
+            svg.split("<polyline class=\"").skip(1).map(|at| at.split('"').next().unwrap());
+        let classes: Vec<&str> = classes.collect();
+        let (lines, legend) = classes.split_at(13);
+        assert_eq!(lines, legend);
+        assert_eq!(lines.iter().collect::<std::collections::BTreeSet<_>>().len(), 13, "{lines:?}");
+        // All of them have their line in the page's style.
+        let css = include_str!("page.css");
+        for class in lines.iter().flat_map(|both| both.split(' ')).filter(|class| *class != "d0") {
+            assert!(css.contains(&format!(".{class} {{")), "{class}");
         }
     }
 

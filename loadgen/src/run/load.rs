@@ -16,8 +16,8 @@ use crate::measure::{Record, Standings};
 use crate::names::{NameCounts, NameService, NamesConfig};
 use crate::peers::{Crowd, PeerCounts};
 use crate::progress::{Progress, Stage, View};
-use crate::report::Report;
 use crate::report::interval_log::IntervalLog;
+use crate::report::{self, Report};
 use crate::subject::observer::{self, Observer, Watched};
 use crate::subject::{OwnMaster, Sample, Target};
 use crate::truth::journal::AckedReport;
@@ -166,7 +166,11 @@ impl<'a> Load<'a> {
             check_names(config, names, workers)?;
         }
         let (addr, control, mut own) = match &config.master {
-            MasterChoice::Running { addr, foreign_allowed, control, .. } => {
+            MasterChoice::Running { addr, foreign_allowed, control, pid } => {
+                // Without it the run would end with nothing said of what the master took.
+                if let Some(pid) = pid.filter(|pid| Process::read(*pid).is_none()) {
+                    return Err(LoadError::NoMasterPid { pid });
+                }
                 Target::examine(*addr, *foreign_allowed, scenario)?;
                 (*addr, control.clone(), None)
             }
@@ -627,9 +631,11 @@ fn check_names(config: &LoadConfig, names: &NamesConfig, workers: u32) -> Result
 }
 
 /// Begins the interval log: a directory that cannot be written is told before the run, not after.
+/// What an earlier run left goes, so that all that lies there is of one run, however this one ends.
 fn open_log(dir: &Path, clock: SystemClock) -> Result<IntervalLog, LoadError> {
     let open = || {
         std::fs::create_dir_all(dir)?;
+        report::left_in(dir).try_for_each(std::fs::remove_file)?;
         IntervalLog::create(&dir.join("latency.hlog"), clock.now().wall.0)
     };
     open().map_err(|error| LoadError::Out { dir: dir.to_owned(), error })

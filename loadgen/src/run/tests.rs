@@ -338,10 +338,28 @@ fn a_report_that_cannot_be_left_behind_is_told_all_the_same() {
     world.start_master();
     let out = world.dir.path().join("out");
     std::fs::create_dir_all(out.join("report.json")).unwrap();
-    let report = start(&LoadConfig { out: Some(out), ..world.config(20) }, &storm()).unwrap();
+    for name in ["report.html", "notes.txt"] {
+        std::fs::write(out.join(name), "of another run").unwrap();
+    }
+    let config = LoadConfig { out: Some(out.clone()), ..world.config(20) };
+    let report = start(&config, &storm()).unwrap();
     assert_eq!(ended(&report), Outcome::Reached, "{report:#?}");
     let told = report.unwritten.unwrap();
     assert!(told.starts_with("cannot leave the report in "), "{told}");
+    // Nothing of another run lies beside what this one could leave.
+    assert!(!out.join("report.html").exists());
+    assert!(out.join("notes.txt").exists() && out.join("latency.hlog").exists());
+}
+
+#[test]
+fn a_master_whose_process_is_not_there_is_told_before_the_load() {
+    let mut config = config(1, "127.0.0.1:1".parse().unwrap());
+    let MasterChoice::Running { pid, .. } = &mut config.master else { panic!("{config:?}") };
+    // Above the highest that a kernel gives.
+    *pid = Some(4_194_305);
+    let error = start(&config, &storm()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().starts_with("there is no process 4194305 on this"), "{error}");
 }
 
 #[test]

@@ -15,21 +15,13 @@ pub enum ConfigError {
         /// What exactly.
         error: io::Error,
     },
-    /// A key or a value that is none, or no TOML at all.
+    /// A key or a value that is none, values that make no sense, or no TOML at all.
     #[error("{}:{mistake}", path.display())]
     Form {
         /// The file.
         path: PathBuf,
         /// What exactly, and what to write instead.
         mistake: Mistake,
-    },
-    /// Values that do not go together.
-    #[error("{}: {problem}", path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// What exactly, and what to write instead.
-        problem: String,
     },
 }
 

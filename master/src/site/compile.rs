@@ -37,7 +37,9 @@ use super::settings::Settings;
 use super::source::{Site, SourceTree, Sources, Unusable, file_entry};
 use super::yaml;
 use crate::release::{Blob, Digests, Intake, Listed, StoreError, digest};
+use crate::table::words;
 use engine::ids::BlobHash;
+use engine::limits::{CATALOG_SIZE_MAX, MANIFEST_SIZE_MAX};
 use engine::release::{
     Attribute, CATALOG_SCHEMA, Catalog, FileEntry, ManifestBlob, NAME_CATALOG, NAME_MANIFEST,
     Resource,
@@ -47,6 +49,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
+
+/// Bytes of what a client reads into memory: it would refuse what is longer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Of a manifest.
+    pub manifest_size_max: u64,
+    /// Of a catalog, and of the list of a tree.
+    pub catalog_size_max: u64,
+}
+
+/// Those of every client.
+const BOUNDS: Bounds =
+    Bounds { manifest_size_max: MANIFEST_SIZE_MAX, catalog_size_max: CATALOG_SIZE_MAX };
 
 /// How far a compilation has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -121,6 +136,16 @@ pub fn compile(
     intake: &mut dyn Intake,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Compiled, CompileError> {
+    compile_within(BOUNDS, dir, intake, progress)
+}
+
+/// The same with other bounds.
+pub(super) fn compile_within(
+    bounds: Bounds,
+    dir: &Path,
+    intake: &mut dyn Intake,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Compiled, CompileError> {
     let site = Site::open(dir).map_err(CompileError::NoSite)?;
     let mut mistakes = Mistakes::default();
     let read = read(&site, &mut mistakes);
@@ -132,7 +157,8 @@ pub fn compile(
     };
     let mut compiler = Compiler {
         policies: &read.policies,
-        sources: Sources::new(&site, intake, &mut count),
+        bounds,
+        sources: Sources::new(&site, bounds.catalog_size_max, intake, &mut count),
         mistakes,
         blobs: BTreeSet::new(),
         digests: Digests::new(),
@@ -269,6 +295,7 @@ fn yaml_names(site: &Site, dir: &str, mistakes: &mut Mistakes) -> Vec<String> {
 }
 
 struct Compiler<'a> {
+    bounds: Bounds,
     policies: &'a HashMap<String, Policy>,
     sources: Sources<'a>,
     mistakes: Mistakes,
@@ -308,7 +335,12 @@ impl Compiler<'_> {
         let count = resources.len();
         let catalog = Catalog { schema: CATALOG_SCHEMA, resources };
         digest(&catalog, &mut self.digests);
-        let catalog = self.listed(NAME_CATALOG, &encode(&catalog))?;
+        let (what, bound) = (RESOURCES_FIT, self.bounds.catalog_size_max);
+        // What is far too long cannot even be encoded.
+        self.check_size(line, what, catalog.resources.iter().map(text_bytes).sum(), bound)?;
+        let bytes = encode(&catalog);
+        self.check_size(line, what, bytes.len(), bound)?;
+        let catalog = self.listed(NAME_CATALOG, &bytes)?;
         let files: Vec<_> = files.into_values().collect();
         self.blobs.extend(files.iter().map(|f| Listed {
             name: f.name.clone(),
@@ -321,8 +353,27 @@ impl Compiler<'_> {
             catalog_size: catalog.size,
             files,
         };
-        let manifest = self.listed(NAME_MANIFEST, &encode(&manifest))?;
+        let (what, bound) = (FILES_FIT, self.bounds.manifest_size_max);
+        self.check_size(line, what, manifest.files.iter().map(|f| f.name.len()).sum(), bound)?;
+        let bytes = encode(&manifest);
+        self.check_size(line, what, bytes.len(), bound)?;
+        let manifest = self.listed(NAME_MANIFEST, &bytes)?;
         Some(CompiledSet { manifest, resources: count })
+    }
+
+    /// What has at least so many bytes is read by clients; `None` after the mistake that it is not.
+    fn check_size(
+        &mut self,
+        line: &HostLine,
+        (what, remedy): (&str, &str),
+        size: usize,
+        size_max: u64,
+    ) -> Option<()> {
+        let too_long = too_long(size, size_max);
+        if let Some(too_long) = &too_long {
+            self.mistakes.add(&line.place, format!("{what} of these hosts {too_long}: {remedy}"));
+        }
+        too_long.is_none().then_some(())
     }
 
     fn listed(&mut self, name: &[u8], bytes: &[u8]) -> Option<Blob> {
@@ -426,6 +477,31 @@ impl Compiler<'_> {
             }
         }
     }
+}
+
+/// Of what a line is given, and what to do where clients would refuse it.
+const RESOURCES_FIT: (&str, &str) = (
+    "the list of all resources",
+    "give them fewer policies, or one `directory` with a `source` in place of many resources",
+);
+const FILES_FIT: (&str, &str) = (
+    "the list of all files",
+    "give them fewer policies, or pack many files into one that an `exec` unpacks",
+);
+
+/// What is wrong with a list of at least so many bytes, if clients read no such long one.
+pub(super) fn too_long(size: usize, size_max: u64) -> Option<String> {
+    let size = size as u64;
+    (size > size_max).then(|| {
+        let (size, size_max) = (words::size(size), words::size(size_max));
+        format!("would take {size} or more, and clients read at most {size_max}")
+    })
+}
+
+/// The bytes of a resource's texts: its archive has more.
+fn text_bytes(resource: &Resource) -> usize {
+    let values = resource.attributes.iter().flat_map(|a| &a.values);
+    resource.name.len() + values.map(Vec::len).sum::<usize>()
 }
 
 fn set_file(p: &mut Planned, name: Vec<u8>, blob: &Blob, source_mode: u32) {

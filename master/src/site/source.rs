@@ -1,5 +1,6 @@
 //! The site's files: never outside the site, each read once, trees with all that is in them.
 
+use super::compile::too_long;
 use super::mistake::{Mistakes, Place, did_you_mean};
 use crate::release::{Blob, Intake, IntakeError, StoreError};
 use engine::release::{CATALOG_SCHEMA, FileEntry, Tree, TreeEntry, TreeKind};
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 /// A YAML or TOML file larger than this is none that a person wrote.
 const TEXT_SIZE_MAX: u64 = 64 << 20;
-/// Entries of one tree: its archive stays far below the 2 GiB that the format can hold.
+/// Entries of one tree.
 const TREE_ENTRIES_MAX: usize = 1_000_000;
 
 /// A site's directory.
@@ -160,6 +161,7 @@ pub struct Sources<'a> {
     site: &'a Site,
     intake: &'a mut dyn Intake,
     progress: &'a mut dyn FnMut(&Blob, &Path),
+    tree_size_max: u64,
     files: HashMap<PathBuf, Result<Rc<SourceFile>, Unusable>>,
     trees: HashMap<PathBuf, Result<Rc<SourceTree>, Unusable>>,
     /// The first failure of the store: nothing after it counts.
@@ -167,13 +169,16 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Reads from this site into that intake; `progress` is told each file.
+    /// Reads from this site into that intake; `progress` is told each file. No tree is longer
+    /// than `tree_size_max`, encoded.
     pub fn new(
         site: &'a Site,
+        tree_size_max: u64,
         intake: &'a mut dyn Intake,
         progress: &'a mut dyn FnMut(&Blob, &Path),
     ) -> Self {
-        Self { site, intake, progress, files: HashMap::new(), trees: HashMap::new(), failed: None }
+        let (files, trees) = (HashMap::new(), HashMap::new());
+        Self { site, intake, progress, tree_size_max, files, trees, failed: None }
     }
 
     /// Takes bytes from memory.
@@ -300,9 +305,21 @@ impl<'a> Sources<'a> {
         entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let paths = entries.iter().map(|e| slashed(&e.path)).collect();
         let tree = Tree { schema: CATALOG_SCHEMA, entries };
-        let blob = self.bytes(&engine::wire::encode(&tree))?;
+        // What is far too long cannot even be encoded.
+        self.check_size(name, tree.entries.iter().map(|e| e.path.len() + e.target.len()).sum())?;
+        let bytes = engine::wire::encode(&tree);
+        self.check_size(name, bytes.len())?;
+        let blob = self.bytes(&bytes)?;
         files.push(file_entry(name, &blob, metadata.mode() & 0o7777));
         Ok(SourceTree { name: bytes_of(name), blob, files, paths })
+    }
+
+    fn check_size(&self, name: &Path, size: usize) -> Result<(), Unusable> {
+        let shown = name.display();
+        too_long(size, self.tree_size_max).map_or(Ok(()), |too_long| {
+            Err(format!("the list of {shown} {too_long}: divide it into several directories")
+                .into())
+        })
     }
 
     fn read_entry(

@@ -1,5 +1,6 @@
 //! Tests of the compiler: what a site becomes, and every mistake with its place and its words.
 
+use super::compile::{Bounds, compile_within};
 use super::*;
 use crate::release::{Blob, Intake, IntakeError, Measure, StoreError};
 use engine::ids::BlobHash;

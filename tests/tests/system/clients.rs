@@ -34,13 +34,31 @@ fn a_client_with_a_damaged_state_goes_on_and_keeps_what_it_cannot_read() {
     let kept = state.map(|e| e.unwrap().file_name().into_string().unwrap());
     assert!(kept.into_iter().any(|name| name.starts_with("outbox.damaged-")));
 
-    scribble(&cluster.path("web-1.test/state/assignment"));
-    let mut client = cluster.client("web-1.test", 2);
-    client.wait_line("the master cannot be reached");
-    let log = stop(client);
-    assert!(log.contains("is damaged; the daemon's next poll brings another"), "{log}");
-    let unreached = format!("{}: connection refused", cluster.master_addr);
-    assert_eq!(log.matches(&unreached).count(), 1, "{log}");
+    let unreached = format!("{}: connection refused: nobody listens there; ", cluster.master_addr);
+    // Whoever reads the log learns once what is wrong, and nothing that contradicts it.
+    let told_at_start = |wrong: &str| {
+        let mut client = cluster.client("web-1.test", 2);
+        client.wait_line("the master cannot be reached");
+        let log = stop(client);
+        assert_eq!(log.matches(&unreached).count(), 1, "{log}");
+        assert!(log.contains(&format!("{unreached}nothing is enforced until then; ")), "{log}");
+        assert!(!log.contains("stays enforced"), "{log}");
+        assert_eq!(log.matches(wrong).count(), 1, "{log}");
+        assert_eq!(log.matches("WARN").count() + log.matches("ERROR").count(), 2, "{log}");
+    };
+    let assignment = cluster.path("web-1.test/state/assignment");
+    let good = fs::read(&assignment).unwrap();
+    scribble(&assignment);
+    told_at_start(
+        "is damaged, and nothing is enforced until the daemon's next poll brings another",
+    );
+    fs::write(&assignment, good).unwrap();
+    for directory in fs::read_dir(cluster.cache("web-1.test").join("blobs")).unwrap() {
+        for blob in fs::read_dir(directory.unwrap().path()).unwrap() {
+            scribble(&blob.unwrap().path());
+        }
+    }
+    told_at_start("the assignment that is held cannot be enforced: blob ");
 }
 
 /// What can never work is told at once, and not only when it has not.

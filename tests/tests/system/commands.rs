@@ -122,6 +122,7 @@ fn status_asks_the_daemon_or_shows_what_it_left() {
     let text = status_text(&cluster, 3);
     assert!(text.contains("not running; start it with `drover-client run`"), "{text}");
     assert!(text.contains("this client has no assignment yet"), "{text}");
+    assert!(text.contains("outbox:     none yet"), "{text}");
 
     cluster.publish();
     let _master = cluster.master();
@@ -146,6 +147,7 @@ fn status_asks_the_daemon_or_shows_what_it_left() {
     let (left, exit) = status(&cluster);
     assert_eq!((exit, &left["running"]), (Some(3), &false.into()), "{left}");
     assert_eq!(left["daemon"], Value::Null);
+    assert!(left["outbox"]["records"].is_u64() && running["outbox"]["records"].is_u64(), "{left}");
     assert_eq!((&left["held_revision"], &left["last_run"]), (&1.into(), &running["last_run"]));
     let text = status_text(&cluster, 3);
     assert!(text.contains("not running") && text.contains("revision 1, converged"), "{text}");

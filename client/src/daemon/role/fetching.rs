@@ -1,12 +1,13 @@
 //! The blobs of what is assigned, and of what is enforced and was found broken: fetched, and told
 //! to the enforcer when all are there.
 
-use super::{ClientRole, Cx, Effect, Incoming, MANIFEST_SIZE_MAX};
+use super::{ClientRole, Cx, Effect, Incoming};
 use crate::daemon::refused::Refused;
 use crate::policy::AssignedManifest;
 use engine::blob::{Blob, BlobCommand, FetchEvent};
 use engine::ids::{BlobHash, Revision};
-use engine::release::{ManifestBlob, decode};
+use engine::limits::MANIFEST_SIZE_MAX;
+use engine::release::{Assignment, ManifestBlob, decode};
 use std::collections::HashSet;
 
 impl ClientRole {
@@ -148,8 +149,12 @@ impl ClientRole {
         } else if whole {
             self.broken.remove(&hash);
             cx.effect(Effect::Check);
-        } else if let Some(held) = &self.held {
-            self.load_held(held.manifest_hash(), cx);
+        } else if let Some(manifest) = self.held.as_ref().map(Assignment::manifest_hash) {
+            // It has just been looked for: to load it would tell of it once more.
+            match manifest == hash {
+                true => self.on_missing(hash, cx),
+                false => self.load_held(manifest, cx),
+            }
         }
     }
 

@@ -69,23 +69,42 @@ pub const DAMAGED_SHOWN: usize = 100;
 /// # Errors
 /// There is none, or it cannot be read.
 pub fn stat(dir: &Path) -> Result<QueueStat, StoreError> {
-    look(dir, |open, _| {
-        let txn = open.env.read_txn()?;
-        let state = open.state(&txn)?;
-        let oldest = open
-            .log
-            .first(&txn)?
-            .and_then(|(_, value)| Some(WallMs(u64::from_le_bytes(*value.first_chunk()?))));
-        Ok(QueueStat {
-            first: state.first,
-            next: state.next,
-            records: state.records,
-            bytes: state.bytes,
-            oldest,
-            quarantined: open.quarantine.len(&txn)?,
-            epoch: state.epoch,
-            file_bytes: open.env.real_disk_size()?,
-        })
+    look(dir, |open, _| stat_of(open))
+}
+
+/// Looks at a store whose owner does not run, and locks out none that starts meanwhile. `None` if
+/// there is no store yet.
+///
+/// # Errors
+/// It cannot be read.
+pub fn stat_unowned(dir: &Path) -> Result<Option<QueueStat>, StoreError> {
+    let is_missing = |error: std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    if std::fs::metadata(dir.join("data.mdb")).is_err_and(is_missing) {
+        return Ok(None);
+    }
+    match check_file(dir) {
+        Ok(()) => read(dir, stat_of).map(Some),
+        // Somebody may have begun to write: with the lock it is certain.
+        Err(_) => stat(dir).map(Some),
+    }
+}
+
+fn stat_of(open: &Databases) -> Result<QueueStat, heed::Error> {
+    let txn = open.env.read_txn()?;
+    let state = open.state(&txn)?;
+    let oldest = open
+        .log
+        .first(&txn)?
+        .and_then(|(_, value)| Some(WallMs(u64::from_le_bytes(*value.first_chunk()?))));
+    Ok(QueueStat {
+        first: state.first,
+        next: state.next,
+        records: state.records,
+        bytes: state.bytes,
+        oldest,
+        quarantined: open.quarantine.len(&txn)?,
+        epoch: state.epoch,
+        file_bytes: open.env.real_disk_size()?,
     })
 }
 
@@ -173,13 +192,21 @@ fn look<T>(
         Ok(_lock) => check_file(dir).map(|()| true)?,
         Err(_) => false,
     };
+    read(dir, |open| work(open, checked))
+}
+
+fn read<T>(
+    dir: &Path,
+    work: impl FnOnce(&Databases) -> Result<T, heed::Error>,
+) -> Result<T, StoreError> {
+    let path = dir.display().to_string();
     let wrap = |error| store_error(&path, 0, error);
     let open = open_readonly(dir).map_err(wrap)?;
     let Some(open) = open else {
         let detail = "it has none of a queue's tables".into();
         return Err(StoreError::Corrupt { path, detail });
     };
-    work(&open, checked).map_err(wrap)
+    work(&open).map_err(wrap)
 }
 
 fn open_readonly(dir: &Path) -> Result<Option<Databases>, heed::Error> {

@@ -225,6 +225,27 @@ fn s1_26_a_cloned_machine_sets_the_others_records_aside() {
     assert_eq!(stat(&aside).unwrap().records, 2);
 }
 
+/// Whoever looks at a queue that nobody has open must not keep its owner from starting.
+#[test]
+fn a_look_at_a_queue_that_nobody_has_open_takes_no_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(stat_unowned(&dir.path().join("none")).unwrap(), None);
+    drop(StoreLock::take(dir.path()).unwrap());
+    assert_eq!(stat_unowned(dir.path()).unwrap(), None);
+    let (mut store, _) = open(dir.path());
+    store.apply(&batch(1, 0, &[b"one", b"two"]));
+    drop(store);
+    // Taking it would make the file anew.
+    let lock = dir.path().join("owner.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let found = stat_unowned(dir.path()).unwrap().unwrap();
+    assert_eq!((found.records, found.bytes), (2, 6));
+    assert!(!lock.exists());
+    let file = dir.path().join("data.mdb");
+    std::fs::write(&file, &std::fs::read(&file).unwrap()[..100]).unwrap();
+    assert!(matches!(stat_unowned(dir.path()), Err(StoreError::Corrupt { .. })));
+}
+
 /// A queue with trees of some depth, large records and freed pages.
 fn grown(dir: &Path) -> Vec<(u64, Vec<u8>)> {
     let (mut store, _) = open(dir);

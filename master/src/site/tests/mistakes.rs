@@ -632,3 +632,45 @@ fn a_full_disk_is_no_mistake_of_the_site() {
         "cannot write /state/blobs: No space left on device (os error 28); free some space and run it again, nothing is lost"
     );
 }
+
+#[test]
+fn what_clients_would_not_read_is_not_published() {
+    let site =
+        TestSite::of_policy("resources:\n- directory: /d\n  source: d\n- file: /f\n  content: x\n");
+    site.write("site/policies/p/files/d/one", "1");
+    let found = |manifest_size_max, catalog_size_max| {
+        let bounds = Bounds { manifest_size_max, catalog_size_max };
+        let compiled = compile_within(bounds, &site.path(""), &mut Measure::default(), &mut |_| {});
+        compiled.map_or_else(|e| e.to_string(), |_| "good".to_owned())
+    };
+    let (compiled, kept) = site.compile();
+    let manifest = compiled.sets[0].manifest;
+    let catalog = kept.manifest(manifest.hash).catalog_size;
+    assert_eq!(found(manifest.size, catalog), "good");
+    let end = "\n1 mistake in the site: nothing was published";
+    let wanted = |size, at_most| {
+        format!("would take {size}B or more, and clients read at most {at_most}B: ")
+    };
+    assert_eq!(
+        found(manifest.size - 1, catalog),
+        format!(
+            "hosts.yaml:2: the list of all files of these hosts {}give them fewer policies, or pack many files into one that an `exec` unpacks (for `*`, hosts.yaml:2){end}",
+            wanted(manifest.size, manifest.size - 1)
+        )
+    );
+    assert_eq!(
+        found(manifest.size, catalog - 1),
+        format!(
+            "hosts.yaml:2: the list of all resources of these hosts {}give them fewer policies, or one `directory` with a `source` in place of many resources (for `*`, hosts.yaml:2){end}",
+            wanted(catalog, catalog - 1)
+        )
+    );
+    // Two bytes are fewer than the path in it has.
+    assert_eq!(
+        found(manifest.size, 2),
+        format!(
+            "policies/p/policy.yaml:3: the list of policies/p/files/d {}divide it into several directories (for `*`, hosts.yaml:2){end}",
+            wanted(3, 2)
+        )
+    );
+}
