@@ -129,8 +129,11 @@ impl LmdbStore {
         files::make_dir(&config.dir).map_err(|error| io_error(&path, &error))?;
         let lock = files::lock(&config.dir)?;
         let mut reserve = Reserve::find(&config.dir, config.reserve_bytes);
+        let data = config.dir.join("data.mdb");
         if !files::was_made(&config.dir)
-            && matches!(check::check(&config.dir.join("data.mdb"), false), Err(Unsound::Broken(_)))
+            && matches!(check::check(&data, false), Err(Unsound::Broken(_)))
+            && check::newest_transaction(&data)
+                .is_none_or(|newest| newest <= files::UNFINISHED_TRANSACTIONS_MAX)
             && let Some(moved) =
                 files::move_unfinished(&config.dir).map_err(|error| io_error(&path, &error))?
         {

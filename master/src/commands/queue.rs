@@ -10,6 +10,7 @@ use engine::queue::store::{Record, StoreError};
 use engine::time::WallMs;
 use engine::wire::Frame;
 use std::io::Write;
+use std::path::Path;
 
 /// Prints how full the inbox is; its owner may be running.
 ///
@@ -18,7 +19,7 @@ use std::io::Write;
 pub fn stat(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let config = context.config()?;
     let dir = daemon::inbox_dir(&config.state_dir);
-    let stat = lmdb::stat(&dir).map_err(no_inbox)?;
+    let stat = lmdb::stat(&dir).map_err(|error| unreadable(&dir, &error))?;
     let stat = QueueStat {
         path: dir.display().to_string(),
         epoch: stat.epoch,
@@ -39,10 +40,13 @@ pub fn stat(context: &Context, now: WallMs, out: &mut dyn Write) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn no_inbox(error: StoreError) -> Failure {
-    let hint =
-        "the master makes its inbox when it first starts; is state_dir the right one?".to_owned();
-    Failure { error: error.to_string(), hint, exit: Exit::Failed }
+fn unreadable(dir: &Path, error: &StoreError) -> Failure {
+    // What is there and damaged has its remedy in its own words.
+    let hint = match dir.join("data.mdb").exists() {
+        true => "",
+        false => "the master makes its inbox when it first starts; is state_dir the right one?",
+    };
+    Failure { error: error.to_string(), hint: hint.to_owned(), exit: Exit::Failed }
 }
 
 fn row(record: &Record, reason: Option<String>) -> QueueRecord {
@@ -83,7 +87,7 @@ pub fn dump(
         }
         room
     })
-    .map_err(no_inbox)?;
+    .map_err(|error| unreadable(&dir, &error))?;
     if context.json {
         print_json(out, &page)?;
     } else {
@@ -105,10 +109,7 @@ pub fn verify(context: &Context, out: &mut dyn Write) -> Result<Exit, Failure> {
         }
     });
     line.clear();
-    let found = found.map_err(|error| match error {
-        StoreError::Corrupt { .. } => Failure::new(error, Exit::Failed),
-        other => no_inbox(other),
-    })?;
+    let found = found.map_err(|error| unreadable(&dir, &error))?;
     let damaged = |(seq, reason)| DamagedRecord { seq, reason };
     let found = QueueVerified {
         path: dir.display().to_string(),

@@ -1,8 +1,8 @@
 //! Looks over a database file before LMDB maps it: LMDB trusts what it finds, and a file that
 //! is broken or cut short would end the process with a signal or an assertion.
 //!
-//! Every page that can be reached is visited once: both meta pages, then the trees of the
-//! current one. Layout of LMDB's data format 1 on 64-bit little-endian machines.
+//! Every page that can be reached is visited, and must be reached once: both meta pages, then the
+//! trees of the current one. Layout of LMDB's data format 1 on 64-bit little-endian machines.
 
 use std::fs::File;
 use std::io;
@@ -128,12 +128,40 @@ pub(super) fn check(path: &Path, was_made: bool) -> Result<(), Unsound> {
     if second.page_size != page_size {
         return broken("the meta pages of data.mdb do not agree on its page size");
     }
+    if !are_successive(first.txn, second.txn) {
+        return broken(format!(
+            "the meta pages of data.mdb are of transactions {} and {}, which do not follow one another",
+            first.txn, second.txn
+        ));
+    }
     let meta = if second.txn > first.txn { second } else { first };
-    let pages = (len / page_size as u64).min(meta.last_page.saturating_add(1));
+    let (has, used) = (len / page_size as u64, meta.last_page.saturating_add(1));
+    let pages = has.min(used);
     let [free, main] = meta.trees;
-    let mut walk = Walk { file: &file, page_size, pages, left: pages };
+    let seen = vec![0; usize::try_from(pages / 64 + 1).unwrap_or(0)];
+    let mut walk = Walk { file: &file, page_size, pages, is_whole: has >= used, seen };
     walk.tree(free, false)?;
     walk.tree(main, true)
+}
+
+/// Whether both meta pages can be of these transactions: they are written in turn, the first one
+/// for even numbers. One that was just made has 0 in both.
+fn are_successive(first: u64, second: u64) -> bool {
+    let in_turn = first.is_multiple_of(2) && !second.is_multiple_of(2);
+    (first, second) == (0, 0) || (in_turn && first.abs_diff(second) == 1)
+}
+
+/// The newest transaction of a database file, as far as its meta pages can be read.
+pub(super) fn newest_transaction(path: &Path) -> Option<u64> {
+    let file = File::open(path).ok()?;
+    let meta_at = |number: u64, at: u64| {
+        let mut head = [0; META_END];
+        file.read_exact_at(&mut head, at).ok()?;
+        parse_meta(&head, number).ok()
+    };
+    let first = meta_at(0, 0)?;
+    let second = meta_at(1, first.page_size as u64);
+    Some(second.map_or(first.txn, |second| second.txn.max(first.txn)))
 }
 
 struct Walk<'a> {
@@ -141,8 +169,10 @@ struct Walk<'a> {
     page_size: usize,
     /// Pages in the file and in use: every number that is met must be below.
     pages: u64,
-    /// Pages that may still be met: no tree has a page twice.
-    left: u64,
+    /// Whether the file has all pages that are in use.
+    is_whole: bool,
+    /// One bit for each page, set once it was met: none is in a tree twice, or in two.
+    seen: Vec<u64>,
 }
 
 impl Walk<'_> {
@@ -158,17 +188,28 @@ impl Walk<'_> {
 
     fn read(&mut self, number: u64, bytes: &mut [u8]) -> Result<(), Unsound> {
         if number < 2 || number >= self.pages {
-            return broken(format!("data.mdb is cut short: page {number} is missing"));
+            return broken(match self.is_whole {
+                true => format!("data.mdb refers to a page {number}, and has none"),
+                false => format!("data.mdb is cut short: page {number} is missing"),
+            });
         }
-        let Some(left) = self.left.checked_sub(1) else {
-            return broken("the pages of data.mdb refer to each other in a circle");
-        };
-        self.left = left;
+        self.meet(number)?;
         self.file.read_exact_at(bytes, number * self.page_size as u64)?;
         if u64_at(bytes, 0) == Some(number) {
             Ok(())
         } else {
             broken(format!("page {number} of data.mdb is damaged"))
+        }
+    }
+
+    fn meet(&mut self, number: u64) -> Result<(), Unsound> {
+        let (at, bit) = (usize::try_from(number / 64).unwrap_or(usize::MAX), 1 << (number % 64));
+        match self.seen.get_mut(at) {
+            Some(word) if *word & bit == 0 => {
+                *word |= bit;
+                Ok(())
+            }
+            _ => broken(format!("data.mdb refers to its page {number} twice")),
         }
     }
 
@@ -218,8 +259,7 @@ impl Walk<'_> {
         if !is_overflow || has < needed || first.saturating_add(needed) > self.pages {
             return broken(format!("page {first} of data.mdb is damaged or cut short"));
         }
-        self.left = self.left.saturating_sub(needed - 1);
-        Ok(())
+        (first + 1..first + needed).try_for_each(|number| self.meet(number))
     }
 }
 

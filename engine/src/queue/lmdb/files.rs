@@ -17,11 +17,31 @@ pub(super) fn lock(dir: &Path) -> Result<File, StoreError> {
         .write(true)
         .mode(0o600)
         .open(dir.join("owner.lock"));
+    locked(open, path)
+}
+
+fn locked(open: io::Result<File>, path: String) -> Result<File, StoreError> {
     let file = open.map_err(|error| io_error(&path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path, holder: holder(&file) }),
         Err(TryLockError::Error(error)) => Err(io_error(&path, &error)),
+    }
+}
+
+/// Whether a process owns a queue; none can begin to while what is returned lives, unless nothing
+/// can be written there at all.
+pub(super) fn look(dir: &Path) -> Result<Option<File>, StoreError> {
+    match lock(dir) {
+        Err(StoreError::Io { path, .. }) => {
+            match locked(File::open(dir.join("owner.lock")), path) {
+                Ok(file) => Ok(Some(file)),
+                Err(owned @ StoreError::InUse { .. }) => Err(owned),
+                // It was never owned, or it cannot be told.
+                Err(_) => Ok(None),
+            }
+        }
+        locked => locked.map(Some),
     }
 }
 
@@ -56,6 +76,10 @@ fn command_line(pid: u32) -> Option<String> {
     let program = words.first()?.rsplit('/').next().filter(|name| !name.is_empty())?;
     Some([&[program], &words[1..]].concat().join(" "))
 }
+
+/// A database with more transactions than this was not left behind by its making, which is one,
+/// and perhaps was tried again.
+pub(super) const UNFINISHED_TRANSACTIONS_MAX: u64 = 8;
 
 /// A file that is larger than this was not left behind by its making, which writes six pages of at
 /// most 32 KiB.
@@ -159,6 +183,10 @@ pub(super) fn io_error(path: &str, error: &io::Error) -> StoreError {
         Some(libc::EIO) if is_full() => StoreError::DiskFull { path },
         // A quota, or a limit on the size of files, is a full disk to whoever meets it.
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => StoreError::DiskFull { path },
+        Some(libc::EROFS) => {
+            let detail = "its file system is mounted read-only: make it writable, or set state_dir";
+            StoreError::Io { path, detail: detail.to_owned() }
+        }
         _ => StoreError::Io { path, detail: error.to_string() },
     }
 }

@@ -186,11 +186,15 @@ fn look<T>(
     work: impl FnOnce(&Databases, bool) -> Result<T, heed::Error>,
 ) -> Result<T, StoreError> {
     let path = dir.display().to_string();
-    std::fs::metadata(dir.join("data.mdb")).map_err(|error| io_error(&path, &error))?;
+    let file = std::fs::metadata(dir.join("data.mdb")).map_err(|error| io_error(&path, &error))?;
+    if file.len() == 0 {
+        return Err(StoreError::Corrupt { path, detail: "data.mdb is empty".into() });
+    }
     // Pages change under a check while the owner runs; and whoever runs has checked them.
-    let checked = match files::lock(dir) {
+    let checked = match files::look(dir) {
         Ok(_lock) => check_file(dir).map(|()| true)?,
-        Err(_) => false,
+        Err(StoreError::InUse { .. }) => false,
+        Err(error) => return Err(error),
     };
     read(dir, |open| work(open, checked))
 }

@@ -285,6 +285,23 @@ fn broken_first_pages_are_a_clear_error() {
         bytes[from..to].fill(0xA5);
         refused(&bytes, &format!("rubbish in {from}..{to}"));
     }
+    let transactions = |bytes: &[u8]| {
+        [144, 4240].map(|at| u64::from_le_bytes(*bytes[at..].first_chunk().unwrap()))
+    };
+    let mut followed = 0;
+    for (at, bit) in [144, 145, 4240, 4241].into_iter().flat_map(|at| (0..8).map(move |b| (at, b)))
+    {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << bit;
+        let [first, second] = transactions(&bytes);
+        // Of two that follow one another nobody can say which is wrong.
+        if first.abs_diff(second) == 1 {
+            followed += 1;
+        } else {
+            refused(&bytes, &format!("meta pages of {first} and {second}"));
+        }
+    }
+    assert!(followed <= 2, "{followed} of 32");
     let mut other_version = good.clone();
     other_version[20] = 2;
     other_version[4116] = 2;
@@ -292,6 +309,107 @@ fn broken_first_pages_are_a_clear_error() {
     refused(&vec![b'x'; 100_000], "a text");
     std::fs::write(&file, &good).unwrap();
     LmdbStore::open(config(dir.path())).unwrap();
+}
+
+/// A flipped bit in the number of a record's pages: LMDB would read another record there, and this
+/// one would be gone without a word.
+#[test]
+fn a_page_that_is_referred_to_twice_is_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path());
+    let file = dir.path().join("data.mdb");
+    let good = std::fs::read(&file).unwrap();
+    let number_at = |at: usize| u64::from_le_bytes(*good[at..].first_chunk().unwrap());
+    let large: Vec<u64> = (2..good.len() as u64 / 4096)
+        .filter(|page| {
+            let at = *page as usize * 4096;
+            number_at(at) == *page && good[at + 10] == 4
+        })
+        .collect();
+    let (mut twice, mut stale) = (0, 0);
+    for at in (2 * 4096..good.len() - 8).step_by(2) {
+        // Where a page number stands within a page, and not at its own beginning.
+        let Some(place) = large.iter().position(|page| *page == number_at(at)) else { continue };
+        if at % 4096 < 16 {
+            continue;
+        }
+        let mut bytes = good.clone();
+        let other = large[(place + 1) % large.len()];
+        bytes[at..at + 8].copy_from_slice(&other.to_le_bytes());
+        std::fs::write(&file, &bytes).unwrap();
+        match stat(dir.path()) {
+            Err(error) if error.to_string().contains(" twice") => twice += 1,
+            _ => stale += 1,
+        }
+    }
+    assert!(twice >= 10, "{twice} told, {stale} not in use any more");
+}
+
+/// Nothing can be written there, not even a lock, and its pages are looked over all the same.
+fn look_at_what_is_read_only(dir: &Path) {
+    let queue = dir.join("queue");
+    std::fs::create_dir(&queue).unwrap();
+    let is_mounted = small_disk(&queue);
+    grown(&queue);
+    let damaged = |is: bool| {
+        let path = queue.join("data.mdb");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let root = bytes.len() / 2 / 4096 * 4096;
+        let end = bytes.len();
+        bytes[root..end].iter_mut().for_each(|byte| *byte ^= u8::from(is) * 0xA5);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    let read_only = |on: bool| {
+        use std::os::unix::fs::PermissionsExt;
+        if is_mounted {
+            let target = std::ffi::CString::new(queue.to_str().unwrap()).unwrap();
+            let flags = libc::MS_REMOUNT | if on { libc::MS_RDONLY } else { 0 };
+            let none = std::ptr::null();
+            // SAFETY: a plain system call with a C string, on a mount of this process's own.
+            #[allow(unsafe_code)]
+            let done = unsafe { libc::mount(none, target.as_ptr(), none, flags, none.cast()) };
+            assert_eq!(done, 0);
+        } else {
+            for (path, mode) in [(queue.join("owner.lock"), 0o400), (queue.clone(), 0o500)] {
+                let mode = if on { mode } else { 0o700 };
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            }
+        }
+    };
+    read_only(true);
+    assert!(verify(&queue, |_| {}).unwrap().pages_checked);
+    read_only(false);
+    damaged(true);
+    read_only(true);
+    assert!(matches!(stat(&queue), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(verify(&queue, |_| {}), Err(StoreError::Corrupt { .. })));
+    read_only(false);
+}
+
+#[test]
+fn a_queue_on_a_read_only_disk_is_looked_over_before_it_is_read() {
+    if let Some(dir) = child_value() {
+        return look_at_what_is_read_only(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_queue_on_a_read_only_disk_is_looked_over_before_it_is_read";
+    let output = child(test, dir.path().to_str().unwrap()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The note that it was made is gone, as where a copy was put back, and a part of the file too.
+#[test]
+fn a_queue_that_was_written_to_is_never_taken_for_one_that_was_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path());
+    let file = dir.path().join("data.mdb");
+    let good = std::fs::read(&file).unwrap();
+    for cut in [8192, 12_288] {
+        std::fs::remove_file(dir.path().join("owner.lock")).unwrap();
+        std::fs::write(&file, &good[..cut]).unwrap();
+        let opened = LmdbStore::open(config(dir.path())).map(|_| ());
+        assert!(matches!(opened, Err(StoreError::Corrupt { .. })), "{opened:?}");
+    }
 }
 
 #[test]
@@ -462,8 +580,8 @@ fn fill_the_disk(dir: &Path) {
 }
 
 /// A file system of 8 MiB that only this thread sees; without the right to mount, files of
-/// this process are limited to that size.
-fn small_disk(dir: &Path) {
+/// this process are limited to that size. Whether it is one.
+fn small_disk(dir: &Path) -> bool {
     let target = std::ffi::CString::new(dir.to_str().unwrap()).unwrap();
     // SAFETY: plain system calls with C strings; they concern this thread of a process that
     // runs nothing but this test.
@@ -477,12 +595,13 @@ fn small_disk(dir: &Path) {
             && libc::mount(none, target.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=8m".as_ptr().cast())
                 == 0
         {
-            return;
+            return true;
         }
         let limit = libc::rlimit { rlim_cur: 6 << 20, rlim_max: 6 << 20 };
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
+    false
 }
 
 #[test]
