@@ -32,13 +32,22 @@ pub(super) struct Listening<L> {
     pub(super) ready: bool,
 }
 
+/// Why accepting pauses.
+enum Lack {
+    /// All places that there are for connections are taken.
+    Places,
+    /// The system gives no descriptor.
+    Descriptors(io::Error),
+}
+
 /// Whether accepting goes on.
 #[derive(Debug, Default)]
 pub(super) struct Accepting {
     /// It pauses until then, or until a connection ends.
     pub(super) paused_until: Option<Instant>,
     lost_logged: Option<Instant>,
-    pause_logged: Option<Instant>,
+    places_logged: Option<Instant>,
+    descriptors_logged: Option<Instant>,
     /// Commands are not accepted either while it pauses.
     for_all: bool,
 }
@@ -130,11 +139,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             let full = self.conns.len() >= self.limits.connections_max + beside;
             let silent = if full { self.silent(now) } else { Vec::new() };
             if full && (role == Listener::Control || silent.is_empty()) {
-                self.pause_accepting(
-                    role,
-                    now,
-                    "as many are open as connections_max allows; `ss -tn` shows by whom",
-                );
+                self.pause_accepting(role, now, &Lack::Places);
                 continue;
             }
             self.listener_next = index + 1;
@@ -157,11 +162,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 return;
             }
             Err(e) if reason::exhausted(&e) => {
-                self.pause_accepting(
-                    role,
-                    now,
-                    &format!("{e}; raise LimitNOFILE, or lower connections_max"),
-                );
+                let silent = self.silent(now);
+                if silent.is_empty() {
+                    return self.pause_accepting(role, now, &Lack::Descriptors(e));
+                }
+                // What they took goes to who comes, the operator too, as where all places are taken.
+                silent.into_iter().for_each(|(_, id)| self.finish(id, CloseReason::Crowded, now));
                 return;
             }
             // It concerns that one connection alone: aborted before it was taken, and the like.
@@ -177,12 +183,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         if let Err(e) = self.poller.register(&mut stream, token(id)) {
             self.metrics.accept_errors.bump();
             self.poller.close(stream);
-            self.pause_accepting(
-                role,
-                now,
-                &format!("{e}; raise LimitNOFILE, or lower connections_max"),
-            );
-            return;
+            return self.pause_accepting(role, now, &Lack::Descriptors(e));
         }
         let local = if H::ASKS_LOCAL { self.poller.local_addr(&stream) } else { None };
         let counted = match (&mut self.admission.sources, &peer) {
@@ -210,12 +211,26 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.drain_outputs(now);
     }
 
-    fn pause_accepting(&mut self, role: Listener, now: Now, why: &str) {
+    fn pause_accepting(&mut self, role: Listener, now: Now, lack: &Lack) {
         self.accepting.for_all = role == Listener::Control;
         self.accepting.paused_until = Some(now.at + PAUSE);
         self.metrics.accept_pauses.bump();
-        if logging::is_due(&mut self.accepting.pause_logged, PAUSE_LOG_INTERVAL, now.at) {
-            log::warn!("accepting pauses: {why} ({} connections)", self.conns.len());
+        // One cause must not hide the other.
+        let logged = match lack {
+            Lack::Places => &mut self.accepting.places_logged,
+            Lack::Descriptors(_) => &mut self.accepting.descriptors_logged,
+        };
+        if !logging::is_due(logged, PAUSE_LOG_INTERVAL, now.at) {
+            return;
+        }
+        let connections = self.conns.len();
+        match lack {
+            Lack::Places => log::warn!(
+                "accepting pauses: as many are open as connections_max allows; `ss -tnx` shows by whom ({connections} connections)"
+            ),
+            Lack::Descriptors(error) => log::warn!(
+                "accepting pauses: {error}; raise LimitNOFILE, or lower connections_max ({connections} connections)"
+            ),
         }
     }
 }

@@ -25,6 +25,16 @@ fn in_child(test: &str) -> bool {
     false
 }
 
+/// Leaves this process so many descriptors, and the one that counting took.
+fn leave_descriptors(room: u64) {
+    let most = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 + room;
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: `limit` is a valid rlimit; this process runs nothing but one test.
+    #[allow(unsafe_code)]
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0);
+}
+
 #[test]
 fn e1_accepting_pauses_without_descriptors_and_resumes() {
     if !in_child("reactor::tests::process::e1_accepting_pauses_without_descriptors_and_resumes") {
@@ -33,13 +43,8 @@ fn e1_accepting_pauses_without_descriptors_and_resumes() {
     let mut w = World::<MioBackend>::new();
     let addr = w.addr;
     let mut peers: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
-    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
     // Room for three of the eight.
-    let limit = libc::rlimit { rlim_cur: open + 2, rlim_max: open + 2 };
-    // SAFETY: `limit` is a valid rlimit; this process runs nothing but this test.
-    #[allow(unsafe_code)]
-    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    assert_eq!(set, 0);
+    leave_descriptors(2);
     w.settle();
     let taken = w.accepted().len();
     assert!((1..8).contains(&taken), "{taken}");
@@ -50,6 +55,24 @@ fn e1_accepting_pauses_without_descriptors_and_resumes() {
         drop(peers.remove(0));
         w.until("one more", |w| w.accepted().len() > before);
     }
+}
+
+#[test]
+fn e1_without_descriptors_who_says_nothing_gives_way() {
+    if !in_child("reactor::tests::process::e1_without_descriptors_who_says_nothing_gives_way") {
+        return;
+    }
+    let mut w = World::<MioBackend>::new();
+    let addr = w.addr;
+    let _peers: Vec<_> = (0..8).map(|_| std::net::TcpStream::connect(addr).unwrap()).collect();
+    leave_descriptors(2);
+    w.settle();
+    let taken = w.accepted().len();
+    assert!((1..5).contains(&taken), "{taken}");
+    w.advance(Duration::from_secs(2));
+    w.until("others come in their places", |w| w.accepted().len() >= 2 * taken);
+    let crowded = w.reactor.metrics().closed[CloseReason::Crowded.index()].value();
+    assert_eq!(crowded, taken as u64);
 }
 
 #[test]
