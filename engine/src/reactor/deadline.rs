@@ -78,9 +78,13 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
             }
             Phase::Open | Phase::Dialing => {
                 let unread = conn.flags.has(Flags::READABLE) && !conn.flags.has(Flags::PARKED);
+                let answers = conn.send.as_ref().and_then(|queue| queue.deadline);
                 if unread && conn.unsent() <= self.limits.send_bytes_high {
                     // More has come than one turn reads: the rest is read first.
                     conn.deadline = now.at + TICK;
+                } else if let (true, Some(deadline)) = (unread, answers) {
+                    // It is not read, since it does not read: what it owes is to read its answers.
+                    conn.deadline = deadline;
                 } else {
                     let reason = conn.reason;
                     self.miss(id, reason, now);

@@ -13,6 +13,7 @@ on_both! {
     e11_every_state_ends,
     s1_39_idle_and_expect,
     s1_39_a_peer_that_never_reads_is_cut,
+    s1_39_a_peer_that_is_not_read_is_not_cut_for_its_frame,
     after_a_long_stop_reads_come_before_deadlines,
     e21_measured_lag_is_the_handlers_time,
     s1_37_many_connects_to_a_black_hole_do_not_hold_up_the_loop,
@@ -117,6 +118,25 @@ fn s1_39_a_peer_that_never_reads_is_cut<B: Backend>() {
     w.advance(30 * SEC);
     w.settle();
     assert_eq!(w.closed(id), None, "the slowest tolerated peer needs longer");
+    w.advance(2100 * SEC);
+    w.settle();
+    assert_eq!(w.closed(id), Some(CloseReason::SendTimeout));
+}
+
+fn s1_39_a_peer_that_is_not_read_is_not_cut_for_its_frame<B: Backend>() {
+    let mut w = World::<B>::new();
+    let (mut peer, id) = w.connect();
+    let bytes = frame(2, 100).to_vec();
+    let (begun, rest) = bytes.split_at(20);
+    w.send(&mut peer, begun);
+    w.settle();
+    let len = 8 * 1024 * 1024 - 64;
+    w.output(Output::Send { conn: id, frame: frame(1, len) });
+    w.settle();
+    w.send(&mut peer, rest);
+    w.advance(31 * SEC);
+    w.settle();
+    assert_eq!(w.closed(id), None, "the rest of its frame is there, and not read by us");
     w.advance(2100 * SEC);
     w.settle();
     assert_eq!(w.closed(id), Some(CloseReason::SendTimeout));
