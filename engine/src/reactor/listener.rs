@@ -133,7 +133,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
                 self.pause_accepting(
                     role,
                     now,
-                    "as many are open as connections_max allows; `ss -tn` shows by whom",
+                    "as many are open as connections_max allows; `ss -tnx` shows by whom",
                 );
                 continue;
             }
