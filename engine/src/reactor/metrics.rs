@@ -104,7 +104,7 @@ impl Metrics {
         self.closed[reason.index()].value()
     }
 
-    /// All values by name; per kind and reason only those that occurred. Durations are in
+    /// All values by name; of the kinds of frames only those that occurred. Durations are in
     /// microseconds.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, u64)> {
@@ -133,14 +133,15 @@ impl Metrics {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        // From the start: a program that watches one of them need not know what is not there yet.
+        for (label, counter) in CloseReason::LABELS.iter().zip(&self.closed) {
+            all.push((format!("closed_{label}"), counter.value()));
+        }
         let mut occurred = |name: String, counter: &Counter| {
             if counter.value() > 0 {
                 all.push((name, counter.value()));
             }
         };
-        for (label, counter) in CloseReason::LABELS.iter().zip(&self.closed) {
-            occurred(format!("closed_{label}"), counter);
-        }
         for (direction, counters) in [("in", &self.frames_in), ("out", &self.frames_out)] {
             for (byte, counter) in (0..=u8::MAX).zip(counters.iter()) {
                 let kind = Kind(byte);
