@@ -2,6 +2,7 @@
 
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::node::io::CloseReason;
+use crate::time::Instant;
 use crate::wire::Kind;
 use std::array;
 use std::time::Duration;
@@ -34,6 +35,10 @@ pub struct Metrics {
     pub outputs_late: Counter,
     /// Times that accepting paused for want of descriptors, memory or connections.
     pub accept_pauses: Counter,
+    /// When accepting paused last, in the nanoseconds of [`Instant`].
+    accept_paused_at: Gauge,
+    /// Whether all places were taken then: 1, or 0 where something else had run out.
+    accept_paused_full: Gauge,
     /// Connections that were told to come back, since their source had its share.
     pub turned_away: Counter,
     /// Accepted connections that ended before they could be used.
@@ -75,6 +80,8 @@ impl Default for Metrics {
             bytes_out: Counter::default(),
             outputs_late: Counter::default(),
             accept_pauses: Counter::default(),
+            accept_paused_at: Gauge::default(),
+            accept_paused_full: Gauge::default(),
             turned_away: Counter::default(),
             accept_errors: Counter::default(),
             handler_failures: Counter::default(),
@@ -96,6 +103,19 @@ impl Metrics {
         self.turns_full.add(u64::from(full));
         self.lag.record(took);
         self.stalls.add(u64::from(took >= STALL));
+    }
+
+    /// Accepting has paused, with all places taken (`full`) or not; [`Metrics::accept_pauses`] says so.
+    pub fn accepting_paused(&self, at: Instant, full: bool) {
+        self.accept_paused_at.set(at.0);
+        self.accept_paused_full.set(full.into());
+    }
+
+    /// When accepting paused last, and whether all places were taken then; `None` if it never did.
+    #[must_use]
+    pub fn accept_paused_last(&self) -> Option<(Instant, bool)> {
+        (self.accept_pauses.value() > 0)
+            .then(|| (Instant(self.accept_paused_at.value()), self.accept_paused_full.value() > 0))
     }
 
     /// Connections that ended for this reason.

@@ -259,7 +259,12 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
         self.poller.poll(&mut self.events, before.at, deadline)?;
         let now = self.clock.now();
         self.note_events();
+        let pauses = self.metrics.accept_pauses.value();
         self.accept(now);
+        if self.metrics.accept_pauses.value() != pauses {
+            let full = self.conns.len() >= self.limits.connections_max;
+            self.metrics.accepting_paused(now.at, full);
+        }
         self.serve_ready(now);
         self.expire(now);
         self.take_mail(now);

@@ -39,7 +39,15 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     assert!(used < 30, "{used} ticks of CPU time in 3 s");
     assert_eq!(lines, 1, "it is told once");
     // The operator is not kept out by it.
-    assert!(cluster.json(&["status"])["connections"].as_u64().unwrap() >= 40);
+    let status = cluster.json(&["status"]);
+    assert!(status["connections"].as_u64().unwrap() >= 40);
+    let warnings = status["warnings"].to_string();
+    for said in [
+        "connections are taken at most, not the 16000 of limits.connections_max",
+        "accepting has paused ",
+    ] {
+        assert!(warnings.contains(said), "{said}: {warnings}");
+    }
     drop(crowd);
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);
