@@ -6,7 +6,7 @@ use super::parts::{Context, Link, Parts};
 use super::role::{Handled, Message, NodeEvent, Role};
 use super::{Life, Node};
 use crate::blob::ServeOutput;
-use crate::delivery::{AcksDue, ack, nack};
+use crate::delivery::{AcksDue, ack};
 use crate::ids::ConnId;
 use crate::queue::inbox::Offer;
 use crate::time::Now;
@@ -93,8 +93,9 @@ impl<R: Role> Node<R> {
         {
             inbox.refuse(conn);
         }
-        let frame = nack(&frame.header, reason, retry_after);
-        self.parts.queues.get().out.push(Output::Send { conn, frame });
+        let parts = &mut self.parts;
+        let why = (reason, retry_after);
+        parts.queues.get().refuse(conn, &frame.header, why, &parts.counters);
         Verdict::Taken
     }
 
@@ -284,8 +285,8 @@ pub(super) fn advance_inbox<E>(parts: &mut Parts<E>, now: Now) {
         parts.counters.commits_failed.bump();
         let mut lost = Header::new(Kind::REPORT);
         (lost.lane, lost.epoch, lost.seq) = (Lane::Durable, epoch, seq);
-        let frame = nack(&lost, NackReason::Store, Duration::from_secs(1));
-        queues.out.push(Output::Send { conn, frame });
+        let why = (NackReason::Store, Duration::from_secs(1));
+        queues.refuse(conn, &lost, why, &parts.counters);
     }
     while let Some(conn) = inbox.poll_resume() {
         queues.out.push(Output::Resume { conn });
@@ -319,3 +320,6 @@ pub(super) fn advance_server<E>(parts: &mut Parts<E>) {
         parts.queues.get().out.push(Output::Request(Request::Blob(command)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,14 +8,14 @@ use super::role::{NodeEvent, Outgoing};
 use super::trail::Led;
 use super::uplink::Uplink;
 use crate::blob::{Blob, BlobCommand, Server};
-use crate::delivery::{AcksDue, ExchangeId, Exchanges, Inbound};
+use crate::delivery::{AcksDue, ExchangeId, Exchanges, Inbound, nack};
 use crate::ids::{ConnId, DialId, HostName, IdMap, Origin};
 use crate::limits::Limits;
 use crate::metrics::Counter;
 use crate::queue::inbox::Inbox;
 use crate::queue::outbox::OutboxFull;
 use crate::time::Now;
-use crate::wire::{Body, FrameBuf};
+use crate::wire::{Body, FrameBuf, Header, NackReason};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::Location;
@@ -66,13 +66,29 @@ pub struct NodeCounters {
     pub delivered: Counter,
     /// Downstream deliveries that failed.
     pub deliveries_failed: Counter,
+    /// Refusals that were sent, by [`NackReason::index`].
+    pub nacks: [Counter; NackReason::ALL.len()],
 }
 
 impl NodeCounters {
     /// All of them with their names.
-    #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 13] {
-        [
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let nacks = NackReason::ALL.map(|reason| {
+            let name = match reason {
+                NackReason::Busy => "nacks_busy",
+                NackReason::Store => "nacks_store",
+                NackReason::Unsupported => "nacks_unsupported",
+                NackReason::Damaged => "nacks_damaged",
+                NackReason::Refused => "nacks_refused",
+                NackReason::Stopping => "nacks_stopping",
+                NackReason::Unknown => "nacks_unknown",
+                NackReason::Untrusted => "nacks_untrusted",
+                NackReason::Expired => "nacks_expired",
+                NackReason::Older => "nacks_older",
+            };
+            (name, self.nacks[reason.index()].value())
+        });
+        let others = [
             ("wrong_direction", self.wrong_direction.value()),
             ("malformed_origin", self.malformed_origin.value()),
             ("misdelivered", self.misdelivered.value()),
@@ -86,7 +102,8 @@ impl NodeCounters {
             ("commits_failed", self.commits_failed.value()),
             ("delivered", self.delivered.value()),
             ("deliveries_failed", self.deliveries_failed.value()),
-        ]
+        ];
+        others.into_iter().chain(nacks)
     }
 }
 
@@ -122,6 +139,18 @@ impl<E> Queues<E> {
     /// The same for several.
     pub(super) fn happened_all(&mut self, events: impl IntoIterator<Item = NodeEvent>) {
         events.into_iter().for_each(|event| self.happened(event));
+    }
+
+    /// Refuses the frame with this header, and counts that.
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        refused: &Header,
+        (reason, retry_after): (NackReason, Duration),
+        counters: &NodeCounters,
+    ) {
+        counters.nacks[reason.index()].bump();
+        self.out.push(Output::Send { conn, frame: nack(refused, reason, retry_after) });
     }
 
     fn is_empty(&self) -> bool {

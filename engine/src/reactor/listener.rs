@@ -214,7 +214,7 @@ impl<P: Poller, H: Host, S: Services<H::Effect>, C: Clock> Reactor<P, H, S, C> {
     fn pause_accepting(&mut self, role: Listener, now: Now, lack: &Lack) {
         self.accepting.for_all = role == Listener::Control;
         self.accepting.paused_until = Some(now.at + PAUSE);
-        self.metrics.accept_pauses.bump();
+        self.metrics.accepting_paused(now.at, matches!(lack, Lack::Places));
         // One cause must not hide the other.
         let logged = match lack {
             Lack::Places => &mut self.accepting.places_logged,

@@ -2,6 +2,7 @@
 
 use crate::metrics::{Counter, Gauge, Histogram};
 use crate::node::io::CloseReason;
+use crate::time::Instant;
 use crate::wire::Kind;
 use std::array;
 use std::time::Duration;
@@ -34,6 +35,10 @@ pub struct Metrics {
     pub outputs_late: Counter,
     /// Times that accepting paused for want of descriptors, memory or connections.
     pub accept_pauses: Counter,
+    /// When accepting paused last, in the nanoseconds of [`Instant`].
+    accept_paused_at: Gauge,
+    /// Whether all places were taken then: 1, or 0 where something else had run out.
+    accept_paused_full: Gauge,
     /// Connections that were told to come back, since their source had its share.
     pub turned_away: Counter,
     /// Accepted connections that ended before they could be used.
@@ -75,6 +80,8 @@ impl Default for Metrics {
             bytes_out: Counter::default(),
             outputs_late: Counter::default(),
             accept_pauses: Counter::default(),
+            accept_paused_at: Gauge::default(),
+            accept_paused_full: Gauge::default(),
             turned_away: Counter::default(),
             accept_errors: Counter::default(),
             handler_failures: Counter::default(),
@@ -98,13 +105,27 @@ impl Metrics {
         self.stalls.add(u64::from(took >= STALL));
     }
 
+    /// Accepting pauses, since all places are taken (`full`) or something else has run out.
+    pub fn accepting_paused(&self, at: Instant, full: bool) {
+        self.accept_pauses.bump();
+        self.accept_paused_at.set(at.0);
+        self.accept_paused_full.set(full.into());
+    }
+
+    /// When accepting paused last, and whether all places were taken then; `None` if it never did.
+    #[must_use]
+    pub fn accept_paused_last(&self) -> Option<(Instant, bool)> {
+        (self.accept_pauses.value() > 0)
+            .then(|| (Instant(self.accept_paused_at.value()), self.accept_paused_full.value() > 0))
+    }
+
     /// Connections that ended for this reason.
     #[must_use]
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason.index()].value()
     }
 
-    /// All values by name; per kind and reason only those that occurred. Durations are in
+    /// All values by name; of the kinds of frames only those that occurred. Durations are in
     /// microseconds.
     #[must_use]
     pub fn snapshot(&self) -> Vec<(String, u64)> {
@@ -133,14 +154,15 @@ impl Metrics {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into();
+        // From the start: a program that watches one of them need not know what is not there yet.
+        for (label, counter) in CloseReason::LABELS.iter().zip(&self.closed) {
+            all.push((format!("closed_{label}"), counter.value()));
+        }
         let mut occurred = |name: String, counter: &Counter| {
             if counter.value() > 0 {
                 all.push((name, counter.value()));
             }
         };
-        for (label, counter) in CloseReason::LABELS.iter().zip(&self.closed) {
-            occurred(format!("closed_{label}"), counter);
-        }
         for (direction, counters) in [("in", &self.frames_in), ("out", &self.frames_out)] {
             for (byte, counter) in (0..=u8::MAX).zip(counters.iter()) {
                 let kind = Kind(byte);

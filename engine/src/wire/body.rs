@@ -106,6 +106,26 @@ pub enum NackReason {
 }
 
 impl NackReason {
+    /// Every reason, in the order of [`NackReason::index`].
+    pub const ALL: [NackReason; 10] = [
+        Self::Busy,
+        Self::Store,
+        Self::Unsupported,
+        Self::Damaged,
+        Self::Refused,
+        Self::Stopping,
+        Self::Unknown,
+        Self::Untrusted,
+        Self::Expired,
+        Self::Older,
+    ];
+
+    /// Its place in [`NackReason::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize - 1
+    }
+
     /// What happened, in words for an operator.
     #[must_use]
     pub fn describe(self) -> &'static str {

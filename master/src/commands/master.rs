@@ -23,17 +23,17 @@ pub fn run(
     // Before the first thread starts: it is what makes growing the table cheap.
     let wanted = config.limits.connections_max.saturating_add(descriptors::BESIDE_CONNECTIONS);
     let granted = descriptors::reserve(wanted);
+    let configured = config.limits.connections_max;
     if granted < wanted {
         // What is left over is for the stores, for dials, and for the operator's commands.
         let connections = granted - descriptors::BESIDE_CONNECTIONS.min(granted / 2);
         log::warn!(
-            "the system grants {granted} file descriptors, and limits.connections_max = {} needs {wanted}: raise the limit (`ulimit -n`, LimitNOFILE=), or lower connections_max; until then it is {connections}",
-            config.limits.connections_max
+            "the system grants {granted} file descriptors, and limits.connections_max = {configured} needs {wanted}: raise the limit (`ulimit -n`, LimitNOFILE=), or lower connections_max; until then it is {connections}"
         );
         config.limits.connections_max = connections;
     }
     private_dir(&crate::daemon::inbox_dir(&config.state_dir))?;
-    daemon::run(config, wiring)?;
+    daemon::run(config, configured, wiring)?;
     Ok(Exit::Done)
 }
 

@@ -20,6 +20,11 @@ pub fn run(context: &Context, counters: bool, out: &mut dyn Write) -> Result<Exi
     Ok(Exit::Done)
 }
 
+/// Of what is counted by its reason, people see what there was.
+fn is_shown((name, count): &(&String, &u64)) -> bool {
+    **count > 0 || !["closed_", "nacks_"].iter().any(|by_reason| name.starts_with(by_reason))
+}
+
 /// A status for people: first what to look at.
 #[must_use]
 pub fn render(status: &Status, counters: bool, paint: Paint) -> String {
@@ -59,7 +64,7 @@ pub fn render(status: &Status, counters: bool, paint: Paint) -> String {
     );
     line("connections", status.connections.to_string());
     line("loop lag p99", duration_us(status.loop_lag_p99_us));
-    for (name, count) in status.counters.iter().filter(|_| counters) {
+    for (name, count) in status.counters.iter().filter(|counter| counters && is_shown(counter)) {
         line(name, count.to_string());
     }
     let mut text = String::new();
@@ -68,4 +73,20 @@ pub fn render(status: &Status, counters: bool, paint: Paint) -> String {
         text.push('\n');
     }
     text + &table.render(paint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_see_of_what_is_counted_by_reason_what_there_was() {
+        let counted = [("busy", 0), ("closed_done", 0), ("closed_reset", 3), ("nacks_busy", 0)];
+        let counters = counted.map(|(name, count)| (name.to_owned(), count)).into();
+        let status = Status { counters, ..Status::default() };
+        let text = render(&status, true, Paint { colour: false });
+        assert!(text.contains("closed_reset") && text.contains("\nbusy"), "{text}");
+        assert!(!text.contains("closed_done") && !text.contains("nacks_"), "{text}");
+        assert!(!render(&status, false, Paint { colour: false }).contains("closed_reset"));
+    }
 }

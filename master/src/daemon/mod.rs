@@ -4,6 +4,7 @@
 mod claims;
 mod failures;
 mod hosts;
+mod places;
 mod probe;
 mod published;
 mod push;
@@ -15,6 +16,7 @@ mod wiring;
 
 pub use claims::{Claim, Claims};
 pub use hosts::{CLOCK_SKEW_MAX_MS, Heard, HostCounts, Hosts, Polled};
+pub use places::Places;
 pub use published::Published;
 pub use role::{Effect, MasterOptions, MasterRole, Remembered, RoleMail, VERSION};
 pub use services::MasterServices;
@@ -68,12 +70,16 @@ pub fn inbox_dir(state_dir: &Path) -> PathBuf {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT. The state directory exists, the log and the table
-/// of descriptors are set up.
+/// of descriptors are set up; `configured` is what `limits.connections_max` was before it had to be
+/// lowered for their want.
 ///
 /// # Errors
 /// It cannot start: an address in use, a store that cannot be opened, a damaged release.
-pub fn run(config: MasterConfig, wiring: &impl Wiring) -> Result<(), Failure> {
-    start_with(config, wiring, true, |addr| log::info!("drover {VERSION} listens on {addr}"))
+pub fn run(config: MasterConfig, configured: usize, wiring: &impl Wiring) -> Result<(), Failure> {
+    let places = Places { max: config.limits.connections_max, configured };
+    start_with(config, places, wiring, true, |addr| {
+        log::info!("drover {VERSION} listens on {addr}");
+    })
 }
 
 /// The same for a test that starts a master as a thread: without signals, told the address
@@ -86,11 +92,13 @@ pub fn start(
     signals: bool,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), Failure> {
-    start_with(config, &Direct, signals, listening)
+    let places = Places::all(config.limits.connections_max);
+    start_with(config, places, &Direct, signals, listening)
 }
 
 fn start_with(
     config: MasterConfig,
+    places: Places,
     wiring: &impl Wiring,
     signals: bool,
     listening: impl FnOnce(SocketAddr),
@@ -191,6 +199,7 @@ fn start_with(
         hosts_max: HOSTS_MAX,
         stop_timeout: config.stop_timeout,
         load_tests: config.load_tests,
+        places,
     };
     let node = Node::new(parts, MasterRole::new(options));
 

@@ -5,6 +5,7 @@ mod commands;
 
 use super::failures::Failures;
 use super::hosts::{self, Heard, Hosts, Polled};
+use super::places::Places;
 use super::probe::{self, Probe};
 use super::published::Published;
 use super::push::Push;
@@ -76,6 +77,8 @@ pub struct MasterOptions {
     pub stop_timeout: Duration,
     /// Whether a load generator on another machine may load it.
     pub load_tests: bool,
+    /// How many connections it takes.
+    pub places: Places,
 }
 
 /// What was published last could not be loaded: what was in force before still is.
@@ -189,6 +192,10 @@ impl MasterRole {
     /// Whether a load generator on another machine may load it.
     pub(super) fn allows_load_tests(&self) -> bool {
         self.options.load_tests
+    }
+
+    pub(super) fn places(&self) -> &Places {
+        &self.options.places
     }
 
     pub(super) fn silent_since(&self, now: WallMs) -> WallMs {

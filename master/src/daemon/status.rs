@@ -53,6 +53,7 @@ fn warnings(role: &MasterRole, cx: &Context<'_, Effect>, hosts: &HostCounts) -> 
         warnings
             .push("the master is stopping: it ends once what is under way has ended".to_owned());
     }
+    warnings.extend(role.places().warnings(role.metrics(), cx.now.at));
     if published.revision == Revision(0) {
         warnings.push("nothing has been published yet: run `drover publish`".to_owned());
     } else if published.expires.0 <= now {

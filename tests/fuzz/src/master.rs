@@ -14,7 +14,7 @@ use engine::queue::inbox::{Inbox, InboxConfig};
 use engine::queue::store::Record;
 use engine::time::{Now, WallMs};
 use master::control::HostsPage;
-use master::daemon::{Effect, MasterOptions, MasterRole, Published, Remembered, RoleMail};
+use master::daemon::{Effect, MasterOptions, MasterRole, Places, Published, Remembered, RoleMail};
 use master::release::{Line, Listed, Release};
 use master::sink::{Answer, Appended, SinkError, SinkEvent};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -107,6 +107,7 @@ fn node(disk: &Disk, seed: u64, cursor: Option<(Epoch, u64)>, now: Now) -> Node<
         hosts_max: HOSTS_MAX,
         stop_timeout: Duration::from_secs(20),
         load_tests: false,
+        places: Places::all(16),
     };
     let mut node = Node::new(parts, MasterRole::new(options));
     let stored = cursor.map_or(0, |(_, seq)| seq);

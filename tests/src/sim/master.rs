@@ -5,7 +5,9 @@ use super::line::{Delay, Line};
 use super::machine::{Running, Site, Threads};
 use super::mutation::{self, MutatedPoller, Mutation};
 use super::trace::Traced;
-use ::master::daemon::{Effect, MasterOptions, MasterRole, Published, Remembered, RoleMail};
+use ::master::daemon::{
+    Effect, MasterOptions, MasterRole, Places, Published, Remembered, RoleMail,
+};
 use ::master::release::Release;
 use ::master::sink::{Appended, SinkError, SinkEvent};
 use engine::blob::{BlobWorker, Cache, Server};
@@ -172,6 +174,7 @@ pub fn start(
     parts.server = Some(Box::new(Server::new()));
     let options = MasterOptions {
         load_tests: false,
+        places: Places::all(limits.connections_max),
         silent_after: Duration::from_secs(3600),
         client_port: addr.port() + 1,
         hosts_max: 100_000,

@@ -1,8 +1,9 @@
 //! Bounds of the machine: descriptors, the accept queue; and answers while work goes on.
 
 use engine::blocking::Connection;
-use engine::wire::FrameBuf;
+use engine::node::io::CloseReason;
 use engine::wire::message::{StatusReq, StatusResp};
+use engine::wire::{FrameBuf, NackReason};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
@@ -38,11 +39,34 @@ fn e1_a_master_without_descriptors_pauses_and_resumes() {
     assert!(used < 30, "{used} ticks of CPU time in 3 s");
     assert_eq!(lines, 1, "it is told once");
     // The operator is not kept out by it.
-    assert!(cluster.json(&["status"])["connections"].as_u64().unwrap() >= 40);
+    let status = cluster.json(&["status"]);
+    assert!(status["connections"].as_u64().unwrap() >= 40);
+    let warnings = status["warnings"].to_string();
+    for said in [
+        "connections are taken at most, not the 16000 of limits.connections_max",
+        "accepting has paused ",
+    ] {
+        assert!(warnings.contains(said), "{said}: {warnings}");
+    }
     drop(crowd);
     let mut sender = Sender::new("load.test", 1);
     let done = sender.deliver(cluster.master_addr, 10, PATIENCE);
     assert!(matches!(done, Ok(None)), "{done:?}");
+}
+
+/// A program that watches a counter finds it although nothing has happened yet.
+#[test]
+fn what_is_counted_by_reason_is_in_json_from_the_start() {
+    let cluster = Cluster::new();
+    let _master = cluster.master();
+    let counters = &cluster.json(&["status"])["counters"];
+    let nacks = NackReason::ALL.map(|reason| format!("nacks_{reason:?}").to_lowercase());
+    let closes = CloseReason::LABELS.map(|label| format!("closed_{label}"));
+    // Whoever waited for the master's socket has left it already.
+    for name in nacks.iter().chain(closes.iter().filter(|name| *name != "closed_peer_closed")) {
+        assert_eq!(counters[name], 0, "{name}: {counters:#}");
+    }
+    assert!(counters["closed_peer_closed"].is_u64(), "{counters:#}");
 }
 
 /// More silent peers than there are places: a host that comes has one within seconds all the same,

@@ -175,6 +175,9 @@ fn e21_measured_lag_is_the_handlers_time<B: Backend>() {
     let all = w.reactor.metrics().snapshot();
     assert!(all.contains(&("lag_max_us".into(), 50_000)), "{all:?}");
     assert!(all.contains(&("frames_in_ControlResp".into(), 1)), "{all:?}");
+    for label in CloseReason::LABELS {
+        assert!(all.contains(&(format!("closed_{label}"), 0)), "no {label}: {all:?}");
+    }
 }
 
 fn s1_37_many_connects_to_a_black_hole_do_not_hold_up_the_loop<B: Backend>() {

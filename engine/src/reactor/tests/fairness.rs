@@ -123,6 +123,7 @@ fn e1_accepting_pauses_at_the_limit_and_resumes_after_a_close<B: Backend>() {
     let limits = Limits { connections_max: 3, ..Limits::default() };
     let mut w = World::<B>::with(limits);
     let (addr, token) = (w.addr, Token(1 << 40));
+    assert_eq!(w.reactor.metrics().accept_paused_last(), None);
     let mut served: Vec<_> = (0..3).map(|_| w.connect().0).collect();
     let _waiting: Vec<_> = (0..2).map(|_| w.peers.connect(addr, None, token).unwrap().0).collect();
     w.until("paused", |w| w.reactor.metrics().accept_pauses.value() == 1);
@@ -130,6 +131,8 @@ fn e1_accepting_pauses_at_the_limit_and_resumes_after_a_close<B: Backend>() {
     assert_eq!(w.accepted().len(), 3);
     assert!(w.reactor.metrics().accept_pauses.value() <= 2, "once, and again after 100 ms");
     let now = crate::clock::Clock::now(&w.backend.clock()).at;
+    let (at, full) = w.reactor.metrics().accept_paused_last().unwrap();
+    assert!(full && now.since(at) <= SEC, "{at:?}, now {now:?}");
     assert!(w.reactor.next_deadline(now).is_some_and(|at| at > now), "it would spin");
     w.peers.close(served.remove(0));
     w.until("the fourth", |w| w.accepted().len() == 4);

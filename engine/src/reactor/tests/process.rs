@@ -50,6 +50,8 @@ fn e1_accepting_pauses_without_descriptors_and_resumes() {
     assert!((1..8).contains(&taken), "{taken}");
     let metrics = w.reactor.metrics();
     assert_eq!(metrics.accept_pauses.value(), 1, "it pauses, and does not spin");
+    let full = metrics.accept_paused_last().map(|(_, full)| full);
+    assert_eq!(full, Some(false), "there are places, and no descriptors");
     while w.accepted().len() < 8 {
         let before = w.accepted().len();
         drop(peers.remove(0));
